@@ -1,0 +1,332 @@
+"""One random transform, applied alike to an image and its truth; and the batches that training is fed.
+
+    rng = np.random.default_rng(7)
+    crop, crop_labels = augment(image, labels, rng, size=256)     # image float32 in [0, 1], labels int32
+    truth = targets(crop_labels, heads=("nucleus", "distance"))   # what the network learns to paint
+
+    for images, truths in batches(samples, size=256, batch_size=8, seed=0): ...   # endless, for `model.fit`
+
+Every batch is a function of (seed, step) alone: the same run can be repeated, stopped and resumed at any step.
+Geometry is one coordinate map for crop, flip, rotation, scale, shear and elastic bending together, so the image is
+interpolated once and the labels follow it to the pixel.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
+
+# Geometry.
+SCALE = (0.7, 1.4)  # of the native scale; on top of it, nuclei outside of DIAMETERS_PX are brought towards that range
+SCALE_LIMITS = (0.4, 2.5)  # never further than this from native: resampling makes or destroys detail
+DIAMETERS_PX = (12, 48)  # median nucleus diameter that a crop shows: from the field's 20x lymphocytes to 63x fluorescence
+CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
+ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
+SHEAR = 0.12
+ELASTIC_SHARE = 0.25
+ELASTIC_GRID_PX = 48  # distance of the control points
+ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
+
+# Light. Each with its share of the crops; images are stretched to [0, 1] before.
+GAIN = (0.7, 1.3)
+OFFSET = 0.08
+GAMMA = 0.55  # exponent drawn as exp(uniform(-GAMMA, GAMMA)): 0.58 to 1.73
+LIGHT_SHARE = 0.8
+SHADING_SHARE = 0.2  # uneven illumination
+POLARITY_SHARE = 0.1  # grey images only: dark nuclei on a bright field
+TINT_SHARE = 0.15  # grey images only: false-coloured fluorescence
+GREY_SHARE = 0.1  # colour images only
+STAIN_SHARE = 0.7  # colour images only
+STAIN_GAIN = 0.35  # change of the amount of each stain
+STAIN_OFFSET = 0.05  # optical density
+SHUFFLE_SHARE = 0.1  # colour images only: channels in another order (brown, green and red stains)
+BLUR_SHARE = 0.2
+BLUR_SIGMA_PX = (0.4, 2.0)
+NOISE_SHARE = 0.3
+NOISE_SIGMA = 0.06
+JPEG_SHARE = 0.15
+JPEG_QUALITY = (25, 90)
+
+# Ruifrok & Johnston 2001, as in scikit-image's `rgb_from_hed`: optical densities of haematoxylin, eosin and DAB.
+RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED).astype(np.float32)
+
+
+@dataclass
+class Sample:
+    """One training image: `image` (H, W, 3) uint8 or uint16 as on disk, its `intensity_range` (low, high) that becomes
+    [0, 1], `labels` (H, W) int32, the `group` that it is balanced by, its median nucleus `diameter_px` (None without
+    nuclei), and whether its labels tell touching nuclei apart (`has_instances`)."""
+
+    image: np.ndarray
+    intensity_range: tuple
+    labels: np.ndarray
+    group: str = ""
+    diameter_px: float | None = None
+    has_instances: bool = True
+
+
+def reflect(position, length):
+    """Fold positions outside of [0, length - 1] back inside, mirror-wise and as often as needed."""
+    if length == 1:
+        return np.zeros_like(position)
+    period = 2.0 * (length - 1)
+    position = np.abs(position) % period
+    return np.minimum(position, period - position)
+
+
+def random_coordinates(labels, rng, size, diameter_px=None):
+    """Draw where each pixel of a crop comes from.
+
+    Args:
+        labels: (H, W) int32; crops are centred near nuclei.
+        size: height and width of the crop.
+        diameter_px: median nucleus diameter of the image, or None.
+
+    Returns:
+        (rows, columns), each (size, size) float32 positions inside the image, and the number of source pixels that one
+        crop pixel spans.
+    """
+    height, width = labels.shape
+    zoom = np.exp(rng.uniform(*np.log(SCALE)))
+    if diameter_px:
+        zoom = np.clip(zoom, DIAMETERS_PX[0] / diameter_px, DIAMETERS_PX[1] / diameter_px)
+    step = 1 / np.clip(zoom, *SCALE_LIMITS)
+
+    row, column = rng.uniform(0, height), rng.uniform(0, width)
+    if rng.random() < CENTRE_SHARE:
+        inside = np.flatnonzero(labels[:: max(1, height // 256), :: max(1, width // 256)])
+        if len(inside):
+            coarse_width = len(range(0, width, max(1, width // 256)))
+            at = inside[rng.integers(len(inside))]
+            row = at // coarse_width * max(1, height // 256) + rng.uniform(-0.25, 0.25) * size * step
+            column = at % coarse_width * max(1, width // 256) + rng.uniform(-0.25, 0.25) * size * step
+    # Where the image is larger than the crop, keep the crop inside it: mirrored borders teach little.
+    reach = size * step / 2
+    row = np.clip(row, reach, height - reach) if height > 2 * reach else height / 2
+    column = np.clip(column, reach, width - reach) if width > 2 * reach else width / 2
+
+    angle = rng.integers(4) * np.pi / 2
+    matrix = np.eye(2)
+    if rng.random() < ROTATE_SHARE:
+        angle = rng.uniform(0, 2 * np.pi)
+        matrix = matrix + rng.uniform(-SHEAR, SHEAR, (2, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    flip = np.diag([1, rng.choice([-1, 1])])
+    matrix = (turn @ flip @ matrix * step).astype(np.float32)
+
+    axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
+    y, x = axis[:, None], axis[None, :]
+    rows = matrix[0, 0] * y + matrix[0, 1] * x + np.float32(row - 0.5)
+    columns = matrix[1, 0] * y + matrix[1, 1] * x + np.float32(column - 0.5)
+    if rng.random() < ELASTIC_SHARE:
+        points = max(4, round(size / ELASTIC_GRID_PX) + 1)
+        shift = rng.normal(0, ELASTIC_STRENGTH * ELASTIC_GRID_PX * step, (2, points, points)).astype(np.float32)
+        rows = rows + cv2.resize(shift[0], (size, size), interpolation=cv2.INTER_CUBIC)
+        columns = columns + cv2.resize(shift[1], (size, size), interpolation=cv2.INTER_CUBIC)
+    return reflect(rows, height), reflect(columns, width), step
+
+
+def sample_at(image, labels, rows, columns, step):
+    """Read image (bilinear, smoothed first where it shrinks) and labels (nearest) at the given positions.
+
+    Returns:
+        (size, size, 3) float32 in the units of the image, and (size, size) int32.
+    """
+    # Only the part of the image that is needed is touched; one pixel around it for the interpolation.
+    top, left = max(0, int(rows.min()) - 2), max(0, int(columns.min()) - 2)
+    bottom, right = int(rows.max()) + 4, int(columns.max()) + 4
+    part = np.ascontiguousarray(image[top:bottom, left:right], dtype=np.float32)
+    if step > 1.2:
+        part = cv2.GaussianBlur(part, (0, 0), 0.4 * step, borderType=cv2.BORDER_REFLECT_101)
+    x, y = (columns - left).astype(np.float32), (rows - top).astype(np.float32)  # OpenCV's maps are x, then y
+    crop = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    near_y, near_x = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
+    inside = labels[top:bottom, left:right]
+    near_y, near_x = np.minimum(near_y, inside.shape[0] - 1), np.minimum(near_x, inside.shape[1] - 1)
+    return crop, inside[near_y, near_x].astype(np.int32)
+
+
+def is_grey(image, tolerance=0.02):
+    """Whether a float image (H, W, 3) in [0, 1] has no colour to speak of."""
+    return bool(np.abs(image[::4, ::4] - image[::4, ::4].mean(-1, keepdims=True)).mean() < tolerance)
+
+
+def jitter_stain(image, rng):
+    """Change the amounts of haematoxylin, eosin and DAB of (H, W, 3) float32 in [0, 1], in optical density.
+
+    To stains, gain, and back to colours are three matrices in a row: one 3x3 does it.
+    References: Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology" (HED colour augmentation).
+    """
+    gain = np.diag(1 + rng.uniform(-STAIN_GAIN, STAIN_GAIN, 3)).astype(np.float32)
+    offset = rng.uniform(-STAIN_OFFSET, STAIN_OFFSET, 3).astype(np.float32)
+    fused = HED_FROM_RGB @ gain @ RGB_FROM_HED
+    density = -np.log(np.maximum(image, 1 / 255))
+    return np.exp(-np.maximum(density @ fused + offset @ RGB_FROM_HED, 0)).astype(np.float32)
+
+
+def change_light(image, rng):
+    """Draw a change of colour, light and sharpness of (H, W, 3) float32 in [0, 1]; shape, dtype and range stay."""
+    if is_grey(image):
+        if rng.random() < POLARITY_SHARE:
+            image = 1 - image
+        if rng.random() < TINT_SHARE:
+            tint = rng.uniform(0, 1, 3)
+            image = image * (tint / tint.max()).astype(np.float32)
+    else:
+        if rng.random() < STAIN_SHARE:
+            image = jitter_stain(image, rng)
+        if rng.random() < SHUFFLE_SHARE:
+            image = image[..., rng.permutation(3)]
+        if rng.random() < GREY_SHARE:
+            image = np.repeat(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
+    if rng.random() < LIGHT_SHARE:
+        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
+        image = image * np.float32(rng.uniform(*GAIN)) + np.float32(rng.uniform(-OFFSET, OFFSET))
+    if rng.random() < SHADING_SHARE:
+        light = rng.uniform(0.5, 1.2, (3, 3)).astype(np.float32)
+        image = image * cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+    if rng.random() < BLUR_SHARE:
+        image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(*BLUR_SIGMA_PX))
+    if rng.random() < NOISE_SHARE:
+        grain = rng.standard_normal(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
+        image = image + grain * np.float32(rng.uniform(0, NOISE_SIGMA))
+    image = np.clip(image, 0, 1)
+    if rng.random() < JPEG_SHARE:
+        quality = int(rng.integers(*JPEG_QUALITY))
+        code = cv2.imencode(".jpg", (image * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.float32) / 255  # channel order is kept both ways
+    return image.astype(np.float32)
+
+
+def augment(image, labels, rng, size, diameter_px=None):
+    """One random crop of an image and its labels, transformed alike.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        labels: (H, W) int32, 0 is background.
+        rng: a `numpy.random.Generator`; all that is random comes from it.
+        size: height and width of the crop.
+        diameter_px: median nucleus diameter of the image; bounds the scale.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1] and (size, size) int32 with the ids of `labels`.
+    """
+    rows, columns, step = random_coordinates(labels, rng, size, diameter_px)
+    crop, crop_labels = sample_at(image, labels, rows, columns, step)
+    return change_light(crop, rng), crop_labels
+
+
+def nucleus_distance(labels):
+    """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
+
+    Args:
+        labels: (H, W) int32, 0 is background.
+
+    Returns:
+        (H, W) float32 in [0, 1]. The border to a touching nucleus counts as border; the edge of the image does not.
+
+    References:
+        Scherr et al. 2020, "Cell segmentation and tracking using CNN-based distance predictions" (normalised distances).
+    """
+    if not labels.any():
+        return np.zeros(labels.shape, np.float32)
+    # A pixel whose right or lower neighbour has another id lies on a border; both sides of a contact are borders.
+    inside = labels > 0
+    contact = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        first, second = [slice(None)] * 2, [slice(None)] * 2
+        first[axis], second[axis] = slice(None, -1), slice(1, None)
+        touch = (labels[tuple(first)] != labels[tuple(second)]) & inside[tuple(first)] & inside[tuple(second)]
+        contact[tuple(first)] |= touch
+        contact[tuple(second)] |= touch
+    core = (inside & ~contact).astype(np.uint8)
+    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) if not core.all() else np.ones(core.shape)
+    # The square of a distance between pixels is a whole number: rounding takes back OpenCV's last bit, which changes with
+    # where its memory lies. Contact pixels are nucleus, too: depth 1, not 0.
+    depth = np.sqrt(np.rint(np.square(depth, dtype=np.float64)))
+    depth = np.where(inside, depth + contact, 0).astype(np.float32)
+    ids = np.arange(labels.max() + 1)
+    deepest = ndimage.maximum(depth, labels, ids)
+    deepest[0] = 1
+    return depth / np.maximum(deepest, 1e-6).astype(np.float32)[labels]
+
+
+def targets(labels, heads, has_instances=True):
+    """What the network should paint for a crop.
+
+    Args:
+        labels: (H, W) int32.
+        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`).
+        has_instances: False where touching nuclei share an id: every map but the first is then unknown (-1).
+
+    Returns:
+        (H, W, len(heads)) float32 in [0, 1], or -1 for unknown.
+    """
+    painters = {"nucleus": lambda: labels > 0, "distance": lambda: nucleus_distance(labels)}
+    truth = np.empty(labels.shape + (len(heads),), np.float32)
+    for channel, head in enumerate(heads):
+        truth[..., channel] = painters[head]() if has_instances or head == "nucleus" else UNKNOWN
+    return truth
+
+
+def sampling_shares(samples, size):
+    """How often each sample is drawn: groups by the square root of their number, and in a group by the square root of area.
+
+    Neither lets 400 fluorescence images drown 14 bright-field ones, nor shows those 14 as often as the 400.
+
+    Returns:
+        (len(samples),) float64, adding up to 1.
+    """
+    area = np.array([max(1.0, sample.labels.size / size**2) ** 0.5 for sample in samples])
+    groups = np.array([sample.group for sample in samples])
+    shares = np.zeros(len(samples))
+    for group in np.unique(groups):
+        member = groups == group
+        shares[member] = area[member] / area[member].sum() * member.sum() ** 0.5
+    return shares / shares.sum()
+
+
+def draw(samples, shares, heads, size, seed, step, place):
+    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
+    rng = np.random.default_rng([seed, step, place])
+    sample = samples[rng.choice(len(samples), p=shares)]
+    rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+    crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
+    low, high = sample.intensity_range
+    crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
+    return change_light(crop, rng), targets(labels, heads, sample.has_instances)
+
+
+def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahead=4):
+    """Yield training batches without end, made on threads while the network works on the one before.
+
+    Args:
+        samples: list of `Sample`.
+        first_step: the step to begin with: a resumed run sees the batches that it would have seen.
+        workers: threads; OpenCV and NumPy release Python's lock for most of the work.
+        ahead: batches prepared in advance.
+
+    Yields:
+        (batch_size, size, size, 3) and (batch_size, size, size, len(heads)), float32.
+    """
+    cv2.setNumThreads(1)  # the threads are ours
+    shares = sampling_shares(samples, size)
+
+    def make(step):
+        made = [draw(samples, shares, heads, size, seed, step, place) for place in range(batch_size)]
+        return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(make, first_step + index) for index in range(ahead))
+        step = first_step + ahead
+        while True:
+            ready = waiting.popleft()
+            waiting.append(pool.submit(make, step))
+            step += 1
+            yield ready.result()

@@ -1,0 +1,306 @@
+"""Find every nucleus in images: masks, separated nuclei, overlays and tables.
+
+    python predict.py                                       # test_raw -> predictions/
+    python predict.py slides/a.png more_images --out found  # files and folders
+    python predict.py --model Saved_Model/previous/2026-11-22_10-00-00/trained_model.h5 --out old
+
+For every image, at its own size:
+
+    predictions/masks/STEM.png      0 background, 255 nucleus
+    predictions/labels/STEM.png     16-bit, 0 background, 1...n nuclei (32-bit STEM.tif above 65,535 nuclei)
+    predictions/overlays/STEM.jpg   outlines on the image, one colour for each nucleus
+    predictions/nuclei.csv          one row for each nucleus
+    predictions/summary.csv         one row for each image
+
+A second run goes on where the first one was stopped and skips what is finished. A file that cannot be read is named and
+skipped; the exit status is then 1.
+"""
+
+import argparse
+import csv
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from skimage.segmentation import find_boundaries
+
+import instances
+import tiling
+import unet
+from import_data import (
+    IMAGE_SUFFIXES,
+    find_images,
+    intensity_range,
+    modality,
+    named,
+    normalise,
+    read_image,
+    replacing,
+    user_errors_in_one_line,
+)
+
+INPUT = "test_raw"
+MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # the user's own before the shipped one
+OUT = "predictions"
+JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
+OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
+    (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
+)  # fmt: skip
+
+
+def collect(inputs):
+    """Image files of the given files and folders, {stem: path}, in the order given.
+
+    Raises:
+        FileNotFoundError, ValueError: an input is missing or no image, a folder is empty, or a stem appears twice.
+    """
+    found = {}
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            files = find_images(entry)
+        elif not entry.exists():
+            raise FileNotFoundError(f"{entry} does not exist; expected an image file or a folder of images")
+        elif entry.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(f"{entry} is no image by its name; expected one of {', '.join(IMAGE_SUFFIXES)}")
+        else:
+            files = {entry.stem: entry}
+        for stem, path in files.items():
+            if stem in found and found[stem].resolve() != path.resolve():
+                raise ValueError(f"{found[stem]} and {path} would both become {stem}.png; predict into two --out folders")
+            found.setdefault(stem, path)
+    return found
+
+
+def find_model(model):
+    """The model file to use: the one asked for, else the first of MODELS that is there."""
+    if model:
+        return Path(model)
+    for path in map(Path, MODELS):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"neither {MODELS[0]} nor {MODELS[1]} is there; train one (python train.py) or give --model FILE")
+
+
+# --- Tables that survive being cut off ------------------------------------------------------------------------------
+
+
+def read_rows(path):
+    """The whole rows of a CSV file, as dicts; a last row that was cut off is left out."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def write_rows(path, rows):
+    """Replace a CSV file by these rows (dicts with equal keys); without rows, remove it."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def append_rows(path, rows):
+    """Add rows at the end of a CSV file, with the header where it is new."""
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        if rows:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+def finished_before(out, made_by, overwrite, stems):
+    """Stems that an earlier run has finished in `out`, after both tables are reduced to whole images.
+
+    An image is finished when summary.csv has its row, which is written last.
+
+    Raises:
+        ValueError: `out` holds results for these stems that were made by another model or with other settings.
+    """
+    summary, nuclei = read_rows(out / "summary.csv"), read_rows(out / "nuclei.csv")
+    others = [row["image"] for row in summary if row["made_by"] != made_by and row["image"] in stems]
+    if others and not overwrite:
+        raise ValueError(
+            f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
+            "or --overwrite to replace them"
+        )
+    done = {row["image"] for row in summary if not (overwrite and row["image"] in stems)}
+    write_rows(out / "summary.csv", [row for row in summary if row["image"] in done])
+    write_rows(out / "nuclei.csv", [row for row in nuclei if row["image"] in done])
+    return done & set(stems)
+
+
+# --- One image ------------------------------------------------------------------------------------------------------
+
+
+def draw_overlay(image, intensity, labels):
+    """Outlines on the image as the network sees it (dark images brightened): (H, W, 3) uint8."""
+    picture = (normalise(image, intensity) * 255).astype(np.uint8)
+    outline = find_boundaries(labels, mode="inner")
+    colours = np.array(OVERLAY_COLOURS, np.uint8)
+    picture[outline] = colours[labels[outline] % len(colours)]
+    return picture
+
+
+def write_png(path, array):
+    """A grey or RGB PNG, 8 or 16 bits, whole or not at all."""
+    encoded(path, ".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def encoded(path, suffix, array, options):
+    """Write what OpenCV encodes; colours go in as BGR."""
+    array = array if array.ndim == 2 else array[..., ::-1]
+    good, code = cv2.imencode(suffix, np.ascontiguousarray(array), options)
+    if not good:
+        raise ValueError(f"{path}: an array of shape {array.shape}, type {array.dtype} cannot be written as {suffix}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(code.tobytes())
+
+
+def write_labels(folder, stem, labels):
+    """Labels as 16-bit PNG, or 32-bit TIFF where there are too many; a file of the other kind is removed."""
+    small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
+    if labels.max() <= 65535:
+        write_png(small, labels.astype(np.uint16))
+        large.unlink(missing_ok=True)
+    else:
+        import tifffile
+
+        with replacing(large) as temporary:
+            tifffile.imwrite(temporary, labels.astype(np.uint32), compression="zlib")
+        small.unlink(missing_ok=True)
+
+
+def predict_image(path, network, num_maps, thresholds, tile, batch_size, geometry):
+    """Read one image and find its nuclei.
+
+    Args:
+        network: from (B, h, w, 3) float32 to (B, h, w, num_maps), as `model.predict_on_batch`.
+        geometry: margin and size multiple of the network, for `tiling.cut`.
+
+    Returns:
+        image (H, W, 3), its intensity range, labels (H, W) int32, maps (H, W, num_maps) float32.
+    """
+    image = read_image(path)
+    intensity = intensity_range(image)  # of the whole image: a tile of background alone must not be stretched
+    maps = tiling.predict_tiled(
+        network, image, num_maps, prepare=lambda part: normalise(part, intensity), tile=tile, batch_size=batch_size, **geometry
+    )
+    return image, intensity, instances.separate(maps, **thresholds), maps
+
+
+def write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by):
+    """Write the pictures and table rows of one image; the row in summary.csv comes last and marks it as finished."""
+    write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+    write_labels(out / "labels", stem, labels)
+    overlay = draw_overlay(image, intensity, labels)
+    encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    columns = instances.measure(labels, image, maps)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    append_rows(out / "nuclei.csv", [{"image": stem, **row} for row in rows])
+    diameters = columns["diameter_px"]
+    append_rows(
+        out / "summary.csv",
+        [
+            {
+                "image": stem,
+                "file": path.name,
+                "height_px": labels.shape[0],
+                "width_px": labels.shape[1],
+                "modality": modality(image),
+                "nuclei": len(rows),
+                "median_diameter_px": round(float(np.median(diameters)), 2) if len(diameters) else "",
+                "nucleus_share": round(float((labels > 0).mean()), 4),
+                "intensity_low": intensity[0],
+                "intensity_high": intensity[1],
+                "seconds": round(seconds, 3),
+                "made_by": made_by,
+            }
+        ],
+    )
+    return len(rows)
+
+
+def show_progress(done, total, started, nuclei):
+    """One line that rewrites itself on a terminal; a line for every tenth of the work otherwise."""
+    passed = time.monotonic() - started
+    left = passed / done * (total - done)
+    line = f"{done}/{total} images, {nuclei} nuclei, {passed:.0f} s, {left:.0f} s left"
+    if sys.stdout.isatty():
+        print(f"\r{line:<78}", end="\n" if done == total else "", flush=True)
+    elif done == total or done * 10 // total > (done - 1) * 10 // total:
+        print(line, flush=True)
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("inputs", nargs="*", default=[INPUT], metavar="INPUT", help=f"image files and folders (default {INPUT})")
+    add("--model", default=None, metavar="FILE", help=f"(default {MODELS[0]}, or else {MODELS[1]})")
+    add("--out", default=OUT, metavar="DIR", help=f"(default {OUT})")
+    add("--tile", type=int, default=tiling.TILE_PX, metavar="PX", help=f"side of a window (default {tiling.TILE_PX})")
+    add("--batch-size", type=int, default=1, metavar="N", help="windows in one call of the network (default 1)")
+    add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
+    add("--min-area", type=int, metavar="PX", help="area below which an object is dropped (default: the model's)")
+    add("--overwrite", action="store_true", help="do finished images again, replacing their results")
+    args = parser.parse_args(argv)
+    if args.threshold is not None and not 0 < args.threshold < 1:
+        parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
+
+    out, files, model_path = Path(args.out), collect(args.inputs), find_model(args.model)
+    settings = unet.read_settings(model_path)
+    thresholds = {**instances.THRESHOLDS, **settings["thresholds"]}
+    if args.threshold is not None:
+        thresholds["nucleus_threshold"] = args.threshold
+    if args.min_area is not None:
+        thresholds["min_area_px"] = args.min_area
+    model_hash = hashlib.sha256(model_path.read_bytes() + repr(sorted(thresholds.items())).encode()).hexdigest()[:12]
+    made_by = f"{model_path.name} {model_hash}"
+    finished = finished_before(out, made_by, args.overwrite, files)
+    todo = {stem: path for stem, path in files.items() if stem not in finished}
+    if finished:
+        print(f"{len(finished)} images are finished already (--overwrite does them again)")
+    if not todo:
+        print(f"Nothing to do: all results lie in {out}")
+        return 0
+
+    unet.set_up_backend()
+    model, _ = unet.load_model(model_path)
+    architecture = settings["architecture"]
+    shape = {name: architecture[name] for name in ("depth", "stem_stride") if name in architecture}
+    num_maps = len(architecture["heads"])
+    geometry = {"margin": unet.receptive_radius(**shape), "multiple": unet.size_multiple(**shape)}
+    tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
+    print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
+
+    started, nuclei, failures = time.monotonic(), 0, []
+    for done, (stem, path) in enumerate(todo.items(), start=1):
+        image_started = time.monotonic()
+        try:
+            image, intensity, labels, maps = predict_image(
+                path, model.predict_on_batch, num_maps, thresholds, args.tile, args.batch_size, geometry
+            )
+        except (ValueError, MemoryError) as error:
+            failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
+            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+        else:
+            seconds = time.monotonic() - image_started
+            nuclei += write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by)
+        show_progress(done, len(todo), started, nuclei)
+    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: masks, labels, overlays and tables lie in {out}/")
+    if failures:
+        print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

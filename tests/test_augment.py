@@ -1,0 +1,176 @@
+"""Augmentation: image and truth move together, all of it follows from the seed, and nothing leaves its range."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from synthetic import draw
+
+import augment
+
+
+def example(kind="fluorescence", height=160, width=200, seed=0):
+    image, labels = draw(kind, height, width, num_nuclei=14, diameter=22, seed=seed, touching=0.4)
+    return image, labels
+
+
+def sample(kind="fluorescence", **changes):
+    image, labels = example(kind)
+    values = {"image": image, "intensity_range": (0.0, 255.0), "labels": labels, "group": kind, "diameter_px": 22.0}
+    return augment.Sample(**(values | changes))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_mask_given_as_image_lands_where_its_labels_land(seed):
+    _, labels = example()
+    mask = np.repeat((labels > 0).astype(np.float32)[..., None], 3, -1)
+    rows, columns, step = augment.random_coordinates(labels, np.random.default_rng(seed), 128, 22.0)
+    crop, crop_labels = augment.sample_at(mask, labels, rows, columns, step)
+    a, b = crop[..., 0] > 0.5, crop_labels > 0
+    assert a.any()
+    assert (a & b).sum() / (a | b).sum() > 0.98
+
+
+def test_no_new_ids_appear_and_types_hold():
+    image, labels = example("tissue")
+    for seed in range(20):
+        crop, crop_labels = augment.augment(image.astype(np.float32) / 255, labels, np.random.default_rng(seed), 96, 22.0)
+        assert crop.shape == (96, 96, 3) and crop.dtype == np.float32
+        assert crop.min() >= 0 and crop.max() <= 1 and np.isfinite(crop).all()
+        assert crop_labels.shape == (96, 96) and crop_labels.dtype == np.int32
+        assert set(np.unique(crop_labels)) <= set(np.unique(labels))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (37, 5), (300, 20)])
+def test_images_smaller_than_the_crop_are_mirrored(shape):
+    labels = np.ones(shape, np.int32)
+    image = np.random.default_rng(0).random((*shape, 3)).astype(np.float32)
+    for seed in range(5):
+        crop, crop_labels = augment.augment(image, labels, np.random.default_rng(seed), 64, None)
+        assert crop.shape == (64, 64, 3)
+        assert (crop_labels == 1).all()
+
+
+def test_reflection_folds_like_numpy():
+    for length in (1, 2, 5):
+        expected = np.pad(np.arange(length), 7, mode="reflect")
+        np.testing.assert_array_equal(augment.reflect(np.arange(-7, length + 7, dtype=float), length), expected)
+
+
+def test_the_scale_brings_extreme_nuclei_into_range():
+    labels = np.zeros((400, 400), np.int32)
+    for diameter in (6.0, 20.0, 95.0):
+        steps = [augment.random_coordinates(labels, np.random.default_rng(seed), 64, diameter)[2] for seed in range(50)]
+        shown = diameter / np.array(steps)
+        low = min(augment.DIAMETERS_PX[0], diameter * augment.SCALE_LIMITS[1])
+        high = max(augment.DIAMETERS_PX[1], diameter * augment.SCALE_LIMITS[0])
+        assert shown.min() >= low - 1e-6 and shown.max() <= high + 1e-6
+    assert np.ptp(steps) >= 0
+
+
+def test_stain_jitter_changes_colour_and_keeps_white():
+    image, _ = example("tissue")
+    image = image.astype(np.float32) / 255
+    image[:4, :4] = 1
+    jittered = augment.jitter_stain(image, np.random.default_rng(3))
+    assert np.abs(jittered - image).mean() > 0.01
+    assert jittered[:4, :4].min() > 0.85
+    assert jittered.min() >= 0 and jittered.max() <= 1
+
+
+def test_grey_images_stay_grey_unless_tinted(monkeypatch):
+    monkeypatch.setattr(augment, "TINT_SHARE", 0)
+    image, _ = example()
+    grey = np.repeat(image[..., :1], 3, -1).astype(np.float32) / 255
+    monkeypatch.setattr(augment, "JPEG_SHARE", 0)  # whose colour spaces round
+    for seed in range(20):
+        light = augment.change_light(grey, np.random.default_rng(seed))
+        assert np.abs(light - light.mean(-1, keepdims=True)).max() < 1e-5
+
+
+@pytest.mark.parametrize("share", [name for name in vars(augment) if name.endswith("_SHARE")])
+def test_every_change_can_be_always_on_and_always_off(share, monkeypatch):
+    image, labels = example("tissue" if share in ("STAIN_SHARE", "SHUFFLE_SHARE", "GREY_SHARE") else "fluorescence")
+    image = image.astype(np.float32) / 255
+    results = []
+    for value in (0.0, 1.0):
+        monkeypatch.setattr(augment, share, value)
+        results.append(augment.augment(image, labels, np.random.default_rng(5), 96, 22.0)[0])
+        assert results[-1].min() >= 0 and results[-1].max() <= 1
+    assert np.abs(results[0] - results[1]).max() > 1e-4
+
+
+def test_depth_is_one_in_every_heart_and_zero_outside():
+    _, labels = example()
+    depth = augment.nucleus_distance(labels)
+    assert depth.dtype == np.float32 and depth.min() == 0 and depth.max() == pytest.approx(1)
+    assert (depth[labels == 0] == 0).all() and (depth[labels > 0] > 0).all()
+    for nucleus in range(1, labels.max() + 1):
+        assert depth[labels == nucleus].max() == pytest.approx(1)
+
+
+def test_depth_is_shallow_where_nuclei_touch():
+    labels = np.zeros((20, 41), np.int32)
+    labels[3:17, 2:20], labels[3:17, 20:39] = 1, 2
+    depth = augment.nucleus_distance(labels)
+    assert depth[10, 19] < 0.3 and depth[10, 20] < 0.3
+    assert depth[10, 10] > 0.9 and depth[10, 30] > 0.9
+
+
+def test_depth_of_nothing_and_of_everything():
+    assert (augment.nucleus_distance(np.zeros((5, 7), np.int32)) == 0).all()
+    assert (augment.nucleus_distance(np.ones((5, 7), np.int32)) == 1).all()
+
+
+def test_binary_truth_leaves_the_depth_unknown():
+    _, labels = example()
+    truth = augment.targets(labels, ("nucleus", "distance"), has_instances=False)
+    assert (truth[..., 1] == augment.UNKNOWN).all()
+    np.testing.assert_array_equal(truth[..., 0], labels > 0)
+    assert (augment.targets(labels, ("nucleus", "distance"))[..., 1] >= 0).all()
+
+
+def test_rare_groups_are_shown_more_often_than_their_number_says():
+    samples = [sample(group="many") for _ in range(16)] + [sample(group="few")]
+    shares = augment.sampling_shares(samples, 128)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[-1] == pytest.approx(1 / 5)
+    assert np.ptp(shares[:-1]) == pytest.approx(0)
+
+
+def test_larger_images_are_drawn_more_often():
+    large = sample(labels=np.zeros((512, 512), np.int32), image=np.zeros((512, 512, 3), np.uint8))
+    shares = augment.sampling_shares([sample(), large], 64)
+    assert shares[1] > shares[0]
+
+
+def test_batches_follow_from_seed_and_step_alone():
+    samples = [sample("fluorescence"), sample("tissue")]
+    arguments = (samples, ("nucleus", "distance"), 64, 3)
+    first = list(islice(augment.batches(*arguments, seed=1, workers=3), 5))
+    again = list(islice(augment.batches(*arguments, seed=1, first_step=3, workers=1), 2))
+    for a, b in zip(first[3:], again, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+    other = next(augment.batches(*arguments, seed=2))
+    assert np.abs(other[0] - first[0][0]).max() > 0.01
+    assert first[0][0].shape == (3, 64, 64, 3) and first[0][1].shape == (3, 64, 64, 2)
+    assert first[0][0].dtype == first[0][1].dtype == np.float32
+
+
+def test_sixteen_bit_images_are_scaled_by_their_range():
+    image, labels = example()
+    deep = sample(image=image.astype(np.uint16) * 16, intensity_range=(0.0, 255.0 * 16))
+    shallow = sample()
+    a = next(augment.batches([deep], ("nucleus",), 64, 2, seed=4))
+    b = next(augment.batches([shallow], ("nucleus",), 64, 2, seed=4))
+    np.testing.assert_allclose(a[0], b[0], atol=0.02)
+
+
+def test_empty_crops_are_there_but_do_not_dominate():
+    labels = np.zeros((400, 400), np.int32)
+    labels[10:30, 10:30] = 1
+    lonely = sample(image=np.zeros((400, 400, 3), np.uint8), labels=labels, diameter_px=20.0)
+    truths = np.concatenate([b[1] for b in islice(augment.batches([lonely], ("nucleus",), 64, 8, seed=0), 10)])
+    empty = (truths.max((1, 2, 3)) == 0).mean()
+    assert 0.05 < empty < 0.5

@@ -1,0 +1,253 @@
+"""Prediction: what it writes for any image, what it skips, what it refuses, and that it goes on where it stopped."""
+
+import csv
+import os
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from synthetic import draw
+
+import instances
+import predict
+import unet
+from import_data import read_truth
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network whose nucleus map is the image's brightness: it finds bright blobs without any training."""
+    network = unet.build_unet(width=8, depth=1, stem_stride=1, normalisation="none")
+    weights = [np.zeros_like(w) for w in network.get_weights()]
+    network.set_weights(weights)
+    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    first, second, last = convolutions[0], convolutions[1], convolutions[-1]
+    kernel, bias = first.get_weights()
+    kernel[1, 1, :, 0] = 1 / 3
+    first.set_weights([kernel, bias])
+    kernel, bias = second.get_weights()
+    kernel[1, 1, 0, 0] = 1
+    second.set_weights([kernel, bias])
+    for layer in convolutions[4:-1]:  # the decoder: the skip's first channel follows the 8 upsampled ones
+        kernel, bias = layer.get_weights()
+        kernel[1, 1, 8 if layer is convolutions[4] else 0, 0] = 1
+        layer.set_weights([kernel, bias])
+    kernel, bias = last.get_weights()
+    kernel[0, 0, 0, :], bias[:] = 30, -10
+    last.set_weights([kernel, bias])
+    path = tmp_path_factory.mktemp("model") / "model.h5"
+    architecture = {"heads": list(unet.HEADS), "width": 8, "depth": 1, "stem_stride": 1, "normalisation": "none"}
+    unet.save_model(path, network, {"architecture": architecture, "thresholds": {"min_area_px": 15}})
+    return path
+
+
+def blobs(seed=0, size=(60, 80)):
+    return draw("fluorescence", *size, num_nuclei=6, diameter=16, seed=seed, touching=0)
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(blobs(number)[0]).save(folder / f"image{number}.png")
+    return folder
+
+
+def run(model, out, *inputs):
+    return predict.main([*map(str, inputs), "--model", str(model), "--out", str(out)])
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_everything_is_written_at_the_size_of_the_image(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(model, out, images) == 0
+    table, summary = rows(out / "nuclei.csv"), rows(out / "summary.csv")
+    for number in range(3):
+        stem = f"image{number}"
+        mask = np.array(Image.open(out / "masks" / f"{stem}.png"))
+        labels = cv2.imread(str(out / "labels" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == labels.shape == (60, 80)
+        assert set(np.unique(mask)) == {0, 255} and mask.dtype == np.uint8
+        assert labels.dtype == np.uint16
+        np.testing.assert_array_equal(mask > 0, labels > 0)
+        assert Image.open(out / "overlays" / f"{stem}.jpg").size == (80, 60)
+        mine = [row for row in table if row["image"] == stem]
+        assert [int(row["id"]) for row in mine] == list(range(1, labels.max() + 1))
+        assert [int(row["area_px"]) for row in mine] == np.bincount(labels.ravel())[1:].tolist()
+        assert int(summary[number]["nuclei"]) == len(mine) > 0
+        truth = blobs(number)[1]
+        counts = instances.count_matches(instances.match(truth, labels), thresholds=(0.4,))
+        assert instances.average_precision(counts)[0] > 0.5
+        read_truth(out / "labels" / f"{stem}.png")
+    assert str(out) in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_second_run_skips_what_is_finished_and_overwrite_does_it_again(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(model, out, images)
+    before = contents(out)
+    (out / "masks" / "image1.png").write_bytes(b"touched")
+    assert run(model, out, images) == 0
+    assert "3 images are finished already" in capsys.readouterr().out
+    assert (out / "masks" / "image1.png").read_bytes() == b"touched"
+    assert run(model, out, images, "--overwrite") == 0
+    after = contents(out)
+    for path in before:
+        if path.name != "summary.csv":  # it holds seconds
+            assert after[path] == before[path]
+    assert set(after) == set(before)
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_tables(model, images, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(model, whole, images)
+    run(model, cut, images / "image0.png")
+    with open(cut / "nuclei.csv", "a") as file:  # the rows of a second image, cut off before its row in summary.csv
+        file.write("image1" + ",1" * 16 + "\nimage1,2,3")
+    assert run(model, cut, images) == 0
+    assert (cut / "nuclei.csv").read_bytes() == (whole / "nuclei.csv").read_bytes()
+    assert [row["image"] for row in rows(cut / "summary.csv")] == ["image0", "image1", "image2"]
+
+
+def test_results_of_another_model_are_not_mixed_in(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(model, out, images)
+    before = contents(out)
+    assert run(model, out, images, "--threshold", "0.7") == 1
+    assert "another model or other settings" in capsys.readouterr().err
+    assert contents(out) == before
+    assert run(model, out, images, "--threshold", "0.7", "--overwrite") == 0
+    assert len({row["made_by"] for row in rows(out / "summary.csv")}) == 1
+
+
+def test_thresholds_can_be_given(model, images, tmp_path):
+    areas = {}
+    for threshold in ("0.2", "0.9"):
+        run(model, tmp_path / threshold, images, "--threshold", threshold)
+        areas[threshold] = sum(int(row["area_px"]) for row in rows(tmp_path / threshold / "nuclei.csv"))
+    assert areas["0.2"] > areas["0.9"]
+    run(model, tmp_path / "large", images, "--min-area", "100000")
+    assert not (tmp_path / "large" / "nuclei.csv").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        predict.main(["--threshold", "7"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (37, 3), (131, 257)])
+def test_any_size(model, tmp_path, size):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)).save(tmp_path / "x.png")
+    assert run(model, tmp_path / "out", tmp_path / "x.png") == 0
+    assert np.array(Image.open(tmp_path / "out" / "masks" / "x.png")).shape == size
+
+
+def test_tiles_and_batches_change_nothing(model, tmp_path):
+    Image.fromarray(blobs(size=(300, 220))[0]).save(tmp_path / "x.png")
+    run(model, tmp_path / "whole", tmp_path / "x.png")
+    run(model, tmp_path / "tiled", tmp_path / "x.png", "--tile", "96", "--batch-size", "3")
+    assert (tmp_path / "whole" / "labels" / "x.png").read_bytes() == (tmp_path / "tiled" / "labels" / "x.png").read_bytes()
+
+
+def test_a_tile_without_core_is_refused_before_any_work(model, images, tmp_path, capsys):
+    assert run(model, tmp_path / "out", images, "--tile", "8") == 1
+    assert "--tile" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_blank_images_give_no_nuclei(tmp_path, value):
+    """With the network of the fixture a blank white image is one nucleus: so a real one, or none at all, is asked for."""
+    from import_data import intensity_range, normalise
+
+    image = np.full((40, 40, 3), value, np.uint8)
+    assert np.isfinite(normalise(image, intensity_range(image))).all()
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_done(model, images, tmp_path, capsys):
+    (images / "broken.png").write_text("no image")
+    (images / "zero.tif").write_bytes(b"")
+    out = tmp_path / "out"
+    assert run(model, out, images) == 1
+    error = capsys.readouterr().err
+    assert "broken.png" in error and "zero.tif" in error and "2 of 5 images" in error and "Traceback" not in error
+    assert len(rows(out / "summary.csv")) == 3
+    (images / "broken.png").unlink()
+    (images / "zero.tif").unlink()
+    assert run(model, out, images) == 0
+
+
+def test_inputs_that_make_no_sense(model, images, tmp_path, capsys):
+    def fails(*inputs, word):
+        assert run(model, tmp_path / "out", *inputs) == 1
+        error = capsys.readouterr().err
+        assert word in error and error.count("\n") == 1, error
+
+    fails(tmp_path / "nowhere", word="does not exist")
+    (tmp_path / "notes.txt").write_text("x")
+    fails(tmp_path / "notes.txt", word="no image by its name")
+    (tmp_path / "empty").mkdir()
+    fails(tmp_path / "empty", word="holds no image")
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(blobs()[0]).save(other / "image0.png")
+    fails(images, other, word="two --out folders")
+    assert run(tmp_path / "none.h5", tmp_path / "out", images) == 1
+    assert "none.h5" in capsys.readouterr().err
+    assert run(images / "image0.png", tmp_path / "out", images) == 1
+    assert "not a model file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_any_model_it_says_how_to_get_one(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert predict.main([str(images)]) == 1
+    assert "python train.py" in capsys.readouterr().err
+
+
+def test_the_users_model_comes_before_the_shipped_one(model, images, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("Saved_Model").mkdir()
+    os.link(model, "Saved_Model/pretrained.h5")
+    assert predict.main([str(images)]) == 0
+    assert "pretrained.h5" in capsys.readouterr().out
+    os.link(model, "Saved_Model/trained_model.h5")
+    assert predict.main([str(images), "--overwrite"]) == 0
+    assert "trained_model.h5" in capsys.readouterr().out
+    assert Path("predictions/summary.csv").exists()
+
+
+def test_more_nuclei_than_sixteen_bits_hold_become_a_tiff(tmp_path):
+    labels = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
+    predict.write_labels(tmp_path, "many", labels)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "many.tif"), labels)
+    assert not (tmp_path / "many.png").exists()
+    predict.write_labels(tmp_path, "many", labels % 100)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.png"]
+
+
+def test_overlays_outline_each_nucleus():
+    image, labels = blobs()
+    overlay = predict.draw_overlay(image, (0.0, 255.0), labels)
+    changed = (overlay != predict.normalise(image, (0.0, 255.0)) * 255 // 1).any(-1)
+    assert changed[labels > 0].any() and not changed[labels == 0].any()
+
+
+def test_progress_counts_down(capsys, monkeypatch):
+    for done in range(1, 21):
+        predict.show_progress(done, 20, 0.0, done)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10 and lines[-1].startswith("20/20 images")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    predict.show_progress(1, 2, 0.0, 3)
+    assert capsys.readouterr().out.startswith("\r1/2 images")

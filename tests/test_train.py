@@ -1,0 +1,337 @@
+"""Training: what it writes, that it repeats, resumes after a kill, refuses bad data, and loses nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from synthetic import draw
+
+import instances
+import train
+import unet
+from import_data import read_truth
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--width", "8", "--depth", "1", "--crop", "32", "--batch-size", "2", "--crops-per-image", "1"]
+
+
+def write_pair(folder, stem, kind="fluorescence", seed=0, binary=False, size=(48, 56)):
+    image, labels = draw(kind, *size, num_nuclei=5, diameter=14, seed=seed, touching=0.5)
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
+    (folder / "gt").mkdir(exist_ok=True)
+    Image.fromarray(image).save(folder / "raw" / f"{stem}.png")
+    truth = (labels > 0).astype(np.uint8) * 255 if binary else labels.astype(np.uint16)
+    Image.fromarray(truth).save(folder / "gt" / f"{stem}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for number in range(4):
+        write_pair(folder, f"f{number}", "fluorescence", number)
+        write_pair(folder, f"t{number}", "tissue", number)
+    return folder
+
+
+def run(data, out, *more):
+    return train.main(["--data-dir", str(data), "--out", str(out), *TINY, *map(str, more)])
+
+
+def history(out):
+    with open(out / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Three epochs without interruption."""
+    out = tmp_path_factory.mktemp("trained")
+    assert run(data, out, "--epochs", 3) == 0
+    return out
+
+
+def test_it_writes_a_model_that_describes_itself_and_a_history(trained, data):
+    rows = history(trained)
+    assert list(rows[0])[:5] == ["epoch", "loss", "accuracy", "dice", "iou"]
+    assert list(rows[0])[-2:] == ["learning_rate", "seconds"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    model, settings = unet.load_model(trained / "trained_model.h5")
+    assert set(settings) >= {
+        "architecture",
+        "preprocessing",
+        "thresholds",
+        "nucleus_diameter_px",
+        "arguments",
+        "data",
+        "versions",
+        "scores",
+    }
+    assert set(settings["thresholds"]) == set(instances.THRESHOLDS)
+    assert settings["architecture"]["width"] == 8
+    assert settings["epoch"] == 1 + int(np.argmin([float(row["val_loss"]) for row in rows]))
+    assert settings["scores"]["validation"]["all"]["images"] == settings["data"]["validation"] >= 1
+    assert 8 < settings["nucleus_diameter_px"]["median"] < 20
+    json.dumps(settings)
+    assert model.output_shape[-1] == 2
+    assert sorted(path.name for path in trained.iterdir()) == ["history.csv", "trained_model.h5"]  # nothing else is left
+
+
+def test_two_runs_with_one_seed_agree_and_another_seed_differs(trained, data, tmp_path):
+    assert run(data, tmp_path / "same", "--epochs", 3) == 0
+    assert without_seconds(history(tmp_path / "same")) == without_seconds(history(trained))
+    assert run(data, tmp_path / "other", "--epochs", 1, "--seed", 8) == 0
+    assert history(tmp_path / "other")[0]["loss"] != history(trained)[0]["loss"]
+
+
+def test_killed_in_mid_epoch_and_resumed_it_ends_as_if_nothing_had_happened(trained, data, tmp_path):
+    out = tmp_path / "out"
+    # Long epochs make sure that the kill falls into one; the reference is a run of the same arguments.
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--data-dir",
+        str(data),
+        *TINY,
+        "--crops-per-image",
+        "20",
+        "--epochs",
+        "3",
+    ]
+    process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoint.h5").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    before = history(out)
+    assert 1 <= len(before) < 3
+    assert train.main(["--out", str(out), "--resume"]) == 0  # no other setting is repeated
+    reference = tmp_path / "reference"
+    assert train.main([*command[2:], "--out", str(reference)]) == 0
+    assert history(out)[: len(before)] == before
+    assert without_seconds(history(out)) == without_seconds(history(reference))
+    for ours, theirs in zip(
+        unet.load_model(out / "trained_model.h5")[0].get_weights(),
+        unet.load_model(reference / "trained_model.h5")[0].get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not (out / "checkpoint.h5").exists()
+
+
+def test_early_stopping_counts_and_keeps_the_best(data, tmp_path, capsys):
+    assert run(data, tmp_path, "--epochs", 30, "--patience", 1, "--learning-rate", 0.2) == 0
+    rows = history(tmp_path)
+    assert len(rows) < 30 and "Stopped early" in capsys.readouterr().out
+    best = int(np.argmin([float(row["val_loss"]) for row in rows]))
+    assert len(rows) == best + 2
+    assert unet.read_settings(tmp_path / "trained_model.h5")["epoch"] == best + 1
+
+
+def test_an_earlier_model_moves_aside_and_fine_tuning_starts_from_it(trained, data, tmp_path, capsys):
+    old_model, old_history = (trained / "trained_model.h5").read_bytes(), (trained / "history.csv").read_bytes()
+    (tmp_path / "trained_model.h5").write_bytes(old_model)
+    (tmp_path / "history.csv").write_bytes(old_history)
+    init = tmp_path / "trained_model.h5"
+    assert run(data, tmp_path, "--epochs", 1, "--init", init, "--depth", 2) == 0
+    moved = list((tmp_path / "previous").iterdir())
+    assert len(moved) == 1
+    assert (moved[0] / "trained_model.h5").read_bytes() == old_model
+    assert (moved[0] / "history.csv").read_bytes() == old_history
+    settings = unet.read_settings(init)
+    assert settings["architecture"]["depth"] == 1  # that of the model it came from
+    assert settings["arguments"]["learning_rate"] < train.LEARNING_RATE
+    assert float(history(tmp_path)[0]["loss"]) < float(history(trained)[0]["loss"])
+    assert "moved to" in capsys.readouterr().out
+
+
+def test_an_unfinished_training_is_not_overwritten(data, tmp_path, capsys):
+    (tmp_path / "checkpoint.h5").write_bytes(b"precious")
+    assert run(data, tmp_path, "--epochs", 1) == 0
+    assert [path.read_bytes() for path in (tmp_path / "previous").glob("*/checkpoint.h5")] == [b"precious"]
+    assert "--resume" in capsys.readouterr().out
+
+
+def test_nothing_to_resume_and_broken_checkpoints(tmp_path, capsys):
+    assert train.main(["--resume", "--out", str(tmp_path)]) == 1
+    assert "no unfinished training" in capsys.readouterr().err
+    (tmp_path / "checkpoint.h5").write_bytes(b"not hdf5")
+    assert train.main(["--resume", "--out", str(tmp_path)]) == 1
+    assert "not a checkpoint" in capsys.readouterr().err
+
+
+def test_changed_data_is_not_resumed_on(data, tmp_path, capsys, monkeypatch):
+    import shutil
+
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(data, copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "score_validation", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(copy, out, "--epochs", 1) == 130
+    assert (out / "checkpoint.h5").exists() and (out / "trained_model.h5").exists()
+    write_pair(copy, "f0", seed=99)
+    assert train.main(["--resume", "--out", str(out)]) == 1
+    assert "data has changed" in capsys.readouterr().err
+    write_pair(copy, "f0", seed=0)
+    assert train.main(["--resume", "--out", str(out)]) == 0  # all epochs were done: only the end is made up for
+    assert not (out / "checkpoint.h5").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(data, tmp_path, capsys, monkeypatch):
+    import augment
+
+    def interrupted(*arguments, **keywords):
+        yield from []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(augment, "batches", interrupted)
+    assert run(data, tmp_path, "--epochs", 1) == 130
+    assert "--resume" in capsys.readouterr().out
+
+
+def test_the_first_nan_stops_it_and_keeps_the_last_good_epoch(data, tmp_path, capsys, monkeypatch):
+    import augment
+
+    real, batches_of_an_epoch = augment.batches, train.MIN_STEPS
+
+    def poisoned(*arguments, **keywords):
+        for step, (images, truths) in enumerate(real(*arguments, **keywords)):
+            yield (images * np.nan if step >= batches_of_an_epoch + 2 else images), truths
+
+    monkeypatch.setattr(augment, "batches", poisoned)
+    assert run(data, tmp_path, "--epochs", 4) == 1
+    error = capsys.readouterr().err
+    assert "became nan in epoch 2" in error and "--learning-rate" in error and "\n" not in error.strip()
+    assert len(history(tmp_path)) == 1
+    model, settings = unet.load_model(tmp_path / "trained_model.h5")
+    assert settings["epoch"] == 1 and all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_network_that_paints_background_only_is_reported(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "BLIND_EPOCH", 1)
+    monkeypatch.setattr(train, "BLIND_DICE", 1.0)
+    assert run(data, tmp_path, "--epochs", 1) == 0
+    assert "background only" in capsys.readouterr().out
+
+
+def test_binary_truth_is_learned_as_components_and_mixed_truth_as_unknown_depth(tmp_path):
+    write_pair(tmp_path, "a", binary=True)
+    said = []
+    samples, forms = train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    assert samples["a"].has_instances and forms["a"] == "binary" and "learned as one" in said[0]
+    write_pair(tmp_path, "b", seed=1)
+    samples, _ = train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    assert not samples["a"].has_instances and samples["b"].has_instances
+
+
+def test_one_pair_is_enough_and_says_so(tmp_path, capsys):
+    write_pair(tmp_path / "d", "only")
+    assert run(tmp_path / "d", tmp_path / "out", "--epochs", 1) == 0
+    assert "the scores flatter" in capsys.readouterr().out
+
+
+def test_a_split_csv_decides(data, tmp_path, capsys):
+    split = tmp_path / "split.csv"
+    split.write_text("stem,split\nf0,train\nf1,train\nt0,validation\n")
+    assert run(data, tmp_path / "out", "--epochs", 1, "--split", split) == 0
+    said = capsys.readouterr().out
+    assert "2 images to train on" in said and "5 images are in neither part" in said
+    split.write_text("stem,split\nf0,validation\n")
+    assert run(data, tmp_path / "out2", "--epochs", 1, "--split", split) == 1
+    assert "marked train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags", [("--stem-stride", "1", "--normalisation", "group"), ("--heads", "nucleus", "--precision", "float32")]
+)
+def test_architectures(data, tmp_path, flags):
+    assert run(data, tmp_path, "--epochs", 1, *flags) == 0
+    settings = unet.read_settings(tmp_path / "trained_model.h5")
+    assert settings["architecture"]["heads"] == (["nucleus"] if "nucleus" in flags else ["nucleus", "distance"])
+
+
+def test_masks_of_another_folder(data, tmp_path):
+    assert (
+        train.main(["--data-dir", str(data), "--gt-dir", str(data / "gt"), "--out", str(tmp_path), *TINY, "--epochs", "1"]) == 0
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "x"])
+def test_numbers_below_one_are_usage_errors(value):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--epochs", value])
+    assert stopped.value.code == 2
+
+
+def test_bad_data_ends_in_one_line(data, tmp_path, capsys):
+    def fails(folder, *words):
+        assert run(folder, tmp_path / "out", "--epochs", 1) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and error.startswith("train.py: "), error
+        for word in words:
+            assert word in error
+        assert not (tmp_path / "out").exists()
+
+    fails(tmp_path / "nowhere", "does not exist")
+    write_pair(tmp_path / "a", "x")
+    (tmp_path / "a" / "raw" / "y.png").write_text("text")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a" / "gt" / "y.png")
+    fails(tmp_path / "a", "y.png", "1 of 2 pairs")
+    write_pair(tmp_path / "b", "x")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "b" / "gt" / "x.png")
+    fails(tmp_path / "b", "x.png", "9 x 9", "48 x 56")
+    write_pair(tmp_path / "c", "x")
+    Image.fromarray(np.zeros((48, 56), np.uint8)).save(tmp_path / "c" / "gt" / "x.png")
+    fails(tmp_path / "c", "none of the 1 masks holds a nucleus")
+
+
+def test_unpaired_files_are_counted(tmp_path):
+    write_pair(tmp_path, "a")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "raw" / "alone.png")
+    said = []
+    train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    assert "1 files" in said[0]
+
+
+def test_validation_crops_cover_and_are_capped(data, monkeypatch):
+    samples = list(train.load_samples(data / "raw", data / "gt")[0].values())
+    images, truths = train.validation_crops(samples, ("nucleus", "distance"), 64)  # larger than the images: mirrored
+    assert images.shape == (8, 64, 64, 3) and truths.shape == (8, 64, 64, 2)
+    images, _ = train.validation_crops(samples, ("nucleus",), 32)
+    assert len(images) > 8
+    monkeypatch.setattr(train, "MAX_VALIDATION_CROPS", 5)
+    assert len(train.validation_crops(samples, ("nucleus",), 32)[0]) == 5
+
+
+def test_a_full_disk_is_one_line(data, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28), "history.csv")
+
+    monkeypatch.setattr(train, "write_history", full)
+    assert run(data, tmp_path, "--epochs", 1) == 1
+    assert "disk is full" in capsys.readouterr().err
+
+
+def test_sixteen_bit_tiff_trains(tmp_path):
+    image, labels = draw("fluorescence", 48, 48, num_nuclei=4, diameter=14, seed=1, touching=0)
+    for folder, array in (("raw", image[..., 0].astype(np.uint16) * 9), ("gt", labels.astype(np.int32))):
+        (tmp_path / "d" / folder).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "d" / folder / "x.tif", array)
+    assert read_truth(tmp_path / "d" / "gt" / "x.tif").labels.max() == labels.max()
+    assert run(tmp_path / "d", tmp_path / "out", "--epochs", 1) == 0

@@ -1,0 +1,563 @@
+"""Train a U-Net on pairs of images and masks.
+
+    python train.py                                   # data/raw + data/gt -> Saved_Model/trained_model.h5 and history.csv
+    python train.py --data-dir my_data --epochs 60    # your own pairs
+    python train.py --resume                          # go on after a crash, a power cut or Ctrl-C
+    python train.py --init Saved_Model/trained_model.h5 --data-dir few_images      # fine-tune a model
+
+Each epoch leaves Saved_Model/history.csv (one row more), Saved_Model/trained_model.h5 (the best epoch so far by
+validation loss) and Saved_Model/checkpoint.h5 (all that `--resume` needs; removed at the end). At the end the
+thresholds of `instances.separate` are chosen on the validation images and stored in the model file. An earlier model
+and history move to Saved_Model/previous/. The batches and weights of a run are a function of its seed: two runs on one
+CPU agree, and a resumed run ends with the history of an uninterrupted one.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+import augment
+import instances
+import tiling
+import unet
+from import_data import (
+    find_images,
+    find_pairs,
+    intensity_range,
+    modality,
+    named,
+    normalise,
+    read_pair,
+    read_split,
+    replacing,
+    split_stems,
+    user_errors_in_one_line,
+)
+
+DATA_DIR = "data"
+OUT = "Saved_Model"
+SEED = 7
+EPOCHS = 30
+CROPS_PER_IMAGE = 2  # in one epoch, of each training image on average
+MIN_STEPS = 8  # of an epoch, so that a handful of images still makes an epoch worth its validation
+BATCH_SIZE = 8  # the least that gives the batch statistics of 2 modalities a chance; more needs more memory only
+CROP_PX = 256  # wider than the network sees around a pixel (210 px), and what most public sets cut their images to
+LEARNING_RATE = 2e-3  # at its highest, after WARMUP_SHARE of the steps; then along a cosine to zero
+WARMUP_SHARE = 0.05
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 1.0  # of the whole gradient: one crop of a broken mask must not throw the weights off
+PATIENCE = 20  # epochs without a better validation loss, then training stops
+VALIDATION_SHARE = 0.15
+MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
+MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
+CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
+BLIND_DICE = 0.02  # validation Dice below which the network paints background only
+BLIND_EPOCH = 3  # the first epoch at whose end that is worth a warning
+FINE_TUNING_RATE = 0.25  # of LEARNING_RATE with --init, so that what was learned is not washed out
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for training and, as val_, validation
+
+
+# --- Data -----------------------------------------------------------------------------------------------------------
+
+
+def load_samples(raw_dir, gt_dir, say=print):
+    """Read every pair into memory, images as they are on disk.
+
+    Returns:
+        {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
+
+    Raises:
+        FileNotFoundError, ValueError: no pairs, or files that cannot be read or do not fit together (up to five named).
+    """
+    pairs = find_pairs(raw_dir, gt_dir)
+    unpaired = len(find_images(raw_dir)) + len(find_images(gt_dir)) - 2 * len(pairs)
+    if unpaired:
+        say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
+    samples, forms, problems = {}, {}, []
+    for stem, (image_path, truth_path) in pairs.items():
+        try:
+            image, truth = read_pair(image_path, truth_path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        areas = np.bincount(truth.labels.ravel())[1:]
+        samples[stem] = augment.Sample(
+            image=image,
+            intensity_range=intensity_range(image),
+            labels=truth.labels,
+            group=modality(image),
+            diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
+            # A label image of one nucleus cannot be told from a binary mask, nor need it be.
+            has_instances=truth.form in ("instances", "instance colours", "empty") or truth.labels.max() <= 1,
+        )
+        forms[stem] = truth.form
+    if problems:
+        raise ValueError(
+            f"{len(problems)} of {len(pairs)} pairs cannot be used: {'; '.join(problems[:5])}"
+            f"{' ...' if len(problems) > 5 else ''} (mend or remove them; `python import_data.py` checks all)"
+        )
+    if not any(sample.labels.any() for sample in samples.values()):
+        raise ValueError(f"{gt_dir}: none of the {len(samples)} masks holds a nucleus; nothing can be learned from them")
+    merged = [stem for stem, sample in samples.items() if not sample.has_instances]
+    if merged and not any(form in ("instances", "instance colours") for form in forms.values()):
+        say("All masks are binary: nuclei that touch in them are learned as one. Instance labels would separate them.")
+        for sample in samples.values():
+            sample.has_instances = True  # better components than no separation at all
+    elif merged:
+        say(f"{len(merged)} masks are binary among instance labels: they teach what is nucleus, not what is separate.")
+    return samples, forms
+
+
+def choose_split(samples, split_csv, seed, say=print):
+    """Part the stems: (train stems, validation stems), each sorted.
+
+    Raises:
+        ValueError: the split CSV leaves no training image.
+    """
+    if split_csv:
+        given = read_split(split_csv)
+        parts = {stem: given.get(stem) for stem in samples}
+        left_out = [stem for stem, part in parts.items() if part not in ("train", "validation")]
+        if left_out:
+            say(f"{len(left_out)} images are in neither part of {split_csv} and left out: {named(left_out)}")
+    else:
+        parts = split_stems({stem: sample.group for stem, sample in samples.items()}, VALIDATION_SHARE, seed)
+    train, validation = (sorted(s for s, part in parts.items() if part == name) for name in ("train", "validation"))
+    if not train:
+        raise ValueError(f"{split_csv}: no stem of the data is marked train; stems must be file names without suffix")
+    if not validation:
+        say("No validation images (one pair, or none in the split): the training images validate, so the scores flatter.")
+        validation = train
+    return train, validation
+
+
+def validation_crops(samples, heads, size):
+    """Cut the validation images into crops at native scale, unaugmented, at most MAX_VALIDATION_CROPS, evenly taken.
+
+    Returns:
+        (N, size, size, 3) and (N, size, size, len(heads)), float32.
+    """
+    places = []
+    for index, sample in enumerate(samples):
+        # A rest of less than half a crop is not worth one of its own.
+        ys, xs = (range(0, max(1, length - size // 2), size) for length in sample.labels.shape)
+        places += [(index, y, x) for y in ys for x in xs]
+    if len(places) > MAX_VALIDATION_CROPS:
+        places = [places[k] for k in np.linspace(0, len(places) - 1, MAX_VALIDATION_CROPS).round().astype(int)]
+    images = np.empty((len(places), size, size, 3), np.float32)
+    truths = np.empty((len(places), size, size, len(heads)), np.float32)
+    for row, (index, y, x) in enumerate(places):
+        sample = samples[index]
+        height, width = sample.labels.shape
+        y, x = max(0, min(y, height - size)), max(0, min(x, width - size))
+        image = normalise(sample.image[y : y + size, x : x + size], sample.intensity_range)
+        truth = augment.targets(sample.labels[y : y + size, x : x + size], heads, sample.has_instances)
+        fill = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
+        images[row] = np.pad(image, fill, mode="reflect")
+        truths[row] = np.pad(truth, fill, mode="reflect")
+    return images, truths
+
+
+def fingerprint(samples):
+    """A hash of pixels and labels, so that a model file says what data it has seen and --resume that it is the same."""
+    digest = hashlib.sha256()
+    for stem in sorted(samples):
+        digest.update(stem.encode())
+        digest.update(np.ascontiguousarray(samples[stem].image))
+        digest.update(samples[stem].labels)
+    return digest.hexdigest()[:16]
+
+
+def nucleus_size(samples):
+    """Diameters in px over all nuclei of the samples: {"median", "percentile_5", "percentile_95"}."""
+    areas = np.concatenate([np.bincount(sample.labels.ravel())[1:] for sample in samples])
+    diameters = 2 * np.sqrt(areas[areas > 0] / np.pi)
+    values = np.percentile(diameters, (50, 5, 95)) if len(diameters) else (0, 0, 0)
+    return {name: round(float(v), 1) for name, v in zip(("median", "percentile_5", "percentile_95"), values, strict=True)}
+
+
+# --- Checkpoint: everything that a later process needs to go on as if nothing had happened ---------------------------
+
+
+def save_checkpoint(path, model, best_weights, state):
+    """Write weights, optimiser, best weights and `state` (for JSON) into one HDF5 file, atomically."""
+    import h5py
+    import keras
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["state"] = json.dumps(state)
+        groups = {
+            "weights": model.get_weights(),
+            "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
+            "best": best_weights,
+        }
+        for name, arrays in groups.items():
+            group = file.create_group(name)
+            for index, array in enumerate(arrays):
+                group.create_dataset(f"{index:04d}", data=array)
+
+
+def read_checkpoint(path):
+    """The groups of a checkpoint, {name: list of arrays}, and its state.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no checkpoint of this program.
+    """
+    import h5py
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no unfinished training to resume; start one with `python train.py`")
+    try:
+        with h5py.File(path, "r") as file:
+            state = json.loads(file.attrs["state"])
+            groups = {name: [group[key][()] for key in sorted(group)] for name, group in file.items()}
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path}: not a checkpoint of this program ({error}); remove it and start training anew") from None
+    return groups, state
+
+
+def move_aside(paths, folder, say=print):
+    """Move files that exist into a new folder named by date and time below `folder`."""
+    paths = [Path(path) for path in paths if Path(path).exists()]
+    if not paths:
+        return
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    target, number = Path(folder) / stamp, 1
+    while target.exists():
+        number += 1
+        target = Path(folder) / f"{stamp}_{number}"
+    target.mkdir(parents=True)
+    for path in paths:
+        os.replace(path, target / path.name)
+    say(f"Earlier {named(path.name for path in paths)} moved to {target}")
+
+
+def write_history(path, rows):
+    """history.csv, one row an epoch, replaced whole so that it is never half a row."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def make_bookkeeper(**arguments):
+    """A Keras callback that keeps history, best weights and checkpoint, and decides when to stop."""
+    import keras
+
+    class Bookkeeper(keras.callbacks.Callback):
+        def __init__(self, state, best_weights, patience, paths, save_best, say):
+            super().__init__()
+            self.state, self.best_weights, self.patience, self.paths = state, best_weights, patience, paths
+            self.save_best, self.say = save_best, say
+            self.failure = None
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.monotonic()
+
+        def on_train_batch_end(self, batch, logs=None):
+            # The loss shown is the mean of the epoch so far: once NaN, it stays so. Asking for it at every step would
+            # make a GPU wait for Python.
+            if batch % CHECK_STEPS == 0 and not math.isfinite(float(logs["loss"])):
+                self.failure = f"loss became {float(logs['loss'])} in epoch {len(self.state['rows']) + 1}, by step {batch + 1}"
+                self.model.stop_training = True
+
+        def on_epoch_end(self, epoch, logs=None):
+            for name in ("loss", "val_loss"):
+                if not self.failure and not math.isfinite(float(logs[name])):
+                    self.failure = f"{name} became {float(logs[name])} in epoch {epoch + 1}"
+            if self.failure:
+                self.model.stop_training = True
+                return
+            row = {"epoch": epoch + 1}
+            row |= {name: round(float(logs[name]), 6) for name in (*COLUMNS, *(f"val_{name}" for name in COLUMNS))}
+            row["learning_rate"] = float(f"{float(np.asarray(self.model.optimizer.learning_rate)):.6g}")
+            row["seconds"] = round(time.monotonic() - self.started, 2)
+            rows = self.state["rows"]
+            rows.append(row)
+            if not self.state["moved"]:  # not before there is something to put in its place
+                move_aside([self.paths["model"], self.paths["history"]], self.paths["previous"], self.say)
+                self.state["moved"] = True
+            if self.state["best_loss"] is None or row["val_loss"] < self.state["best_loss"]:
+                self.state |= {"best_loss": row["val_loss"], "best_epoch": epoch + 1, "wait": 0}
+                self.best_weights = self.model.get_weights()
+                self.save_best(self.best_weights, row)
+            else:
+                self.state["wait"] += 1
+            write_history(self.paths["history"], rows)
+            save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
+            if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
+                self.say(
+                    f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
+                    f"{row['val_dice']:.3f}). Usual causes: masks that do not belong to their images, masks that are "
+                    "nearly empty, too few steps, or a learning rate too high. `python import_data.py` checks the data."
+                )
+            if self.state["wait"] >= self.patience:
+                self.say(f"Stopped early: no better validation loss for {self.patience} epochs.")
+                self.model.stop_training = True
+
+    return Bookkeeper(**arguments)
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+
+def score_validation(model, samples, thresholds=None):
+    """Predict whole validation images, choose thresholds on them, score them.
+
+    Returns:
+        (thresholds, scores): `scores` has dice (mean over images), ap50 (pooled) and map (Kaggle, mean over images) for
+        all images and for each group.
+    """
+    arguments = {"num_maps": model.output_shape[-1]}
+    maps, truths, groups, pixels = [], [], [], 0
+    for sample in samples:
+        prepare = lambda part, known=sample.intensity_range: normalise(part, known)
+        maps.append(tiling.predict_tiled(model.predict_on_batch, sample.image, prepare=prepare, **arguments))
+        truths.append(sample.labels)
+        groups.append(sample.group)
+    if thresholds is None:
+        usable = [k for k, sample in enumerate(samples) if sample.has_instances] or list(range(len(samples)))
+        chosen = []
+        for k in usable:
+            pixels += truths[k].size
+            if pixels <= MAX_SEARCH_PIXELS or not chosen:
+                chosen.append(k)
+        thresholds, _ = instances.choose_thresholds([maps[k] for k in chosen], [truths[k] for k in chosen])
+    counts, dices = [], []
+    for painted, truth in zip(maps, truths, strict=True):
+        labels = instances.separate(painted, **thresholds)
+        counts.append(instances.count_matches(instances.match(truth, labels)))
+        total = np.count_nonzero(labels) + np.count_nonzero(truth)
+        dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
+    counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
+    scores = {}
+    for name in ["all", *sorted(set(groups))]:
+        member = np.ones(len(groups), bool) if name == "all" else groups == name
+        scores[name] = {
+            "images": int(member.sum()),
+            "dice": round(float(dices[member].mean()), 4),
+            "ap50": round(float(instances.average_precision(counts[member].sum(0)[0])), 4),
+            "map": round(float(instances.average_precision(counts[member]).mean()), 4),
+        }
+    return thresholds, scores
+
+
+def train(
+    data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
+    width, depth, stem_stride, normalisation, heads, precision, seed, say=print,
+):  # fmt: skip
+    """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
+
+    Returns:
+        The path of the model file.
+
+    Raises:
+        FileNotFoundError, ValueError: as said by the functions above, or the loss became NaN.
+    """
+    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out")}
+    out = Path(out)
+    paths = {
+        "model": out / "trained_model.h5",
+        "history": out / "history.csv",
+        "checkpoint": out / "checkpoint.h5",
+        "previous": out / "previous",
+    }
+    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say)
+    train_stems, validation_stems = choose_split(samples, split, seed, say)
+    training, validating = [samples[s] for s in train_stems], [samples[s] for s in validation_stems]
+    counts = dict(sorted(Counter(sample.group for sample in training).items()))
+    say(
+        f"{len(training)} images to train on ({', '.join(f'{n} {group}' for group, n in counts.items())}), "
+        f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px (median)"
+    )
+
+    # Importing Keras takes seconds: not before the data is known to be good.
+    unet.set_up_backend()
+    import keras
+
+    import losses
+
+    device, fastest = unet.find_device()
+    precision = fastest if precision == "auto" else precision
+    say(f"Training on {device}, {precision}")
+    keras.mixed_precision.set_global_policy(precision)
+    keras.utils.set_random_seed(seed)
+
+    base = None
+    if init:
+        model, base = unet.load_model(init)
+        architecture = base["architecture"]
+        heads = architecture["heads"]
+    else:
+        architecture = {
+            "heads": list(heads), "width": width, "depth": depth, "stem_stride": stem_stride, "normalisation": normalisation
+        }  # fmt: skip
+        model = unet.build_unet(**architecture)
+    steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+    rate = learning_rate * (FINE_TUNING_RATE if init else 1)
+    total_steps = steps * epochs
+    warmup_steps = max(1, round(WARMUP_SHARE * total_steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        rate * 0.01, max(1, total_steps - warmup_steps), warmup_target=rate, warmup_steps=warmup_steps
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
+    # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
+    jit_compile = "auto" if device.startswith("GPU") else model.jit_compile
+    model.compile(optimizer, loss=losses.SegmentationLoss(heads), metrics=losses.pixel_metrics(), jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)
+
+    data_hash = fingerprint(samples)
+    state = {
+        "arguments": settings_of_run, "data": data_hash, "rows": [],
+        "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
+    }  # fmt: skip
+    best_weights = model.get_weights()
+    if resume:
+        groups, state = read_checkpoint(paths["checkpoint"])
+        if state["data"] != data_hash:
+            raise ValueError(
+                f"{data_dir}: the data has changed since the interrupted training; restore it, or start anew without --resume"
+            )
+        model.set_weights(groups["weights"])
+        for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
+            variable.assign(value)
+        best_weights = groups["best"]
+        say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
+    elif paths["checkpoint"].exists():
+        say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
+        move_aside([paths["checkpoint"]], paths["previous"], say)
+    say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
+
+    settings = {
+        "architecture": architecture,
+        "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
+        "nucleus_diameter_px": nucleus_size(training),
+        "thresholds": dict(base["thresholds"]) if base else dict(instances.THRESHOLDS),
+        "arguments": {**settings_of_run, "learning_rate": rate},
+        "data": {
+            "fingerprint": data_hash,
+            "train": counts,
+            "validation": len(validating),
+            "truth": dict(sorted(Counter(forms.values()).items())),
+        },
+        "versions": {
+            "python": platform.python_version(), "keras": keras.__version__, "backend": keras.backend.backend(),
+            "numpy": np.__version__,
+        },
+        "scores": {},
+    }  # fmt: skip
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    product = unet.build_unet(**architecture)  # never compiled: what goes into the file, in float32
+    keras.mixed_precision.set_global_policy(policy)
+
+    def save_best(weights, row):
+        product.set_weights(weights)
+        settings["epoch"] = row["epoch"]
+        settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}}
+        unet.save_model(paths["model"], product, settings)
+
+    done = len(state["rows"])
+    finished = done >= epochs or state["wait"] >= patience
+    bookkeeper = make_bookkeeper(
+        state=state, best_weights=best_weights, patience=patience, paths=paths, save_best=save_best, say=say
+    )
+    if not finished:
+        try:
+            model.fit(
+                augment.batches(training, heads, crop, batch_size, seed, first_step=done * steps),
+                steps_per_epoch=steps,
+                epochs=epochs,
+                initial_epoch=done,
+                validation_data=validation_crops(validating, heads, crop),
+                validation_batch_size=batch_size,
+                shuffle=False,  # the batches are random already
+                callbacks=[bookkeeper],
+                verbose="auto" if sys.stdout.isatty() else 2,
+            )
+        except KeyboardInterrupt:
+            say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
+            raise
+    if bookkeeper.failure:
+        kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
+        kept = kept if state["rows"] else "no epoch was finished"
+        raise ValueError(
+            f"training stopped: {bookkeeper.failure}; {kept}. Usual causes: a learning rate too high (--learning-rate "
+            f"{rate / 4:g}), half precision (--precision float32) or broken image values (`python import_data.py` checks)"
+        )
+
+    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
+    best_row = state["rows"][state["best_epoch"] - 1]
+    product.set_weights(bookkeeper.best_weights)
+    settings["thresholds"], scores = score_validation(product, validating)
+    settings["epoch"] = best_row["epoch"]
+    settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
+    unet.save_model(paths["model"], product, settings)
+    paths["checkpoint"].unlink(missing_ok=True)
+    for name, score in scores.items():
+        values = "  ".join(f"{label} {score[key]:.3f}" for label, key in (("Dice", "dice"), ("AP@0.5", "ap50"), ("mAP", "map")))
+        say(f"  validation {name:<14} {score['images']:4d} images  {values}")
+    say(f"Wrote {paths['model']} ({paths['model'].stat().st_size / 1e6:.1f} MB) and {paths['history']}")
+    return paths["model"]
+
+
+def parse_arguments(argv):
+    """The flags; with --resume those of the interrupted run, which the user need not repeat."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data-dir", default=DATA_DIR, metavar="DIR", help=f"folder with raw/ and gt/ (default {DATA_DIR})")
+    add("--gt-dir", default=None, metavar="DIR", help="folder of the masks, if not DATA_DIR/gt")
+    add("--split", default=None, metavar="CSV", help="columns stem, split (train or validation); default: chosen by itself")
+    add("--out", default=OUT, metavar="DIR", help=f"where model and history go (default {OUT})")
+    add("--init", default=None, metavar="MODEL", help="start from the weights of this model file")
+    add("--resume", action="store_true", help="go on with the interrupted training in --out, with its settings")
+    add("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default {EPOCHS})")
+    number = {"type": positive, "metavar": "N"}
+    add("--crops-per-image", default=CROPS_PER_IMAGE, help=f"in one epoch (default {CROPS_PER_IMAGE})", **number)
+    add("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=f"crops in one step (default {BATCH_SIZE})")
+    add("--crop", type=positive, default=CROP_PX, metavar="PX", help=f"height and width of a crop (default {CROP_PX})")
+    add("--learning-rate", type=float, default=LEARNING_RATE, metavar="R", help=f"at its highest (default {LEARNING_RATE})")
+    add("--patience", type=positive, default=PATIENCE, metavar="N", help=f"epochs without gain, then stop (default {PATIENCE})")
+    add("--width", default=unet.WIDTH, help=f"filters of the first level (default {unet.WIDTH})", **number)
+    add("--depth", default=unet.DEPTH, help=f"times the encoder halves the size (default {unet.DEPTH})", **number)
+    add("--stem-stride", type=int, choices=(1, 2), default=unet.STEM_STRIDE, help="2: the first convolution halves, too")
+    add("--normalisation", choices=("batch", "group", "none"), default="batch", help="(default batch)")
+    add("--heads", nargs="+", default=list(unet.HEADS), choices=unet.HEADS, help="maps to learn (default both)")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
+    add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
+    return parser.parse_args(argv)
+
+
+def positive(text):
+    """argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    args = vars(parse_arguments(argv))
+    if args["resume"]:
+        stored = read_checkpoint(Path(args["out"]) / "checkpoint.h5")[1]["arguments"]
+        args = {**args, **stored}
+    train(**args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

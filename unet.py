@@ -1,0 +1,251 @@
+"""The network: a U-Net whose decoder upsamples by transposed convolution, and the file it lives in.
+
+    model = build_unet()                                          # the default: for a laptop's minutes
+    model = build_unet(width=64, depth=4, stem_stride=1)          # the network of the paper
+
+    save_model("Saved_Model/trained_model.h5", model, {"thresholds": ...})
+    model, settings = load_model("Saved_Model/trained_model.h5")
+
+The figure, for the default (stem_stride=2, depth=3); numbers are filters, every row is half the size of the row above:
+
+    image 3 ------------------------------------------------ skip --> [24 + 3] 24 -> heads
+      stem, stride 2: 24                                              ^ transposed convolution
+          24 24 ------------------------------ skip --> [24 + 24] 24 24
+              48 48 ---------------- skip --> [48 + 48] 48 48
+                  96 96 ------ skip --> [96 + 96] 96 96
+                      192 192  (bottleneck) ^ transposed convolution
+
+The layers are Keras's own, so that `keras.models.load_model` opens the file too, and nothing here depends on
+TensorFlow: KERAS_BACKEND=jax or torch runs the same code.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+HEADS = ("nucleus", "distance")  # what the network paints; `augment.targets` says what each map means
+WIDTH = 24  # filters of the first level, doubled at each level below
+DEPTH = 3  # number of times that the encoder halves the size, after the stem
+STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolution levels take most of a CPU's time
+HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
+MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
+SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
+SCHEMA = 1  # of that attribute; a reader refuses a higher one
+
+
+def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch", num_channels=3):
+    """Build the encoder-decoder.
+
+    Args:
+        heads: names of the output maps, one sigmoid channel each, in this order.
+        width: filters of the first level; level k has `width * 2**k`.
+        depth: how many times the encoder halves the size after the stem.
+        stem_stride: 2 halves the size in the very first convolution, 1 is the classic network.
+        normalisation: "batch", "group" (of 8 channels; independent of the batch) or "none".
+        num_channels: channels of the image.
+
+    Returns:
+        An uncompiled `keras.Model` from (B, H, W, num_channels) float32 in [0, 1] to (B, H, W, len(heads)) float32
+        in [0, 1]. H and W must be multiples of `size_multiple(depth, stem_stride)`; `tiling.py` pads any image.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    References:
+        Ronneberger, Fischer, Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation".
+    """
+    import keras
+    from keras import layers
+
+    if not heads or width < 1 or depth < 1 or stem_stride not in (1, 2):
+        raise ValueError(
+            f"build_unet got heads={heads}, width={width}, depth={depth}, stem_stride={stem_stride}; "
+            "it wants one head or more, width and depth of at least 1, and stem_stride 1 or 2"
+        )
+    if normalisation not in ("batch", "group", "none"):
+        raise ValueError(f'normalisation is "{normalisation}"; it must be "batch", "group" or "none"')
+    if normalisation == "group" and width % 8:
+        raise ValueError(f"group normalisation takes groups of 8 channels; width is {width}, not a multiple of 8")
+
+    def convolve(x, filters, strides=1):
+        x = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", use_bias=normalisation == "none", kernel_initializer="he_normal"
+        )(x)
+        if normalisation == "batch":
+            x = layers.BatchNormalization(momentum=MOMENTUM)(x)
+        elif normalisation == "group":
+            x = layers.GroupNormalization(groups=filters // 8)(x)
+        return layers.ReLU()(x)
+
+    def upsample(x, filters):
+        return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal")(x)
+
+    image = keras.Input((None, None, num_channels), name="image")
+    x = image
+    if stem_stride == 2:
+        x = convolve(x, width, strides=2)
+
+    skips = []
+    for level in range(depth):
+        filters = width * 2**level
+        x = convolve(convolve(x, filters), filters)
+        skips.append(x)
+        x = layers.MaxPooling2D(2)(x)
+
+    filters = width * 2**depth
+    x = convolve(convolve(x, filters), filters)
+
+    for level in reversed(range(depth)):
+        filters = width * 2**level
+        x = layers.Concatenate()([upsample(x, filters), skips[level]])
+        x = convolve(convolve(x, filters), filters)
+
+    if stem_stride == 2:  # back at full resolution the skip is the image itself: edges stay sharp at next to no cost
+        x = layers.Concatenate()([upsample(x, HEAD_FILTERS), image])
+        x = convolve(x, HEAD_FILTERS)
+
+    # A sigmoid for each map and no ReLU before it: a ReLU on two filters dies, and the masks come out black. It stays
+    # in float32 under mixed precision, because half precision cannot tell probabilities near 1 apart.
+    maps = layers.Conv2D(len(heads), 1, activation="sigmoid", dtype="float32", name="maps")(x)
+    model = keras.Model(image, maps, name="unet")
+    # Left to itself Keras has TensorFlow compile the network anew, by XLA, for every size of image: seconds for each.
+    model.jit_compile = keras.backend.backend() == "jax"
+    return model
+
+
+def size_multiple(depth=DEPTH, stem_stride=STEM_STRIDE):
+    """Pixels of which the network's input height and width must be a multiple."""
+    return stem_stride * 2**depth
+
+
+def receptive_radius(depth=DEPTH, stem_stride=STEM_STRIDE):
+    """Pixels beyond which an input pixel cannot change an output pixel: the overlap that makes tiles seamless.
+
+    Counts one pixel of each level's size for every 3x3 convolution on the longest path, and one size step for each
+    pooling and each transposed convolution.
+    """
+    radius = 3 if stem_stride == 2 else 0  # the stem, the head's convolution and the last upsampling
+    for level in range(depth + 1):
+        pixel = stem_stride * 2**level
+        radius += 2 * pixel if level == depth else 4 * pixel + pixel
+    return radius
+
+
+def save_model(path, model, settings):
+    """Write weights, architecture and settings into one HDF5 file, atomically.
+
+    Args:
+        path: the `.h5` file to write; a file of that name is replaced.
+        model: a network of `build_unet`, never compiled (saving a compiled one to HDF5 damages its optimiser).
+        settings: a dict for JSON with at least "architecture", the keyword arguments of `build_unet`.
+    """
+    import absl.logging
+    import h5py
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".h5")
+    os.close(handle)
+    verbosity = absl.logging.get_verbosity()
+    try:
+        absl.logging.set_verbosity(absl.logging.ERROR)  # Keras calls .h5 a legacy format; here it is the product's format
+        model.save(temporary, include_optimizer=False)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs[SETTINGS] = json.dumps({"schema": SCHEMA, **settings})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        absl.logging.set_verbosity(verbosity)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_settings(path):
+    """The settings of a model file as a dict, without building the network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no HDF5 file, or not one of ours, or from a later schema than this program knows.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file; train one with `python train.py` or give --model FILE")
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get(SETTINGS)
+            is_keras = "model_weights" in file or "layer_names" in file.attrs
+    except OSError as error:
+        raise ValueError(
+            f"{path}: not a model file (HDF5 says: {error}); expected a trained_model.h5 written by train.py"
+        ) from None
+    if text is None:
+        what = "a Keras model of another program" if is_keras else "an HDF5 file without a Keras model"
+        raise ValueError(f"{path}: {what}; expected a trained_model.h5 written by train.py")
+    settings = json.loads(text)
+    if settings.get("schema", 0) > SCHEMA:
+        raise ValueError(f"{path}: written by a later version (schema {settings['schema']}, this one reads {SCHEMA}); update")
+    return settings
+
+
+def load_model(path):
+    """Rebuild the network of a model file and load its weights: works across Keras 3 versions and backends.
+
+    Returns:
+        The uncompiled `keras.Model` and the settings dict.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_settings`, or the weights do not fit the stored architecture.
+    """
+    settings = read_settings(path)
+    model = build_unet(**settings["architecture"])
+    try:
+        model.load_weights(str(path))
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path}: the weights do not fit the architecture stored beside them ({error})") from None
+    return model, settings
+
+
+def set_up_backend():
+    """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notices bury ours
+
+
+def find_device():
+    """The device that Keras's backend will use: (words for the user, precision that is fastest there).
+
+    Half precision pays on GPUs with tensor cores only: bfloat16 from compute capability 8, float16 from 7.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    name, capability = None, (0, 0)
+    if backend == "tensorflow":
+        import tensorflow
+
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if gpus:
+            details = tensorflow.config.experimental.get_device_details(gpus[0])
+            name, capability = details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+    elif backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "gpu":
+            name = device.device_kind
+            capability = tuple(int(part) for part in getattr(device, "compute_capability", "0.0").split("."))
+    if name:
+        precision = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+        return f"GPU {name} with {backend}", precision
+    words = f"CPU, {os.cpu_count()} cores, with {backend}"
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
+    return words, "float32"
