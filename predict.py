@@ -164,6 +164,12 @@ def encoded(path, suffix, array, options):
         temporary.write_bytes(code.tobytes())
 
 
+def find_labels(folder, stem):
+    """The label image that `write_labels` wrote for a stem: `folder`/STEM.tif where there is one, else STEM.png."""
+    large = folder / f"{stem}.tif"
+    return large if large.is_file() else folder / f"{stem}.png"
+
+
 def write_labels(folder, stem, labels):
     """Labels as 16-bit PNG, or 32-bit TIFF where there are too many; a file of the other kind is removed."""
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TILE_PX = 1024  # height and width of a window: at 1024 a third of the work is overlap, and a window needs about 0.5 GB
-MARGIN_PX = 112  # of a window that another window knows better; at least `unet.receptive_radius` (105 px)
-MULTIPLE_PX = 16  # `unet.size_multiple` of the default network
+TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
+MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
+MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
 
 
 class Window(NamedTuple):

@@ -6,14 +6,15 @@
     save_model("Saved_Model/trained_model.h5", model, {"thresholds": ...})
     model, settings = load_model("Saved_Model/trained_model.h5")
 
-The figure, for the default (stem_stride=2, depth=3); numbers are filters, every row is half the size of the row above:
+The figure, for the default (stem_stride=2, depth=4); numbers are filters, every row is half the size of the row above:
 
-    image 3 ------------------------------------------------ skip --> [24 + 3] 24 -> heads
-      stem, stride 2: 24                                              ^ transposed convolution
-          24 24 ------------------------------ skip --> [24 + 24] 24 24
-              48 48 ---------------- skip --> [48 + 48] 48 48
-                  96 96 ------ skip --> [96 + 96] 96 96
-                      192 192  (bottleneck) ^ transposed convolution
+    image 3 ------------------------------------------------------------- skip --> [8 + 3] 8 -> maps
+      stem, stride 2: 16                                                           ^ transposed convolution
+          16 16 --------------------------------------------- skip --> [16 + 16] 16 16
+              32 32 --------------------------------- skip --> [32 + 32] 32 32
+                  64 64 --------------------- skip --> [64 + 64] 64 64
+                      128 128 ------- skip --> [128 + 128] 128 128
+                          256 256 (bottleneck) ^ transposed convolution
 
 The layers are Keras's own, so that `keras.models.load_model` opens the file too, and nothing here depends on
 TensorFlow: KERAS_BACKEND=jax or torch runs the same code.
@@ -26,8 +27,8 @@ import tempfile
 from pathlib import Path
 
 HEADS = ("nucleus", "distance")  # what the network paints; `augment.targets` says what each map means
-WIDTH = 24  # filters of the first level, doubled at each level below
-DEPTH = 3  # number of times that the encoder halves the size, after the stem
+WIDTH = 16  # filters of the first level, doubled at each level below
+DEPTH = 4  # number of times that the encoder halves the size, after the stem
 STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolution levels take most of a CPU's time
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
