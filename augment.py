@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
@@ -251,10 +250,9 @@ def nucleus_distance(labels):
     # where its memory lies. Contact pixels are nucleus, too: depth 1, not 0.
     depth = np.sqrt(np.rint(np.square(depth, dtype=np.float64)))
     depth = np.where(inside, depth + contact, 0).astype(np.float32)
-    ids = np.arange(labels.max() + 1)
-    deepest = ndimage.maximum(depth, labels, ids)
-    deepest[0] = 1
-    return depth / np.maximum(deepest, 1e-6).astype(np.float32)[labels]
+    deepest = np.ones(labels.max() + 1, np.float32)
+    np.maximum.at(deepest, labels[inside], depth[inside])  # all depths inside are 1 or more
+    return depth / deepest[labels]
 
 
 def targets(labels, heads, has_instances=True):

@@ -17,14 +17,15 @@ skipped; the exit status is then 1.
 """
 
 import argparse
-import csv
 import hashlib
+import io
 import sys
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from skimage.segmentation import find_boundaries
 
 import instances
@@ -87,33 +88,26 @@ def find_model(model):
 # --- Tables that survive being cut off ------------------------------------------------------------------------------
 
 
-def read_rows(path):
-    """The whole rows of a CSV file, as dicts; a last row that was cut off is left out."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+def read_table(path):
+    """The whole rows of a CSV file, all cells as text; a last row that was cut off is left out."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = text[: text.rfind("\n") + 1]
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text else pd.DataFrame({"image": []})
 
 
-def write_rows(path, rows):
-    """Replace a CSV file by these rows (dicts with equal keys); without rows, remove it."""
-    if not rows:
+def write_table(path, table):
+    """Replace a CSV file by these rows; without rows, remove it."""
+    if table.empty:
         path.unlink(missing_ok=True)
         return
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def append_rows(path, rows):
+def append_table(path, table):
     """Add rows at the end of a CSV file, with the header where it is new."""
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        if rows:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerows(rows)
+    new = not path.is_file() or path.stat().st_size == 0
+    table.to_csv(path, mode="a", header=new, index=False, lineterminator="\n")
 
 
 def finished_before(out, made_by, overwrite, stems):
@@ -124,17 +118,18 @@ def finished_before(out, made_by, overwrite, stems):
     Raises:
         ValueError: `out` holds results for these stems that were made by another model or with other settings.
     """
-    summary, nuclei = read_rows(out / "summary.csv"), read_rows(out / "nuclei.csv")
-    others = [row["image"] for row in summary if row["made_by"] != made_by and row["image"] in stems]
-    if others and not overwrite:
+    summary, nuclei = read_table(out / "summary.csv"), read_table(out / "nuclei.csv")
+    asked = summary["image"].isin(list(stems))
+    others = [] if summary.empty else summary["image"][asked & (summary["made_by"] != made_by)]
+    if len(others) and not overwrite:
         raise ValueError(
             f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
             "or --overwrite to replace them"
         )
-    done = {row["image"] for row in summary if not (overwrite and row["image"] in stems)}
-    write_rows(out / "summary.csv", [row for row in summary if row["image"] in done])
-    write_rows(out / "nuclei.csv", [row for row in nuclei if row["image"] in done])
-    return done & set(stems)
+    kept = summary[~asked] if overwrite else summary
+    write_table(out / "summary.csv", kept)
+    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"])])
+    return set(kept["image"]) & set(stems)
 
 
 # --- One image ------------------------------------------------------------------------------------------------------
@@ -208,30 +203,25 @@ def write_results(out, stem, path, image, intensity, labels, maps, seconds, made
     write_labels(out / "labels", stem, labels)
     overlay = draw_overlay(image, intensity, labels)
     encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    columns = instances.measure(labels, image, maps)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    append_rows(out / "nuclei.csv", [{"image": stem, **row} for row in rows])
-    diameters = columns["diameter_px"]
-    append_rows(
-        out / "summary.csv",
-        [
-            {
-                "image": stem,
-                "file": path.name,
-                "height_px": labels.shape[0],
-                "width_px": labels.shape[1],
-                "modality": modality(image),
-                "nuclei": len(rows),
-                "median_diameter_px": round(float(np.median(diameters)), 2) if len(diameters) else "",
-                "nucleus_share": round(float((labels > 0).mean()), 4),
-                "intensity_low": intensity[0],
-                "intensity_high": intensity[1],
-                "seconds": round(seconds, 3),
-                "made_by": made_by,
-            }
-        ],
-    )
-    return len(rows)
+    table = pd.DataFrame(instances.measure(labels, image, maps))
+    table.insert(0, "image", stem)
+    append_table(out / "nuclei.csv", table)
+    summary = {
+        "image": stem,
+        "file": path.name,
+        "height_px": labels.shape[0],
+        "width_px": labels.shape[1],
+        "modality": modality(image),
+        "nuclei": len(table),
+        "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
+        "nucleus_share": round(float((labels > 0).mean()), 4),
+        "intensity_low": intensity[0],
+        "intensity_high": intensity[1],
+        "seconds": round(seconds, 3),
+        "made_by": made_by,
+    }
+    append_table(out / "summary.csv", pd.DataFrame([summary]))
+    return len(table)
 
 
 def show_progress(done, total, started, nuclei):

@@ -13,7 +13,6 @@ CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -26,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import augment
 import instances
@@ -247,10 +247,8 @@ def move_aside(paths, folder, say=print):
 
 def write_history(path, rows):
     """history.csv, one row an epoch, replaced whole so that it is never half a row."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    with replacing(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def make_bookkeeper(**arguments):
@@ -355,6 +353,68 @@ def score_validation(model, samples, thresholds=None):
     return thresholds, scores
 
 
+def make_optimizer(rate, total_steps):
+    """AdamW that warms up to `rate` and follows a cosine down to zero at `total_steps`.
+
+    References:
+        Loshchilov & Hutter 2017, "SGDR" (cosine), and 2019, "Decoupled Weight Decay Regularization" (AdamW).
+    """
+    import keras
+
+    warmup_steps = max(1, round(WARMUP_SHARE * total_steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        rate * 0.01, max(1, total_steps - warmup_steps), warmup_target=rate, warmup_steps=warmup_steps
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
+
+
+def restore(model, path, data_hash):
+    """Bring a compiled model and its optimiser to where a checkpoint was written.
+
+    Returns:
+        The best weights so far, and the state of the bookkeeping.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_checkpoint`, or the data is not what it was.
+    """
+    groups, state = read_checkpoint(path)
+    if state["data"] != data_hash:
+        raise ValueError(
+            f"{state['arguments']['data_dir']}: the data has changed since the interrupted training; restore it, or "
+            "start anew without --resume"
+        )
+    model.set_weights(groups["weights"])
+    for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
+        variable.assign(value)
+    return groups["best"], state
+
+
+def describe(architecture, thresholds, arguments, training, num_validation, forms, data_hash):
+    """The settings that go into the model file: all that is needed to use it, and how it came about."""
+    import keras
+
+    return {
+        "architecture": architecture,
+        "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
+        "nucleus_diameter_px": nucleus_size(training),
+        "thresholds": thresholds,
+        "arguments": arguments,
+        "data": {
+            "fingerprint": data_hash,
+            "train": dict(sorted(Counter(sample.group for sample in training).items())),
+            "validation": num_validation,
+            "truth": dict(sorted(Counter(forms.values()).items())),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "numpy": np.__version__,
+        },
+        "scores": {},
+    }
+
+
 def train(
     data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
     width, depth, stem_stride, normalisation, heads, precision, seed, say=print,
@@ -378,9 +438,9 @@ def train(
     samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say)
     train_stems, validation_stems = choose_split(samples, split, seed, say)
     training, validating = [samples[s] for s in train_stems], [samples[s] for s in validation_stems]
-    counts = dict(sorted(Counter(sample.group for sample in training).items()))
+    counts = sorted(Counter(sample.group for sample in training).items())
     say(
-        f"{len(training)} images to train on ({', '.join(f'{n} {group}' for group, n in counts.items())}), "
+        f"{len(training)} images to train on ({', '.join(f'{number} {group}' for group, number in counts)}), "
         f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px (median)"
     )
 
@@ -408,15 +468,13 @@ def train(
         model = unet.build_unet(**architecture)
     steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
     rate = learning_rate * (FINE_TUNING_RATE if init else 1)
-    total_steps = steps * epochs
-    warmup_steps = max(1, round(WARMUP_SHARE * total_steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        rate * 0.01, max(1, total_steps - warmup_steps), warmup_target=rate, warmup_steps=warmup_steps
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
     # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
-    jit_compile = "auto" if device.startswith("GPU") else model.jit_compile
-    model.compile(optimizer, loss=losses.SegmentationLoss(heads), metrics=losses.pixel_metrics(), jit_compile=jit_compile)
+    model.compile(
+        make_optimizer(rate, steps * epochs),
+        loss=losses.SegmentationLoss(heads),
+        metrics=losses.pixel_metrics(),
+        jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
+    )
     model.optimizer.build(model.trainable_variables)
 
     data_hash = fingerprint(samples)
@@ -426,39 +484,16 @@ def train(
     }  # fmt: skip
     best_weights = model.get_weights()
     if resume:
-        groups, state = read_checkpoint(paths["checkpoint"])
-        if state["data"] != data_hash:
-            raise ValueError(
-                f"{data_dir}: the data has changed since the interrupted training; restore it, or start anew without --resume"
-            )
-        model.set_weights(groups["weights"])
-        for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
-            variable.assign(value)
-        best_weights = groups["best"]
+        best_weights, state = restore(model, paths["checkpoint"], data_hash)
         say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
     elif paths["checkpoint"].exists():
         say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
         move_aside([paths["checkpoint"]], paths["previous"], say)
     say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
 
-    settings = {
-        "architecture": architecture,
-        "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
-        "nucleus_diameter_px": nucleus_size(training),
-        "thresholds": dict(base["thresholds"]) if base else dict(instances.THRESHOLDS),
-        "arguments": {**settings_of_run, "learning_rate": rate},
-        "data": {
-            "fingerprint": data_hash,
-            "train": counts,
-            "validation": len(validating),
-            "truth": dict(sorted(Counter(forms.values()).items())),
-        },
-        "versions": {
-            "python": platform.python_version(), "keras": keras.__version__, "backend": keras.backend.backend(),
-            "numpy": np.__version__,
-        },
-        "scores": {},
-    }  # fmt: skip
+    thresholds = base["thresholds"] if base else dict(instances.THRESHOLDS)
+    arguments = {**settings_of_run, "learning_rate": rate}
+    settings = describe(architecture, thresholds, arguments, training, len(validating), forms, data_hash)
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_global_policy("float32")
     product = unet.build_unet(**architecture)  # never compiled: what goes into the file, in float32

@@ -83,7 +83,7 @@ def test_everything_is_written_at_the_size_of_the_image(model, images, tmp_path,
         assert set(np.unique(mask)) == {0, 255} and mask.dtype == np.uint8
         assert labels.dtype == np.uint16
         np.testing.assert_array_equal(mask > 0, labels > 0)
-        assert Image.open(out / "overlays" / f"{stem}.jpg").size == (80, 60)
+        assert np.array(Image.open(out / "overlays" / f"{stem}.jpg")).shape == (60, 80, 3)
         mine = [row for row in table if row["image"] == stem]
         assert [int(row["id"]) for row in mine] == list(range(1, labels.max() + 1))
         assert [int(row["area_px"]) for row in mine] == np.bincount(labels.ravel())[1:].tolist()
@@ -140,7 +140,7 @@ def test_thresholds_can_be_given(model, images, tmp_path):
         areas[threshold] = sum(int(row["area_px"]) for row in rows(tmp_path / threshold / "nuclei.csv"))
     assert areas["0.2"] > areas["0.9"]
     run(model, tmp_path / "large", images, "--min-area", "100000")
-    assert not (tmp_path / "large" / "nuclei.csv").read_text()
+    assert len((tmp_path / "large" / "nuclei.csv").read_text().splitlines()) == 1  # the header
     with pytest.raises(SystemExit) as stopped:
         predict.main(["--threshold", "7"])
     assert stopped.value.code == 2
@@ -163,15 +163,6 @@ def test_tiles_and_batches_change_nothing(model, tmp_path):
 def test_a_tile_without_core_is_refused_before_any_work(model, images, tmp_path, capsys):
     assert run(model, tmp_path / "out", images, "--tile", "8") == 1
     assert "--tile" in capsys.readouterr().err and not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("value", [0, 7, 255])
-def test_blank_images_give_no_nuclei(tmp_path, value):
-    """With the network of the fixture a blank white image is one nucleus: so a real one, or none at all, is asked for."""
-    from import_data import intensity_range, normalise
-
-    image = np.full((40, 40, 3), value, np.uint8)
-    assert np.isfinite(normalise(image, intensity_range(image))).all()
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_done(model, images, tmp_path, capsys):
