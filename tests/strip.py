@@ -1,6 +1,6 @@
 """Draw the README's picture strip: synthetic test images, what predict.py found in them, and the truth.
 
-    python train.py && python predict.py && python tests/strip.py       # test_raw + predictions -> docs/strip.png
+python train.py && python predict.py && python tests/strip.py       # test_raw + predictions -> docs/strip.png
 """
 
 import argparse
