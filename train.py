@@ -493,6 +493,8 @@ def train(
 
     thresholds = base["thresholds"] if base else dict(instances.THRESHOLDS)
     arguments = {**settings_of_run, "learning_rate": rate}
+    for name in ("data_dir", "gt_dir", "split", "init"):  # the file travels: it tells no one the folders of this machine
+        arguments[name] = Path(arguments[name]).name if arguments[name] else None
     settings = describe(architecture, thresholds, arguments, training, len(validating), forms, data_hash)
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_global_policy("float32")
