@@ -592,6 +592,14 @@ def replacing(path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def positive(text):
+    """argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
 def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
     """Decorator for a script's `main`: a user's mistake ends in one line on stderr and exit status 1, Ctrl-C in 130."""
 

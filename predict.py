@@ -38,6 +38,7 @@ from import_data import (
     modality,
     named,
     normalise,
+    positive,
     read_image,
     replacing,
     user_errors_in_one_line,
@@ -92,7 +93,15 @@ def read_table(path):
     """The whole rows of a CSV file, all cells as text; a last row that was cut off is left out."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) if text else pd.DataFrame({"image": []})
+    if not text:
+        return pd.DataFrame(columns=["image", "made_by"])
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of ours ({error}); give --out another folder") from None
+    if "image" not in table or (path.name == "summary.csv" and "made_by" not in table):
+        raise ValueError(f"{path} is no table of ours: it has the columns {named(table)}; give --out another folder")
+    return table
 
 
 def write_table(path, table):
@@ -120,7 +129,7 @@ def finished_before(out, made_by, overwrite, stems):
     """
     summary, nuclei = read_table(out / "summary.csv"), read_table(out / "nuclei.csv")
     asked = summary["image"].isin(list(stems))
-    others = [] if summary.empty else summary["image"][asked & (summary["made_by"] != made_by)]
+    others = summary["image"][asked & (summary["made_by"] != made_by)]
     if len(others) and not overwrite:
         raise ValueError(
             f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
@@ -242,10 +251,10 @@ def main(argv=None):
     add("inputs", nargs="*", default=[INPUT], metavar="INPUT", help=f"image files and folders (default {INPUT})")
     add("--model", default=None, metavar="FILE", help=f"(default {MODELS[0]}, or else {MODELS[1]})")
     add("--out", default=OUT, metavar="DIR", help=f"(default {OUT})")
-    add("--tile", type=int, default=tiling.TILE_PX, metavar="PX", help=f"side of a window (default {tiling.TILE_PX})")
-    add("--batch-size", type=int, default=1, metavar="N", help="windows in one call of the network (default 1)")
+    add("--tile", type=positive, default=tiling.TILE_PX, metavar="PX", help=f"side of a window (default {tiling.TILE_PX})")
+    add("--batch-size", type=positive, default=1, metavar="N", help="windows in one call of the network (default 1)")
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
-    add("--min-area", type=int, metavar="PX", help="area below which an object is dropped (default: the model's)")
+    add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:

@@ -38,6 +38,7 @@ from import_data import (
     modality,
     named,
     normalise,
+    positive,
     read_pair,
     read_split,
     replacing,
@@ -224,7 +225,7 @@ def read_checkpoint(path):
         with h5py.File(path, "r") as file:
             state = json.loads(file.attrs["state"])
             groups = {name: [group[key][()] for key in sorted(group)] for name, group in file.items()}
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint of this program ({error}); remove it and start training anew") from None
     return groups, state
 
@@ -576,14 +577,6 @@ def parse_arguments(argv):
     add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
     add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
     return parser.parse_args(argv)
-
-
-def positive(text):
-    """argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
 
 
 @user_errors_in_one_line

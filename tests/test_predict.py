@@ -200,6 +200,23 @@ def test_inputs_that_make_no_sense(model, images, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_of_somebody_elses_is_left_alone(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    for text in ("name,size\na,1\n", 'image,made_by\n"a,b\n1,2,3\n'):
+        (out / "summary.csv").write_text(text)
+        assert run(model, out, images) == 1
+        assert "summary.csv is no table of ours" in capsys.readouterr().err
+        assert (out / "summary.csv").read_text() == text
+
+
+@pytest.mark.parametrize("flag", ["--tile", "--batch-size", "--min-area"])
+def test_numbers_below_one_are_usage_errors(flag):
+    with pytest.raises(SystemExit) as stopped:
+        predict.main([flag, "0"])
+    assert stopped.value.code == 2
+
+
 def test_without_any_model_it_says_how_to_get_one(images, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert predict.main([str(images)]) == 1

@@ -119,8 +119,13 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     unet.save_model(path, model, {"architecture": {"width": 16, "depth": 1}})
     with pytest.raises(ValueError, match="do not fit"):
         unet.load_model(path)
+    for damaged in ("{", json.dumps({"schema": unet.SCHEMA})):
+        with h5py.File(path, "r+") as file:
+            file.attrs[unet.SETTINGS] = damaged
+        with pytest.raises(ValueError, match=r"wrong\.h5: its settings"):
+            unet.load_model(path)
     with h5py.File(path, "r+") as file:
-        file.attrs[unet.SETTINGS] = json.dumps({"schema": unet.SCHEMA + 1})
+        file.attrs[unet.SETTINGS] = json.dumps({"schema": unet.SCHEMA + 1, "architecture": {}})
     with pytest.raises(ValueError, match="later version"):
         unet.load_model(path)
 
