@@ -21,15 +21,18 @@ import numpy as np
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
 # Geometry.
-SCALE = (0.7, 1.4)  # of the native scale; on top of it, nuclei outside of DIAMETERS_PX are brought towards that range
-SCALE_LIMITS = (0.4, 2.5)  # never further than this from native: resampling makes or destroys detail
-DIAMETERS_PX = (12, 48)  # median nucleus diameter that a crop shows: from the field's 20x lymphocytes to 63x fluorescence
+DIAMETER_PX = 24  # median nucleus diameter that every image is brought to, so that one size has to be learned, not all
+SCALE = (0.7, 1.4)  # times that: sizes differ within an image, and prediction only estimates them
+SCALE_LIMITS = (0.25, 4)  # never further than this from native: resampling makes or destroys detail
 CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
+NOTHING_SHARE = 0.04  # of the crops show no cells at all: noise, writing, patterns. Without them, text is full of nuclei
 ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
 SHEAR = 0.12
 ELASTIC_SHARE = 0.25
 ELASTIC_GRID_PX = 48  # distance of the control points
 ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
+
+CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
 # Light. Each with its share of the crops; images are stretched to [0, 1] before.
 GAIN = (0.7, 1.3)
@@ -50,6 +53,11 @@ NOISE_SHARE = 0.3
 NOISE_SIGMA = 0.06
 JPEG_SHARE = 0.15
 JPEG_QUALITY = (25, 90)
+
+STRESSES = (
+    "as it is", "brightness x0.5", "brightness x1.5", "contrast x0.5", "gamma 0.5", "gamma 2", "blur 1.5 px", "noise",
+    "JPEG 30", "stain", "polarity", "16 bit", "scale x0.5", "scale x2",
+)  # fmt: skip
 
 # Ruifrok & Johnston 2001, as in scikit-image's `rgb_from_hed`: optical densities of haematoxylin, eosin and DAB.
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
@@ -79,6 +87,11 @@ def reflect(position, length):
     return np.minimum(position, period - position)
 
 
+def zoom_to_diameter(diameter_px):
+    """How many times larger to show an image whose median nucleus has this diameter; 1 where it is None (no nuclei)."""
+    return float(np.clip(DIAMETER_PX / diameter_px, *SCALE_LIMITS)) if diameter_px else 1.0
+
+
 def random_coordinates(labels, rng, size, diameter_px=None):
     """Draw where each pixel of a crop comes from.
 
@@ -92,10 +105,7 @@ def random_coordinates(labels, rng, size, diameter_px=None):
         crop pixel spans.
     """
     height, width = labels.shape
-    zoom = np.exp(rng.uniform(*np.log(SCALE)))
-    if diameter_px:
-        zoom = np.clip(zoom, DIAMETERS_PX[0] / diameter_px, DIAMETERS_PX[1] / diameter_px)
-    step = 1 / np.clip(zoom, *SCALE_LIMITS)
+    step = 1 / (zoom_to_diameter(diameter_px) * np.exp(rng.uniform(*np.log(SCALE))))
 
     row, column = rng.uniform(0, height), rng.uniform(0, width)
     if rng.random() < CENTRE_SHARE:
@@ -211,7 +221,7 @@ def augment(image, labels, rng, size, diameter_px=None):
         labels: (H, W) int32, 0 is background.
         rng: a `numpy.random.Generator`; all that is random comes from it.
         size: height and width of the crop.
-        diameter_px: median nucleus diameter of the image; bounds the scale.
+        diameter_px: median nucleus diameter of the image, which becomes DIAMETER_PX; None leaves the native scale.
 
     Returns:
         (size, size, 3) float32 in [0, 1] and (size, size) int32 with the ids of `labels`.
@@ -255,22 +265,76 @@ def nucleus_distance(labels):
     return depth / deepest[labels]
 
 
+def nucleus_contact(labels):
+    """Where nuclei meet: 1 within CONTACT_REACH_PX of two different nuclei, in them or between them, else 0.
+
+    Args:
+        labels: (H, W) int32, 0 is background, ids below 16 million.
+
+    Returns:
+        (H, W) float32 of 0 and 1.
+
+    References:
+        Caicedo et al. 2019, "Nucleus segmentation across imaging experiments": the borders between touching nuclei were a
+        class of their own in the winning network of the Data Science Bowl 2018.
+    """
+    ids = labels.astype(np.float32)  # OpenCV's morphology knows no int32; float32 is exact up to 2**24
+    kernel = np.ones((2 * CONTACT_REACH_PX + 1,) * 2, np.uint8)
+    highest = cv2.dilate(ids, kernel)
+    lowest = cv2.erode(np.where(labels > 0, ids, np.float32(2**24)), kernel)
+    return ((highest > 0) & (lowest < highest)).astype(np.float32)
+
+
 def targets(labels, heads, has_instances=True):
     """What the network should paint for a crop.
 
     Args:
         labels: (H, W) int32.
-        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`).
+        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`), "contact"
+            (`nucleus_contact`).
         has_instances: False where touching nuclei share an id: every map but the first is then unknown (-1).
 
     Returns:
         (H, W, len(heads)) float32 in [0, 1], or -1 for unknown.
     """
-    painters = {"nucleus": lambda: labels > 0, "distance": lambda: nucleus_distance(labels)}
+    painters = {
+        "nucleus": lambda: labels > 0,
+        "distance": lambda: nucleus_distance(labels),
+        "contact": lambda: nucleus_contact(labels),
+    }
     truth = np.empty(labels.shape + (len(heads),), np.float32)
     for channel, head in enumerate(heads):
         truth[..., channel] = painters[head]() if has_instances or head == "nucleus" else UNKNOWN
     return truth
+
+
+def draw_nothing(rng, size):
+    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, cloth-like noise, stripes or writing."""
+    kind = rng.choice(["empty", "grain", "noise", "stripes", "writing"])
+    paper, ink = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
+    if rng.random() < 0.5:
+        paper, ink = np.repeat(paper[:1], 3), np.repeat(ink[:1], 3)
+    amount = np.zeros((size, size), np.float32)  # of ink
+    if kind == "grain":
+        amount = rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0.1, 0.5)) + 0.5
+    elif kind == "noise":  # amplitude falling with frequency to the power of -1 or less: rough at every scale, without blobs
+        frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
+        wave = np.fft.rfft2(rng.standard_normal((size, size))) * frequency ** -rng.uniform(0.2, 1.0)
+        amount = np.fft.irfft2(wave, s=(size, size))
+        amount = 0.5 + 0.2 * (amount - amount.mean()) / amount.std()
+    elif kind == "stripes":
+        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 40)
+        phase = (np.arange(size)[:, None] * np.cos(angle) + np.arange(size)[None] * np.sin(angle)) * 2 * np.pi / period
+        amount = 0.5 + 0.5 * np.sin(phase)
+        amount = (amount > 0.5) * 1.0 if rng.random() < 0.5 else amount
+    elif kind == "writing":
+        scale, thickness = rng.uniform(0.3, 2.0), int(rng.integers(1, 4))
+        height, sheet = round(30 * scale), np.zeros((size, size), np.uint8)
+        for row in range(height, size + height, height):
+            text = "".join(chr(letter) for letter in rng.integers(33, 123, 200))
+            cv2.putText(sheet, text, (0, row), int(rng.integers(0, 8)), scale, 255, thickness, cv2.LINE_AA)
+        amount = sheet / np.float32(255)
+    return np.clip(paper + np.clip(amount, 0, 1)[..., None] * (ink - paper), 0, 1).astype(np.float32)
 
 
 def sampling_shares(samples, size):
@@ -293,6 +357,9 @@ def sampling_shares(samples, size):
 def draw(samples, shares, heads, size, seed, step, place):
     """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
     rng = np.random.default_rng([seed, step, place])
+    if rng.random() < NOTHING_SHARE:
+        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
+        return change_light(crop, rng), targets(labels, heads)
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
@@ -328,3 +395,63 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahe
             waiting.append(pool.submit(make, step))
             step += 1
             yield ready.result()
+
+
+# --- Fixed changes, to test what a model bears: `evaluate.py --stress` ------------------------------------------------
+
+
+def stress(name, image, labels):
+    """One of STRESSES, in a fixed strength, without chance but for noise, which is the same for equal images.
+
+    Args:
+        name: of STRESSES.
+        image: (H, W, 3) uint8 or uint16.
+        labels: (H, W) int32.
+
+    Returns:
+        image and labels, of another size for "scale x0.5" and "scale x2"; None where the change means nothing to this
+        image: another colour to a grey image, inverted polarity to a coloured one.
+    """
+    top = np.float32(np.iinfo(image.dtype).max)
+    light = image.astype(np.float32) / top
+    low, high = np.percentile(light, (0.5, 99.5))
+    grey = is_grey(light)
+    if name.startswith("scale"):
+        factor = 0.5 if name == "scale x0.5" else 2.0
+        size = tuple(max(1, round(length * factor)) for length in labels.shape[::-1])  # OpenCV: width first
+        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        rows, columns = (
+            np.minimum(((np.arange(n) + 0.5) / factor).astype(int), m - 1)
+            for n, m in zip(size[::-1], labels.shape, strict=True)
+        )
+        return cv2.resize(image, size, interpolation=way), labels[np.ix_(rows, columns)]
+    if name == "16 bit":  # a 12-bit camera's values in a 16-bit file
+        return (light * 4095).astype(np.uint16), labels
+    if name == "JPEG 30":
+        code = cv2.imencode(".jpg", (light * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+        return cv2.imdecode(code, cv2.IMREAD_COLOR), labels
+    if (name == "polarity") != grey and name in ("polarity", "stain"):
+        return None
+    rng = np.random.default_rng(image.size)
+    changed = {
+        "as it is": lambda: light,
+        "brightness x0.5": lambda: light * 0.5,
+        "brightness x1.5": lambda: light * 1.5,
+        "contrast x0.5": lambda: light.mean() + 0.5 * (light - light.mean()),
+        "gamma 0.5": lambda: light**0.5,
+        "gamma 2": lambda: light**2,
+        "blur 1.5 px": lambda: cv2.GaussianBlur(light, (0, 0), 1.5),
+        "noise": lambda: light + (high - low) * 0.08 * rng.standard_normal(light.shape[:2] + (1 if grey else 3,), np.float32),
+        "stain": lambda: shift_stain(light),
+        "polarity": lambda: 1 - light,
+    }[name]()
+    return (np.clip(changed, 0, 1) * top + 0.5).astype(image.dtype), labels
+
+
+def shift_stain(image):
+    """More haematoxylin, less eosin, and a hue turned by 20 degrees of (H, W, 3) float32 in [0, 1]."""
+    density = -np.log(np.maximum(image, 1 / 255)) @ HED_FROM_RGB
+    image = np.exp(-np.maximum((density * np.array([1.3, 0.7, 1], np.float32)) @ RGB_FROM_HED, 0)).astype(np.float32)
+    hue = cv2.cvtColor(np.clip(image, 0, 1), cv2.COLOR_RGB2HSV)
+    hue[..., 0] = (hue[..., 0] + 20) % 360
+    return cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)

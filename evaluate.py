@@ -2,6 +2,7 @@
 
     python evaluate.py                                # predictions/ against data/test_gt/
     python evaluate.py PRED TRUTH                     # any two folders of masks with the same stems
+    python evaluate.py --stress RAW TRUTH             # what the model bears: the images darker, blurred, smaller ...
     python evaluate.py PRED TRUTH --split split.csv --subset validation --groups split.csv --group-column modality
 
 PRED and TRUTH hold masks in any form that `import_data.py` reads: binary, instance labels, one colour per nucleus.
@@ -16,16 +17,22 @@ import argparse
 import csv
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+import augment
 from import_data import (
     IMAGE_SUFFIXES,
     find_images,
+    find_pairs,
     named,
+    read_pair,
     read_split,
     read_truth,
     replacing,
@@ -35,6 +42,7 @@ from instances import (
     IOU_THRESHOLDS,
     average_precision,
     count_matches,
+    expected_calibration_error,
     match,
     matched_pairs,
     merges_and_splits,
@@ -42,6 +50,7 @@ from instances import (
 )
 
 PREDICTIONS_DIR = "predictions"
+RAW_DIR = "test_raw"
 TRUTH_DIR = "data/test_gt"
 NUM_RESAMPLES = 1000  # bootstrap samples; the ends of a 95 % interval then rest on 25 samples each
 SEED = 0  # of the bootstrap, so that an evaluation repeated prints the same intervals
@@ -236,6 +245,35 @@ def tally_folders(pairs, allow_missing=False):
         if lossy := count["binary (lossy JPEG)"]:
             notes.append(f"{lossy} of {len(sums)} {side} masks are lossy JPEG, thresholded: their edges are not exact.")
     return sums, notes
+
+
+def reliability(pairs, nuclei_csv):
+    """Compare the confidence that predict.py wrote for each nucleus with how many of them are right.
+
+    Args:
+        pairs: dict, stem → (predicted file, truth file).
+        nuclei_csv: table with columns image, id, confidence.
+
+    Returns:
+        (error, rows) as `instances.expected_calibration_error` at IoU 0.5; None without such a table or column.
+    """
+    if not nuclei_csv.is_file():
+        return None
+    with open(nuclei_csv, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"image", "id", "confidence"} <= set(reader.fieldnames or ()):
+            return None
+        said = {(row["image"], int(row["id"])): float(row["confidence"]) for row in reader if row["confidence"]}
+    confidences, hits = [], []
+    for stem, paths in pairs.items():
+        predicted, truth = (read_truth(path).labels for path in paths)
+        matching = match(truth, predicted)
+        right = set(matching.predicted_ids[matched_pairs(matching)].tolist())
+        for number in range(1, int(predicted.max()) + 1):
+            if (stem, number) in said:
+                confidences.append(said[stem, number])
+                hits.append(number in right)
+    return expected_calibration_error(np.array(confidences), np.array(hits)) if hits else None
 
 
 def jaccard_sums(matching, pairs):
@@ -489,6 +527,77 @@ def write_results(out_dir, images, record):
     return csv_path, json_path
 
 
+# --- Stress test: the same images under fixed changes ----------------------------------------------------------------
+
+
+def run_stress(raw_dir, truth_dir, out_dir, model=None, stems=None):
+    """Change images in the ways of `augment.STRESSES`, have predict.py find their nuclei, compare with the truth.
+
+    Args:
+        raw_dir, truth_dir: folders of images and masks with the same stems.
+        out_dir: folder for `stress.csv`.
+        model: file for predict.py; None for its own choice.
+        stems: set of stems to take; None for all.
+
+    Returns:
+        A list of rows {"change", "images", "ap_50", "loss"}: pooled AP at IoU 0.5, and what the change costs against the
+        same images as they are.
+
+    Raises:
+        FileNotFoundError, ValueError: as `find_pairs`, no image is left, or predict.py failed.
+    """
+    pairs = {stem: pair for stem, pair in find_pairs(raw_dir, truth_dir).items() if stems is None or stem in stems}
+    if not pairs:
+        raise ValueError(f"{raw_dir}: none of its images is in the chosen subset")
+    with tempfile.TemporaryDirectory() as folder:
+        raw, found, truths, sources = Path(folder) / "raw", Path(folder) / "found", {}, {}
+        raw.mkdir()
+        for stem, paths in pairs.items():
+            image, truth = read_pair(*paths)
+            for number, name in enumerate(augment.STRESSES):
+                changed = augment.stress(name, image, truth.labels)
+                if changed is not None:
+                    key = f"{stem}-{number:02d}"
+                    cv2.imwrite(str(raw / f"{key}.png"), changed[0][..., ::-1])  # OpenCV: blue first
+                    truths[key], sources[key] = changed[1], (stem, number)
+        predict = Path(__file__).with_name("predict.py")
+        command = [sys.executable, str(predict), str(raw), "--out", str(found), *(["--model", str(model)] if model else [])]
+        if subprocess.run(command).returncode:
+            raise ValueError("predict.py failed on the changed images; its message is above")
+        labels = find_images(found / "labels")
+        counts = {key: count_matches(match(truth, read_truth(labels[key]).labels))[0] for key, truth in truths.items()}
+    rows = []
+    for number, name in enumerate(augment.STRESSES):
+        keys = [key for key, source in sources.items() if source[1] == number]
+        if keys:
+            plain = average_precision(np.sum([counts[f"{sources[key][0]}-00"] for key in keys], axis=0))
+            changed = average_precision(np.sum([counts[key] for key in keys], axis=0))
+            rows.append(
+                {
+                    "change": name,
+                    "images": len(keys),
+                    "ap_50": round(float(changed), 4),
+                    "loss": round(float(plain - changed), 4),
+                }
+            )
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    with replacing(Path(out_dir) / "stress.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def print_stress(rows):
+    """The table of the stress test, and its worst and mean loss."""
+    print_columns(
+        ("change", "images", "AP50", "loss"),
+        [(r["change"], str(r["images"]), as_text(r["ap_50"]), as_text(r["loss"])) for r in rows],
+    )
+    losses = [row["loss"] for row in rows[1:]]
+    print(f"AP at IoU 0.5, pooled. Worst loss {max(losses):.3f}, mean loss {np.mean(losses):.3f}.")
+
+
 @user_errors_in_one_line
 def main(argv=None):
     """Score a folder of predictions and return the exit status."""
@@ -516,7 +625,15 @@ def main(argv=None):
     parser.add_argument(
         "--worst", type=int, default=NUM_WORST, metavar="N", help="how many of the worst images to print (%(default)s)"
     )
+    parser.add_argument(
+        "--stress",
+        action="store_true",
+        help=f"score a model on changed images: PRED is then their folder ({RAW_DIR}), stress.csv goes to {PREDICTIONS_DIR}",
+    )
+    parser.add_argument("--model", metavar="FILE", help="model of --stress (that of predict.py)")
     args = parser.parse_args(argv)
+    if args.model and not args.stress:
+        parser.error("--model belongs to --stress; predictions are scored as they lie in PRED")
 
     stems = None
     if args.split:
@@ -527,6 +644,12 @@ def main(argv=None):
                 f"{args.split}: no image is {args.subset!r}; found {', '.join(sorted(set(split.values())))}. "
                 "Choose one of them with --subset."
             )
+    if args.stress:
+        raw_dir = Path(RAW_DIR if args.predictions == PREDICTIONS_DIR else args.predictions)
+        out_dir = Path(args.out) if args.out else Path(PREDICTIONS_DIR)
+        print_stress(run_stress(raw_dir, args.truth, out_dir, args.model, stems))
+        print(f"Wrote {out_dir / 'stress.csv'}.")
+        return 0
     groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
     pairs, notes = pair_masks(predicted_dir, truth_dir, stems=stems, allow_missing=args.allow_missing)
@@ -549,6 +672,14 @@ def main(argv=None):
         "images": images,
     }
     print_report(everything, by_group, images, args.worst)
+    sure = reliability({stem: pairs[stem] for stem in sums}, Path(args.predictions) / "nuclei.csv")
+    if sure:
+        record["calibration"] = without_nan({"expected_calibration_error": sure[0], "bins": [list(row) for row in sure[1]]})
+        print_columns(
+            ("confidence", "right", "nuclei"),
+            [(as_text(said), as_text(right), str(number)) for number, said, right in sure[1]],
+        )
+        print(f"Expected calibration error of the confidence at IoU 0.5: {sure[0]:.3f}")
     for note in notes:
         print(note)
     paths = write_results(Path(args.out or args.predictions), images, record)

@@ -13,7 +13,7 @@ A label image is (H, W), integer, 0 = background, 1…n = nuclei.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, optimize, special
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from skimage.measure import regionprops_table
@@ -27,16 +27,21 @@ IOU_THRESHOLDS = tuple(k / 20 for k in range(10, 20))
 THRESHOLDS = {
     "nucleus_threshold": 0.5,  # probability above which a pixel belongs to a nucleus
     "marker_threshold": 0.5,  # normalised depth above which a connected patch is the heart of one nucleus
+    "contact_weight": 0.5,  # of the contact map, taken off the depth map before markers are sought
     "smoothing_px": 1.0,  # sigma of the blur of the depth map: one heart, not several ripples
     "min_area_px": 20,  # smaller objects are dropped: none of 25,460 nuclei of BBBC038 is smaller
     "min_probability": 0.5,  # objects with a lower mean nucleus probability are dropped
 }
+SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, however large the network saw it
 MIN_MARKER_PX = 3  # a smaller heart is a ripple of the depth map
+RIDGE = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
+EMPTY_SHARE = 1e-3  # of an image; less nucleus than that is none, however undecided
 SEARCH = {  # what `choose_thresholds` tries, one after the other
     "marker_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
     "nucleus_threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
+    "contact_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
     "smoothing_px": (0.5, 1.0, 1.5, 2.0),
-    "min_area_px": (10, 20, 30, 45),
+    "min_area_px": (10, 20, 30, 45, 70),
     "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
 }
 
@@ -48,20 +53,26 @@ def separate(
     maps,
     nucleus_threshold=THRESHOLDS["nucleus_threshold"],
     marker_threshold=THRESHOLDS["marker_threshold"],
+    contact_weight=THRESHOLDS["contact_weight"],
     smoothing_px=THRESHOLDS["smoothing_px"],
     min_area_px=THRESHOLDS["min_area_px"],
     min_probability=THRESHOLDS["min_probability"],
+    zoom=1.0,
 ):
     """Turn the network's maps into nuclei: hearts of the depth map, grown over the nucleus pixels by watershed.
 
     Args:
         maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability, channel 1, where there is one, the
-            normalised depth inside a nucleus. Without it touching nuclei stay one.
-        nucleus_threshold, marker_threshold, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
+            normalised depth inside a nucleus, channel 2, where there is one, the probability of a contact between two.
+            With channel 0 alone touching nuclei stay one.
+        nucleus_threshold, marker_threshold, contact_weight, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
+        zoom: how many times larger the network saw the image: smoothing_px and min_area_px are in the pixels that it saw.
 
     Returns:
         (H, W) int32 labels, 0 background, 1…n without gaps.
     """
+    smoothing_px, min_marker_px = smoothing_px / zoom, MIN_MARKER_PX / zoom**2
+    min_area_px = max(min_area_px / zoom**2, min(min_area_px, SMALLEST_PX))
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
     # Pinholes, and no more: a gap between nuclei that surround it is background.
@@ -74,9 +85,11 @@ def separate(
     labels, num_components = ndimage.label(mask)
     if num_components and maps.shape[-1] > 1:
         depth = ndimage.gaussian_filter(maps[..., 1], smoothing_px) if smoothing_px else maps[..., 1]
+        if maps.shape[-1] > 2 and contact_weight:
+            depth = depth - np.float32(contact_weight) * maps[..., 2]
         hearts, num_hearts = ndimage.label(mask & (depth > marker_threshold))
         if num_hearts:
-            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < MIN_MARKER_PX
+            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < min_marker_px
             hearts[ripple[hearts]] = 0
         # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
         has_heart = np.zeros(num_components + 1, bool)
@@ -93,7 +106,13 @@ def separate(
     return new_ids[labels]
 
 
-def choose_thresholds(maps, truths, start=None, search=None):
+def median_diameter(labels):
+    """Median diameter in px of the nuclei of (H, W) labels, each as a circle of its area; None without nuclei."""
+    areas = np.bincount(labels.ravel())[1:]
+    return float(np.median(np.sqrt(4 * areas[areas > 0] / np.pi))) if areas.any() else None
+
+
+def choose_thresholds(maps, truths, zooms=None, start=None, search=None):
     """Search the thresholds of `separate` that fit a validation set best: one at a time, from THRESHOLDS on, two rounds.
 
     Best is the mean of two scores: pooled AP at IoU 0.5, and AP over IoU_THRESHOLDS averaged over images. The one
@@ -102,6 +121,7 @@ def choose_thresholds(maps, truths, start=None, search=None):
     Args:
         maps: list of (H, W, K) float32.
         truths: list of (H, W) int32, in the same order.
+        zooms: list of the zooms that the maps were made at; None for 1 throughout.
         start: thresholds to begin with; the default is THRESHOLDS.
         search: {name: values to try}; the default is SEARCH.
 
@@ -109,8 +129,10 @@ def choose_thresholds(maps, truths, start=None, search=None):
         (thresholds, score): the best dict, and its score in [0, 1].
     """
 
+    images = list(zip(maps, truths, zooms or [1.0] * len(maps), strict=True))
+
     def score(thresholds):
-        counts = [count_matches(match(truth, separate(m, **thresholds))) for m, truth in zip(maps, truths, strict=True)]
+        counts = [count_matches(match(truth, separate(m, zoom=zoom, **thresholds))) for m, truth, zoom in images]
         return (average_precision(np.sum(counts, axis=0)[0]) + average_precision(counts).mean()) / 2
 
     best = dict(THRESHOLDS if start is None else start)
@@ -129,6 +151,87 @@ def choose_thresholds(maps, truths, start=None, search=None):
         if best == before:
             break
     return best, float(best_score)
+
+
+# --- How sure: nuclei, and images ------------------------------------------------------------------------------------
+
+
+def doubt_features(labels, maps, zoom=1.0):
+    """What tells right nuclei from wrong ones, (n, 5) float64: logits of mean probability and of depth, size, a constant.
+
+    Args:
+        labels: (H, W) int32, 1…n.
+        maps: (H, W, K) float32 in [0, 1], as for `separate`.
+        zoom: as for `separate`.
+    """
+    n = int(labels.max())
+    ids = np.arange(1, n + 1)
+    areas = np.maximum(np.bincount(labels.ravel(), minlength=n + 1)[1:], 1)
+    mean = np.bincount(labels.ravel(), maps[..., 0].ravel(), minlength=n + 1)[1:] / areas
+    deepest = ndimage.maximum(maps[..., 1], labels, ids) if maps.shape[-1] > 1 and n else mean
+    size = np.log(areas * zoom**2) / 2  # of the diameter that the network saw
+    return np.stack(
+        [special.logit(np.clip(mean, 0.01, 0.999)), special.logit(np.clip(deepest, 0.01, 0.99)), size, size**2, np.ones(n)], -1
+    )
+
+
+def calibrate(features, hits):
+    """Weights with which `confidence` gives the share of such nuclei that are right: a logistic regression.
+
+    Args:
+        features: (n, 5) of `doubt_features`.
+        hits: (n,) bool, whether a true nucleus overlaps with an IoU of 0.5 or more.
+
+    Returns:
+        A list of 5 floats.
+
+    References:
+        Platt 1999, "Probabilistic outputs for support vector machines".
+    """
+
+    def loss(weights):
+        logits = features @ weights
+        slope = features.T @ (special.expit(logits) - hits) + RIDGE * weights
+        return np.sum(np.logaddexp(0, logits) - hits * logits) + RIDGE / 2 * weights @ weights, slope
+
+    return [float(weight) for weight in optimize.minimize(loss, np.zeros(features.shape[1]), jac=True).x]
+
+
+def confidence(features, weights):
+    """Calibrated probability, (n,) in [0, 1], that a nucleus is a true one with an IoU of 0.5 or more."""
+    return special.expit(features @ np.asarray(weights))
+
+
+def image_doubt(maps):
+    """How little the network is at home in an image: the undecided share of what it takes for nucleus, 0 to about 1.
+
+    Undecided is a pixel by its distance to 0 or 1. An image without anything like a nucleus has none.
+    """
+    nucleus = maps[..., 0].astype(np.float64)
+    return float(np.minimum(nucleus, 1 - nucleus).sum() / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
+
+
+def expected_calibration_error(probabilities, hits, bins=10):
+    """Mean distance between what is said and what is true, over bins of equal width weighted by what they hold.
+
+    Args:
+        probabilities: (n,) in [0, 1].
+        hits: (n,) bool.
+
+    Returns:
+        (error, rows): rows of (nuclei, mean probability, share of hits) for each bin that holds any.
+
+    References:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    place = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    rows = [
+        (int(np.sum(place == k)), float(probabilities[place == k].mean()), float(hits[place == k].mean()))
+        for k in range(bins)
+        if np.any(place == k)
+    ]
+    total = sum(number for number, _, _ in rows)
+    return sum(number * abs(said - true) for number, said, true in rows) / max(1, total), rows
 
 
 # --- Measuring nuclei -----------------------------------------------------------------------------------------------

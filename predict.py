@@ -2,6 +2,7 @@
 
     python predict.py                                       # test_raw -> predictions/
     python predict.py slides/a.png more_images --out found  # files and folders
+    python predict.py --mpp 0.5                             # micrometres per pixel are known: no guessing of the scale
     python predict.py --model Saved_Model/previous/2026-11-22_10-00-00/trained_model.h5 --out old
 
 For every image, at its own size:
@@ -11,6 +12,9 @@ For every image, at its own size:
     predictions/overlays/STEM.jpg   outlines on the image, one colour for each nucleus
     predictions/nuclei.csv          one row for each nucleus
     predictions/summary.csv         one row for each image
+
+The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
+network so much larger or smaller (column zoom of summary.csv); all results are at the image's own size.
 
 A second run goes on where the first one was stopped and skips what is finished. A file that cannot be read is named and
 skipped; the exit status is then 1.
@@ -47,6 +51,8 @@ from import_data import (
 INPUT = "test_raw"
 MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # the user's own before the shipped one
 OUT = "predictions"
+SEEN_DIAMETER_PX = 24  # median nucleus diameter that a model was trained for, where its file does not say
+NUCLEUS_UM = 8.0  # median nucleus diameter assumed with --mpp: between lymphocytes (6-7) and cultured cells (10-15)
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -188,33 +194,52 @@ def write_labels(folder, stem, labels):
         small.unlink(missing_ok=True)
 
 
-def predict_image(path, network, num_maps, thresholds, tile, batch_size, geometry):
+def predict_image(path, network, num_maps, thresholds, min_area, seen_diameter, zoom, tile, batch_size, geometry):
     """Read one image and find its nuclei.
 
     Args:
         network: from (B, h, w, 3) float32 to (B, h, w, num_maps), as `model.predict_on_batch`.
+        min_area: in px of the image, below which an object is dropped; None for the model's.
+        seen_diameter: median nucleus diameter in px that the network was trained for.
+        zoom: of the image for the network; None estimates it.
         geometry: margin and size multiple of the network, for `tiling.cut`.
 
     Returns:
-        image (H, W, 3), its intensity range, labels (H, W) int32, maps (H, W, num_maps) float32.
+        image (H, W, 3), its intensity range, labels (H, W) int32, maps (H, W, num_maps) float32, zoom.
     """
     image = read_image(path)
     intensity = intensity_range(image)  # of the whole image: a tile of background alone must not be stretched
-    maps = tiling.predict_tiled(
-        network, image, num_maps, prepare=lambda part: normalise(part, intensity), tile=tile, batch_size=batch_size, **geometry
+    maps, zoom = tiling.predict_at_known_size(
+        network,
+        image,
+        num_maps,
+        seen_diameter,
+        measure=lambda seen: instances.median_diameter(instances.separate(seen, **thresholds)),
+        zoom=zoom,
+        prepare=lambda part: normalise(part, intensity),
+        tile=tile,
+        batch_size=batch_size,
+        **geometry,
     )
-    return image, intensity, instances.separate(maps, **thresholds), maps
+    if min_area is not None:  # the user's pixels are the image's, not the network's
+        thresholds = {**thresholds, "min_area_px": min_area * zoom**2}
+    return image, intensity, instances.separate(maps, zoom=zoom, **thresholds), maps, zoom
 
 
-def write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by):
+def write_results(out, stem, path, image, intensity, labels, maps, zoom, settings, seconds, made_by):
     """Write the pictures and table rows of one image; the row in summary.csv comes last and marks it as finished."""
     write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
     write_labels(out / "labels", stem, labels)
     overlay = draw_overlay(image, intensity, labels)
     encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     table = pd.DataFrame(instances.measure(labels, image, maps))
+    if "calibration" in settings:
+        features = instances.doubt_features(labels, maps, zoom)
+        sure = instances.confidence(features, settings["calibration"]["weights"]).round(4)
+        table.insert(table.columns.get_loc("mean_probability"), "confidence", sure)
     table.insert(0, "image", stem)
     append_table(out / "nuclei.csv", table)
+    doubt = instances.image_doubt(maps)
     summary = {
         "image": stem,
         "file": path.name,
@@ -223,6 +248,9 @@ def write_results(out, stem, path, image, intensity, labels, maps, seconds, made
         "modality": modality(image),
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
+        "zoom": round(zoom, 3),
+        "doubt": round(doubt, 4),
+        "unlike_training": int(doubt > settings["unlike"]["doubt_above"]) if "unlike" in settings else "",
         "nucleus_share": round(float((labels > 0).mean()), 4),
         "intensity_low": intensity[0],
         "intensity_high": intensity[1],
@@ -255,19 +283,30 @@ def main(argv=None):
     add("--batch-size", type=positive, default=1, metavar="N", help="windows in one call of the network (default 1)")
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
+    add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
+    add("--mpp", type=float, metavar="UM", help=f"micrometres per pixel: nuclei of {NUCLEUS_UM:g} um are expected")
+    add("--tta", action="store_true", help="average over eight flips and turns: better outlines, eight times the work")
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
+    if args.diameter is not None and args.mpp is not None:
+        parser.error("--diameter and --mpp both set the scale; give one of them")
+    for name in ("diameter", "mpp"):
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
+            parser.error(f"--{name} is {getattr(args, name)}; it must be above 0")
 
     out, files, model_path = Path(args.out), collect(args.inputs), find_model(args.model)
     settings = unet.read_settings(model_path)
     thresholds = {**instances.THRESHOLDS, **settings["thresholds"]}
     if args.threshold is not None:
         thresholds["nucleus_threshold"] = args.threshold
-    if args.min_area is not None:
-        thresholds["min_area_px"] = args.min_area
-    model_hash = hashlib.sha256(model_path.read_bytes() + repr(sorted(thresholds.items())).encode()).hexdigest()[:12]
+    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
+    diameter = NUCLEUS_UM / args.mpp if args.mpp else args.diameter
+    zoom = float(np.clip(seen_diameter / diameter, *tiling.ZOOM_LIMITS)) if diameter else None
+    model_hash = hashlib.sha256(
+        model_path.read_bytes() + repr((sorted(thresholds.items()), args.min_area, zoom, args.tta)).encode()
+    ).hexdigest()[:12]
     made_by = f"{model_path.name} {model_hash}"
     finished = finished_before(out, made_by, args.overwrite, files)
     todo = {stem: path for stem, path in files.items() if stem not in finished}
@@ -279,10 +318,8 @@ def main(argv=None):
 
     unet.set_up_backend()
     model, _ = unet.load_model(model_path)
-    architecture = settings["architecture"]
-    shape = {name: architecture[name] for name in ("depth", "stem_stride") if name in architecture}
-    num_maps = len(architecture["heads"])
-    geometry = {"margin": unet.receptive_radius(**shape), "multiple": unet.size_multiple(**shape)}
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    network = tiling.dihedral(model.predict_on_batch) if args.tta else model.predict_on_batch
     tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
     print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
 
@@ -290,15 +327,15 @@ def main(argv=None):
     for done, (stem, path) in enumerate(todo.items(), start=1):
         image_started = time.monotonic()
         try:
-            image, intensity, labels, maps = predict_image(
-                path, model.predict_on_batch, num_maps, thresholds, args.tile, args.batch_size, geometry
+            image, intensity, labels, maps, image_zoom = predict_image(
+                path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size, geometry
             )
         except (ValueError, MemoryError) as error:
             failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
             print(f"\nskipped: {failures[-1]}", file=sys.stderr)
         else:
             seconds = time.monotonic() - image_started
-            nuclei += write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by)
+            nuclei += write_results(out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by)
         show_progress(done, len(todo), started, nuclei)
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: masks, labels, overlays and tables lie in {out}/")
     if failures:

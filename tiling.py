@@ -5,15 +5,28 @@
 Windows overlap by twice the network's receptive radius and each pixel is taken from a window in which it lies at least
 that far from every cut, so that no blending is needed: the stitched maps equal those of the whole image at once.
 Sizes that the network cannot halve often enough are filled up by reflection, inside, and cut off again.
+
+    maps = predict_zoomed(model.predict_on_batch, image, num_maps=2, zoom=0.5)   # run at half size; maps at the image's
+
+A network knows nuclei of the size that it was trained for; `zoom` brings others there. The image is resampled window by
+window, so that a large one is never held twice.
 """
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
 MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
 MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
+SMOOTHING = 0.4  # sigma of the blur before shrinking, in pixels of the result
+ZOOM_LIMITS = (0.1, 3.0)  # of the estimated scale: nuclei of 8 to 240 px for a network that knows 24 px
+TOLERANCE = 1.35  # times too large or too small that a nucleus may be before zooming pays; the training's scale jitter
+PROBES = 5  # looks at most; three are the rule where the scale is far off
+PROBE_ZOOMS = (0.4, 2.5)  # tried where nothing is found
+PROBE_PX = 768  # side of a look at most; smaller images are looked at as a whole, and that look is the result
+SMOOTH_FROM = 1.2  # image pixels for one of the result, below which nothing is blurred
 
 
 class Window(NamedTuple):
@@ -78,6 +91,47 @@ def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
     ]
 
 
+class Resized:
+    """An image at another scale, computed where it is read: `Resized(image, zoom)[top:bottom, left:right]`.
+
+    Bilinear, and smoothed first where it shrinks, as the crops of the training are. Any part equals that part of the whole.
+
+    Args:
+        image: (H, W, C), an array or anything that slices like one, of any number type.
+        zoom: pixels of the result for one of the image; `shape` is that of the image times `zoom`, rounded, at least 1.
+    """
+
+    def __init__(self, image, zoom):
+        self.image = image
+        self.shape = tuple(max(1, round(length * zoom)) for length in image.shape[:2]) + tuple(image.shape[2:])
+        self.steps = tuple(image.shape[axis] / self.shape[axis] for axis in (0, 1))
+
+    def __getitem__(self, place):
+        """(rows, columns, C) float32, in the units of the image."""
+        sigmas = [SMOOTHING * step if step > SMOOTH_FROM else 0.0 for step in self.steps]
+        positions, needed = [], []
+        for part, length, full, step, sigma in zip(place, self.shape, self.image.shape, self.steps, sigmas, strict=False):
+            start, stop, _ = part.indices(length)
+            at = (np.arange(start, stop) + 0.5) * step - 0.5
+            reach = int(np.ceil(4 * sigma)) + 2  # OpenCV cuts the Gaussian of a float image off at four sigma
+            first, last = max(0, int(at[0]) - reach), min(full, int(at[-1]) + reach + 2)
+            positions.append(at - first)
+            needed.append(slice(first, last))
+        part = np.ascontiguousarray(self.image[needed[0], needed[1]], dtype=np.float32)
+        if any(sigmas):
+            near_zero = 1e-3  # OpenCV takes a sigma of zero as "like the other axis"
+            part = cv2.GaussianBlur(
+                part, (0, 0), max(sigmas[1], near_zero), None, max(sigmas[0], near_zero), cv2.BORDER_REFLECT_101
+            )
+        for axis, at in enumerate(positions):  # by hand: OpenCV rounds positions to 1/32 px, each part its own way
+            at = np.clip(at, 0, part.shape[axis] - 1)
+            before = np.minimum(at.astype(np.intp), max(0, part.shape[axis] - 2))
+            after = np.minimum(before + 1, part.shape[axis] - 1)
+            share = np.expand_dims((at - before).astype(np.float32), tuple(k for k in range(part.ndim) if k != axis))
+            part = np.take(part, before, axis) * (1 - share) + np.take(part, after, axis) * share
+        return part
+
+
 def read_window(image, window):
     """The pixels of a window, (rows, columns, C); beyond the image it is filled up by reflection."""
     part = np.asarray(image[window.top : window.bottom, window.left : window.right])
@@ -118,3 +172,119 @@ def predict_tiled(
         if on_window:
             on_window(sum((w.core_bottom - w.core_top) * (w.core_right - w.core_left) for w in group))
     return maps
+
+
+def predict_zoomed(predict, image, num_maps, zoom=1.0, **arguments):
+    """Run a network over an image that is seen `zoom` times as large.
+
+    Args:
+        zoom: 1 for the image as it is.
+        predict, image, num_maps, arguments: as `predict_tiled`.
+
+    Returns:
+        (H, W, num_maps) float32 at the size of `image`.
+    """
+    if zoom == 1:
+        return predict_tiled(predict, image, num_maps, **arguments)
+    return resize_maps(predict_tiled(predict, Resized(image, zoom), num_maps, **arguments), image.shape[:2])
+
+
+def resize_maps(maps, shape):
+    """Bring maps (h, w, K) to the height and width of `shape`; float32."""
+    if maps.shape[:2] == tuple(shape):
+        return maps
+    way = cv2.INTER_AREA if maps.shape[0] > shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(maps, (shape[1], shape[0]), interpolation=way).reshape(*shape, maps.shape[-1])
+
+
+def busiest_window(image, height, width):
+    """(top, left) of the window of this size where grey levels change most: where nuclei are, if there are any."""
+    height, width = (min(part, full) for part, full in zip((height, width), image.shape, strict=False))
+    step = max(1, max(image.shape[:2]) // 512)
+    small = np.asarray(image[::step, ::step], np.float32).mean(-1)
+    change = np.abs(np.diff(small, axis=0, prepend=small[:1])) + np.abs(np.diff(small, axis=1, prepend=small[:, :1]))
+    box = (max(1, width // step), max(1, height // step))
+    total = cv2.boxFilter(change, -1, box, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    total = total[: max(1, small.shape[0] - box[1] + 1), : max(1, small.shape[1] - box[0] + 1)]
+    top, left = np.unravel_index(total.argmax(), total.shape)
+    return min(int(top) * step, image.shape[0] - height), min(int(left) * step, image.shape[1] - width)
+
+
+def estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare=None, margin=MARGIN_PX, multiple=MULTIPLE_PX):
+    """How many times larger an image should be shown so that its nuclei have the size that the network knows.
+
+    The network looks, the nuclei that it finds are measured, the image is zoomed by what they are off, until they fit: also
+    a network that misses half of the nuclei at the wrong size says whether the others are too large or too small.
+
+    Args:
+        predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
+        diameter_px: median nucleus diameter that the network was trained for.
+        measure: from maps (h, w, num_maps) to the median diameter in px of the nuclei in them, or None without any.
+
+    Returns:
+        (zoom, maps): maps (H, W, num_maps) of the whole image at its own size where the last look covered it, else None.
+        Without nuclei at any zoom (1, None).
+    """
+    zoom, untried = 1.0, list(PROBE_ZOOMS)
+    for _ in range(PROBES):
+        seen = Resized(image, zoom) if zoom != 1 else image
+        height, width = (min(length, PROBE_PX) for length in seen.shape[:2])
+        whole = (height, width) == tuple(seen.shape[:2])
+        top, left = 0, 0
+        if not whole:  # sought in the image as it is, since that costs no resampling
+            top, left = busiest_window(image, int(height / zoom), int(width / zoom))
+            top, left = min(int(top * zoom), seen.shape[0] - height), min(int(left * zoom), seen.shape[1] - width)
+        part = seen[top : top + height, left : left + width]
+        part = part if prepare is None else prepare(part)
+        maps = predict_tiled(predict, part, num_maps, margin=margin, multiple=multiple)
+        found = measure(maps)
+        if found is None:
+            if not untried:
+                return 1.0, None
+            zoom = untried.pop(0)
+            continue
+        if max(found / diameter_px, diameter_px / found) <= TOLERANCE or zoom in ZOOM_LIMITS:
+            return zoom, resize_maps(maps, image.shape[:2]) if whole else None
+        zoom = float(np.clip(zoom * diameter_px / found, *ZOOM_LIMITS))
+        if max(zoom, 1 / zoom) <= TOLERANCE**0.5:
+            zoom = 1.0  # nearly native: interpolation would cost more than it gains
+    return zoom, None
+
+
+def predict_at_known_size(predict, image, num_maps, diameter_px, measure, zoom=None, prepare=None, **arguments):
+    """Run a network over an image, shown at the zoom that brings its nuclei to the size that the network knows.
+
+    Args:
+        predict, image, num_maps, prepare, arguments: as `predict_tiled`.
+        diameter_px, measure: as `estimate_zoom`.
+        zoom: where it is known; None estimates it.
+
+    Returns:
+        (maps, zoom): maps (H, W, num_maps) float32 at the size of `image`.
+    """
+    maps = None
+    if zoom is None:
+        geometry = {name: arguments[name] for name in ("margin", "multiple") if name in arguments}
+        zoom, maps = estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare, **geometry)
+    if maps is None:
+        maps = predict_zoomed(predict, image, num_maps, zoom, prepare=prepare, **arguments)
+    return maps, zoom
+
+
+def dihedral(predict):
+    """The network averaged over the eight flips and quarter turns of its input: a function like `predict`.
+
+    References:
+        Moshkov et al. 2020, "Test-time augmentation for deep learning-based cell segmentation on microscopy images".
+    """
+
+    def averaged(batch):
+        total = 0.0
+        for turns in range(4):
+            for mirrored in (False, True):
+                seen = np.rot90(batch, turns, (1, 2))
+                painted = np.asarray(predict(np.ascontiguousarray(seen[:, :, ::-1] if mirrored else seen)))
+                total = total + np.rot90(painted[:, :, ::-1] if mirrored else painted, -turns, (1, 2))
+        return total / np.float32(8)
+
+    return averaged

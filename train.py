@@ -62,6 +62,7 @@ PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
+UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
@@ -145,26 +146,33 @@ def choose_split(samples, split_csv, seed, say=print):
 
 
 def validation_crops(samples, heads, size):
-    """Cut the validation images into crops at native scale, unaugmented, at most MAX_VALIDATION_CROPS, evenly taken.
+    """Cut the validation images into unaugmented crops, at most MAX_VALIDATION_CROPS, evenly taken.
+
+    They show their nuclei at the size that the training brings them to, as prediction does.
 
     Returns:
         (N, size, size, 3) and (N, size, size, len(heads)), float32.
     """
-    places = []
+    places, zoomed = [], []
     for index, sample in enumerate(samples):
+        zoomed.append(tiling.Resized(sample.image, augment.zoom_to_diameter(sample.diameter_px)))
         # A rest of less than half a crop is not worth one of its own.
-        ys, xs = (range(0, max(1, length - size // 2), size) for length in sample.labels.shape)
+        ys, xs = (range(0, max(1, length - size // 2), size) for length in zoomed[-1].shape[:2])
         places += [(index, y, x) for y in ys for x in xs]
     if len(places) > MAX_VALIDATION_CROPS:
         places = [places[k] for k in np.linspace(0, len(places) - 1, MAX_VALIDATION_CROPS).round().astype(int)]
     images = np.empty((len(places), size, size, 3), np.float32)
     truths = np.empty((len(places), size, size, len(heads)), np.float32)
     for row, (index, y, x) in enumerate(places):
-        sample = samples[index]
-        height, width = sample.labels.shape
+        sample, seen = samples[index], zoomed[index]
+        height, width = seen.shape[:2]
         y, x = max(0, min(y, height - size)), max(0, min(x, width - size))
-        image = normalise(sample.image[y : y + size, x : x + size], sample.intensity_range)
-        truth = augment.targets(sample.labels[y : y + size, x : x + size], heads, sample.has_instances)
+        image = normalise(seen[y : y + size, x : x + size], sample.intensity_range)
+        rows, columns = (
+            ((np.arange(start, start + length) + 0.5) * step).astype(int)
+            for start, length, step in zip((y, x), image.shape, seen.steps, strict=False)
+        )
+        truth = augment.targets(sample.labels[np.ix_(rows, columns)], heads, sample.has_instances)
         fill = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
         images[row] = np.pad(image, fill, mode="reflect")
         truths[row] = np.pad(truth, fill, mode="reflect")
@@ -313,18 +321,28 @@ def make_bookkeeper(**arguments):
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
-def score_validation(model, samples, thresholds=None):
-    """Predict whole validation images, choose thresholds on them, score them.
+def score_validation(model, samples, geometry, thresholds=None):
+    """Predict whole validation images as predict.py does, choose thresholds on them, score them.
 
     Returns:
-        (thresholds, scores): `scores` has dice (mean over images), ap50 (pooled) and map (Kaggle, mean over images) for
-        all images and for each group.
+        (found, scores): `found` goes into the model's settings: thresholds, the calibration of a nucleus's confidence, and
+        from which doubt on an image is called unlike the training data; `scores` has dice (mean over images), ap50
+        (pooled) and map (Kaggle, mean over images) for all images and for each group.
     """
-    arguments = {"num_maps": model.output_shape[-1]}
-    maps, truths, groups, pixels = [], [], [], 0
+    maps, zooms, truths, groups, pixels = [], [], [], [], 0
+    known = thresholds or instances.THRESHOLDS
     for sample in samples:
-        prepare = lambda part, known=sample.intensity_range: normalise(part, known)
-        maps.append(tiling.predict_tiled(model.predict_on_batch, sample.image, prepare=prepare, **arguments))
+        painted, zoom = tiling.predict_at_known_size(
+            model.predict_on_batch,
+            sample.image,
+            model.output_shape[-1],
+            augment.DIAMETER_PX,
+            measure=lambda seen: instances.median_diameter(instances.separate(seen, **known)),
+            prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
+            **geometry,
+        )
+        maps.append(painted)
+        zooms.append(zoom)
         truths.append(sample.labels)
         groups.append(sample.group)
     if thresholds is None:
@@ -334,11 +352,14 @@ def score_validation(model, samples, thresholds=None):
             pixels += truths[k].size
             if pixels <= MAX_SEARCH_PIXELS or not chosen:
                 chosen.append(k)
-        thresholds, _ = instances.choose_thresholds([maps[k] for k in chosen], [truths[k] for k in chosen])
-    counts, dices = [], []
-    for painted, truth in zip(maps, truths, strict=True):
-        labels = instances.separate(painted, **thresholds)
-        counts.append(instances.count_matches(instances.match(truth, labels)))
+        thresholds, _ = instances.choose_thresholds(*([part[k] for k in chosen] for part in (maps, truths, zooms)))
+    counts, dices, features, hits = [], [], [], []
+    for painted, truth, zoom in zip(maps, truths, zooms, strict=True):
+        labels = instances.separate(painted, zoom=zoom, **thresholds)
+        matching = instances.match(truth, labels)
+        counts.append(instances.count_matches(matching))
+        features.append(instances.doubt_features(labels, painted, zoom))
+        hits.append(np.isin(np.arange(1, labels.max() + 1), matching.predicted_ids[instances.matched_pairs(matching)]))
         total = np.count_nonzero(labels) + np.count_nonzero(truth)
         dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
     counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
@@ -351,7 +372,17 @@ def score_validation(model, samples, thresholds=None):
             "ap50": round(float(instances.average_precision(counts[member].sum(0)[0])), 4),
             "map": round(float(instances.average_precision(counts[member]).mean()), 4),
         }
-    return thresholds, scores
+    features, hits = np.concatenate(features), np.concatenate(hits)
+    found = {"thresholds": thresholds}
+    if len(hits):
+        weights = instances.calibrate(features, hits)
+        error, _ = instances.expected_calibration_error(instances.confidence(features, weights), hits)
+        found["calibration"] = {"weights": weights, "nuclei": len(hits), "expected_calibration_error": round(error, 4)}
+    doubts = [instances.image_doubt(painted) for painted in maps]
+    limit = float(np.quantile(doubts, 1 - UNLIKE_SHARE, method="higher"))
+    alarms = float(np.mean(np.array(doubts) > limit))
+    found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
+    return found, scores
 
 
 def make_optimizer(rate, total_steps):
@@ -398,6 +429,7 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
         "architecture": architecture,
         "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
         "nucleus_diameter_px": nucleus_size(training),
+        "seen_diameter_px": augment.DIAMETER_PX,
         "thresholds": thresholds,
         "arguments": arguments,
         "data": {
@@ -459,14 +491,16 @@ def train(
 
     base = None
     if init:
-        model, base = unet.load_model(init)
+        model, base = unet.load_model(init, heads)
         architecture = base["architecture"]
         heads = architecture["heads"]
     else:
         architecture = {
-            "heads": list(heads), "width": width, "depth": depth, "stem_stride": stem_stride, "normalisation": normalisation
+            "heads": list(heads or unet.HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
+            "normalisation": normalisation,
         }  # fmt: skip
         model = unet.build_unet(**architecture)
+        heads = architecture["heads"]
     steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
     rate = learning_rate * (FINE_TUNING_RATE if init else 1)
     # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
@@ -540,7 +574,8 @@ def train(
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     best_row = state["rows"][state["best_epoch"] - 1]
     product.set_weights(bookkeeper.best_weights)
-    settings["thresholds"], scores = score_validation(product, validating)
+    found, scores = score_validation(product, validating, unet.geometry(architecture))
+    settings |= found
     settings["epoch"] = best_row["epoch"]
     settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
     unet.save_model(paths["model"], product, settings)
@@ -573,7 +608,7 @@ def parse_arguments(argv):
     add("--depth", default=unet.DEPTH, help=f"times the encoder halves the size (default {unet.DEPTH})", **number)
     add("--stem-stride", type=int, choices=(1, 2), default=unet.STEM_STRIDE, help="2: the first convolution halves, too")
     add("--normalisation", choices=("batch", "group", "none"), default="batch", help="(default batch)")
-    add("--heads", nargs="+", default=list(unet.HEADS), choices=unet.HEADS, help="maps to learn (default both)")
+    add("--heads", nargs="+", choices=unet.HEADS, help="maps to learn (default all, or those of --init)")
     add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
     add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
     return parser.parse_args(argv)

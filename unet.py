@@ -26,7 +26,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-HEADS = ("nucleus", "distance")  # what the network paints; `augment.targets` says what each map means
+HEADS = ("nucleus", "distance", "contact")  # what the network can paint, in this order; `augment.targets` says what it means
 WIDTH = 16  # filters of the first level, doubled at each level below
 DEPTH = 4  # number of times that the encoder halves the size, after the stem
 STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolution levels take most of a CPU's time
@@ -41,7 +41,7 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
     """Build the encoder-decoder.
 
     Args:
-        heads: names of the output maps, one sigmoid channel each, in this order.
+        heads: names of the output maps, one sigmoid channel each: the first one, two or three of HEADS.
         width: filters of the first level; level k has `width * 2**k`.
         depth: how many times the encoder halves the size after the stem.
         stem_stride: 2 halves the size in the very first convolution, 1 is the classic network.
@@ -66,6 +66,8 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
             f"build_unet got heads={heads}, width={width}, depth={depth}, stem_stride={stem_stride}; "
             "it wants one head or more, width and depth of at least 1, and stem_stride 1 or 2"
         )
+    if tuple(heads) != HEADS[: len(heads)]:
+        raise ValueError(f"heads are {' '.join(heads)}; they must be the first one, two or three of {' '.join(HEADS)}")
     if normalisation not in ("batch", "group", "none"):
         raise ValueError(f'normalisation is "{normalisation}"; it must be "batch", "group" or "none"')
     if normalisation == "group" and width % 8:
@@ -142,6 +144,16 @@ def receptive_radius(depth=DEPTH, stem_stride=STEM_STRIDE):
     return radius
 
 
+def geometry(architecture):
+    """What `tiling` has to know of a network: {"margin": receptive radius, "multiple": size multiple}, in px.
+
+    Args:
+        architecture: the keyword arguments of `build_unet`.
+    """
+    shape = {name: architecture[name] for name in ("depth", "stem_stride") if name in architecture}
+    return {"margin": receptive_radius(**shape), "multiple": size_multiple(**shape)}
+
+
 def save_model(path, model, settings):
     """Write weights, architecture and settings into one HDF5 file, atomically.
 
@@ -204,8 +216,12 @@ def read_settings(path):
     return settings
 
 
-def load_model(path):
+def load_model(path, heads=None):
     """Rebuild the network of a model file and load its weights: works across Keras 3 versions and backends.
+
+    Args:
+        path: a file of `save_model`.
+        heads: maps that the network shall paint, if not those of the file: new ones start untrained, the others stay.
 
     Returns:
         The uncompiled `keras.Model` and the settings dict.
@@ -219,7 +235,17 @@ def load_model(path):
         model.load_weights(str(path))
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"{path}: the weights do not fit the architecture stored beside them ({error})") from None
-    return model, settings
+    if heads is None or list(heads) == list(settings["architecture"]["heads"]):
+        return model, settings
+    settings = {**settings, "architecture": {**settings["architecture"], "heads": list(heads)}}
+    changed = build_unet(**settings["architecture"])
+    shared = min(len(heads), model.output_shape[-1])  # both are beginnings of HEADS
+    arrays = model.get_weights()
+    for old, new in zip(arrays[-2:], changed.get_weights()[-2:], strict=True):  # kernel and bias of the maps
+        new[..., :shared] = old[..., :shared]
+        arrays.append(new)
+    changed.set_weights(arrays[:-4] + arrays[-2:])
+    return changed, settings
 
 
 def set_up_backend():

@@ -57,15 +57,19 @@ def test_reflection_folds_like_numpy():
         np.testing.assert_array_equal(augment.reflect(np.arange(-7, length + 7, dtype=float), length), expected)
 
 
-def test_the_scale_brings_extreme_nuclei_into_range():
+@pytest.mark.parametrize("diameter", [6.5, 20.0, 90.0])
+def test_nuclei_of_any_size_are_shown_at_one_size(diameter):
     labels = np.zeros((400, 400), np.int32)
-    for diameter in (6.0, 20.0, 95.0):
-        steps = [augment.random_coordinates(labels, np.random.default_rng(seed), 64, diameter)[2] for seed in range(50)]
-        shown = diameter / np.array(steps)
-        low = min(augment.DIAMETERS_PX[0], diameter * augment.SCALE_LIMITS[1])
-        high = max(augment.DIAMETERS_PX[1], diameter * augment.SCALE_LIMITS[0])
-        assert shown.min() >= low - 1e-6 and shown.max() <= high + 1e-6
-    assert np.ptp(steps) >= 0
+    steps = [augment.random_coordinates(labels, np.random.default_rng(seed), 64, diameter)[2] for seed in range(50)]
+    shown = diameter / np.array(steps) / augment.DIAMETER_PX
+    assert augment.SCALE[0] - 1e-6 <= shown.min() < 0.85 and 1.2 < shown.max() <= augment.SCALE[1] + 1e-6
+
+
+def test_resampling_has_its_limits():
+    assert augment.zoom_to_diameter(None) == 1
+    assert augment.zoom_to_diameter(augment.DIAMETER_PX) == 1
+    assert augment.zoom_to_diameter(1) == augment.SCALE_LIMITS[1]
+    assert augment.zoom_to_diameter(10_000) == augment.SCALE_LIMITS[0]
 
 
 def test_stain_jitter_changes_colour_and_keeps_white():
@@ -88,7 +92,7 @@ def test_grey_images_stay_grey_unless_tinted(monkeypatch):
         assert np.abs(light - light.mean(-1, keepdims=True)).max() < 1e-5
 
 
-@pytest.mark.parametrize("share", [name for name in vars(augment) if name.endswith("_SHARE")])
+@pytest.mark.parametrize("share", [name for name in vars(augment) if name.endswith("_SHARE") and name != "NOTHING_SHARE"])
 def test_every_change_can_be_always_on_and_always_off(share, monkeypatch):
     image, labels = example("tissue" if share in ("STAIN_SHARE", "SHUFFLE_SHARE", "GREY_SHARE") else "fluorescence")
     image = image.astype(np.float32) / 255
@@ -174,3 +178,63 @@ def test_empty_crops_are_there_but_do_not_dominate():
     truths = np.concatenate([b[1] for b in islice(augment.batches([lonely], ("nucleus",), 64, 8, seed=0), 10)])
     empty = (truths.max((1, 2, 3)) == 0).mean()
     assert 0.05 < empty < 0.5
+
+
+def test_pictures_of_nothing_differ_stay_in_range_and_teach_that_there_is_nothing(monkeypatch):
+    pictures = [augment.draw_nothing(np.random.default_rng(seed), 64) for seed in range(40)]
+    for picture in pictures:
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.float32
+        assert picture.min() >= 0 and picture.max() <= 1 and np.isfinite(picture).all()
+    assert len({picture.tobytes() for picture in pictures}) == 40
+    assert any(picture.std() < 1e-3 for picture in pictures) and any(picture.std() > 0.1 for picture in pictures)
+    monkeypatch.setattr(augment, "NOTHING_SHARE", 1.0)
+    _, truth = augment.draw([sample()], [1.0], ("nucleus", "distance"), 64, seed=0, step=0, place=0)
+    assert not truth.any()
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "tissue"])
+@pytest.mark.parametrize("name", augment.STRESSES)
+def test_stresses_keep_type_and_truth_and_change_what_they_say(kind, name):
+    image, labels = example(kind)
+    before = image.copy()
+    changed = augment.stress(name, image, labels)
+    np.testing.assert_array_equal(image, before)
+    if (kind, name) in (("tissue", "polarity"), ("fluorescence", "stain")):
+        assert changed is None
+        return
+    other, truth = changed
+    assert other.dtype == (np.uint16 if name == "16 bit" else np.uint8) and other.shape[2] == 3
+    assert truth.shape == other.shape[:2]
+    if not name.startswith("scale"):
+        np.testing.assert_array_equal(truth, labels)
+    else:
+        factor = 2 if name.endswith("2") else 0.5
+        assert other.shape[:2] == tuple(round(length * factor) for length in labels.shape)
+        assert (truth > 0).mean() == pytest.approx((labels > 0).mean(), rel=0.03)
+    if name == "as it is":
+        np.testing.assert_array_equal(other, image)
+    elif name in ("brightness x0.5", "gamma 2"):
+        assert other.mean() < 0.9 * image.mean()
+    elif name == "contrast x0.5":
+        assert other.std() == pytest.approx(image.std() / 2, rel=0.1)
+    elif name == "polarity":
+        np.testing.assert_allclose(other.astype(int) + image, 255, atol=1)
+    elif name != "16 bit" and not name.startswith("scale"):
+        assert np.abs(other.astype(int) - image).mean() > 0.2
+    again = augment.stress(name, image, labels)
+    np.testing.assert_array_equal(again[0], other)  # no chance in it
+
+
+def test_contacts_lie_where_two_nuclei_meet_and_nowhere_else():
+    labels = np.zeros((40, 60), np.int32)
+    labels[10:30, 10:25], labels[10:30, 25:40] = 1, 2  # side by side
+    labels[10:30, 50:58] = 3  # alone
+    contact = augment.nucleus_contact(labels)
+    reach = augment.CONTACT_REACH_PX
+    assert contact.dtype == np.float32 and set(np.unique(contact)) == {0, 1}
+    assert (contact[12:28, 25 - reach : 25 + reach] == 1).all()
+    assert not contact[:, : 25 - reach].any() and not contact[:, 25 + reach :].any()
+    labels[:, 24:26] = 0  # a gap narrower than the reach counts, too
+    assert augment.nucleus_contact(labels)[20, 24] == 1
+    assert not augment.nucleus_contact(np.zeros((9, 9), np.int32)).any()
+    assert not augment.nucleus_contact(np.ones((9, 9), np.int32)).any()

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
+from synthetic import draw
 
+import augment
 import evaluate
 from instances import (
     IOU_THRESHOLDS,
@@ -552,3 +554,45 @@ def test_otsu_baseline_separates_discs_on_dark_and_on_light_ground(tmp_path):
     assert record["all"]["pooled"]["dice"]["value"] > 0.95
     done = subprocess.run([sys.executable, script, tmp_path / "gone", tmp_path / "out"], capture_output=True, text=True)
     assert done.returncode == 1 and "gone" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_reliability_of_confidences_is_scored(tmp_path, capsys):
+    truth = discs((80, 200), [(40, 20 + 30 * k) for k in range(6)], 8)
+    predicted = np.where(truth <= 3, truth, 0)
+    predicted[5:12, 5:12] = 4  # one that is wrong
+    for name, labels in (("truth", truth), ("labels", predicted)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(labels.astype(np.uint16)).save(tmp_path / name / "a.png")
+    (tmp_path / "nuclei.csv").write_text("image,id,confidence\na,1,0.75\na,2,0.75\na,3,0.75\na,4,0.75\nother,1,0.1\n")
+    assert evaluate.main([str(tmp_path), str(tmp_path / "truth")]) == 0
+    assert "calibration error of the confidence at IoU 0.5: 0.000" in capsys.readouterr().out
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert record["calibration"] == {"expected_calibration_error": 0.0, "bins": [[4, 0.75, 0.75]]}
+    (tmp_path / "nuclei.csv").write_text("image,id\na,1\n")
+    assert evaluate.main([str(tmp_path), str(tmp_path / "truth")]) == 0
+    assert "calibration" not in json.loads((tmp_path / "evaluation.json").read_text())
+
+
+def test_the_stress_test_scores_each_change(tmp_path, capsys, monkeypatch):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "gt").mkdir()
+    for kind in ("fluorescence", "tissue"):
+        image, labels = draw(kind, 96, 112, num_nuclei=7, diameter=22, seed=1, touching=0)
+        Image.fromarray(image).save(tmp_path / "raw" / f"{kind}.png")
+        Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "gt" / f"{kind}.png")
+    out = tmp_path / "out"
+    model = ROOT / "Saved_Model" / "pretrained.h5"
+    arguments = ["--stress", str(tmp_path / "raw"), str(tmp_path / "gt"), "--out", str(out), "--model", str(model)]
+    assert evaluate.main(arguments) == 0
+    with open(out / "stress.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["change"] for row in rows] == list(augment.STRESSES)
+    assert {row["change"]: row["images"] for row in rows}["stain"] == "1"
+    assert float(rows[0]["ap_50"]) > 0.5 and float(rows[0]["loss"]) == 0
+    for row in rows:
+        assert 0 <= float(row["ap_50"]) <= 1
+    assert "Worst loss" in capsys.readouterr().out
+    assert evaluate.main(["--stress", *arguments[1:4], str(out), "--model", str(tmp_path / "none.h5")]) == 1
+    assert "predict.py failed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main(["--model", "x.h5"])

@@ -97,3 +97,73 @@ def test_the_table_agrees_with_the_labels():
 def test_the_table_of_nothing_has_all_columns():
     table = instances.measure(np.zeros((9, 9), np.int32), np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 2), np.float32))
     assert "mean_probability" in table and all(len(values) == 0 for values in table.values())
+
+
+def test_zoomed_maps_are_separated_alike():
+    """The same nuclei, seen twice as large: thresholds in seen pixels mean the same."""
+    _, labels = draw("fluorescence", 160, 160, num_nuclei=14, diameter=22, seed=5, touching=0.4)
+    large = np.kron(labels, np.ones((2, 2), np.int32))
+    small_found = instances.separate(perfect_maps(labels), smoothing_px=2.0, min_area_px=200, zoom=2.0)
+    large_found = instances.separate(perfect_maps(large), smoothing_px=2.0, min_area_px=200)
+    assert small_found.max() == large_found.max()
+    assert instances.separate(perfect_maps(labels), min_area_px=200).max() < small_found.max()
+
+
+def test_what_is_smaller_than_any_nucleus_is_none_at_any_zoom():
+    maps = np.zeros((40, 40, 2), np.float32)
+    maps[5:7, 5:7] = 1  # 4 px
+    maps[20:25, 20:25] = 1  # 25 px
+    assert instances.separate(maps, smoothing_px=0.5, min_area_px=20, zoom=4.0).max() == 1
+
+
+def test_the_median_diameter_is_that_of_the_discs():
+    labels = np.zeros((100, 100), np.int32)
+    y, x = np.mgrid[:100, :100]
+    for k, (row, radius) in enumerate(((20, 8), (50, 10), (80, 14)), start=1):
+        labels[(y - row) ** 2 + (x - 50) ** 2 <= radius**2] = k
+    assert instances.median_diameter(labels) == pytest.approx(20, rel=0.03)
+    assert instances.median_diameter(np.zeros((5, 5), np.int32)) is None
+
+
+def test_calibrated_confidence_says_how_many_are_right():
+    rng = np.random.default_rng(0)
+    features = np.column_stack([rng.normal(1, 1.5, 4000), rng.normal(0, 1, 4000), rng.normal(3, 0.3, 4000), np.ones(4000)])
+    hits = rng.random(4000) < 1 / (1 + np.exp(-(features @ [1.2, -0.8, 0.5, -1.0])))
+    weights = instances.calibrate(features[:2000], hits[:2000])
+    said = instances.confidence(features[2000:], weights)
+    error, rows = instances.expected_calibration_error(said, hits[2000:])
+    assert error < 0.04 and sum(number for number, _, _ in rows) == 2000
+    worse, _ = instances.expected_calibration_error(np.full(2000, 0.99), hits[2000:])
+    assert worse == pytest.approx(0.99 - hits[2000:].mean(), abs=1e-9)
+    always = instances.calibrate(features[:50], np.ones(50, bool))  # nothing wrong seen: finite all the same
+    assert np.isfinite(always).all()
+
+
+def test_doubt_features_follow_the_maps():
+    _, labels = draw("fluorescence", 120, 120, num_nuclei=8, diameter=20, seed=2, touching=0)
+    maps = perfect_maps(labels)
+    sure, unsure = instances.doubt_features(labels, maps), instances.doubt_features(labels, maps * np.float32(0.6))
+    assert sure.shape == (labels.max(), 5) and np.isfinite(sure).all()
+    assert (sure[:, :2] > unsure[:, :2]).all()
+    np.testing.assert_allclose(instances.doubt_features(labels, maps, zoom=2.0)[:, 2] - sure[:, 2], np.log(2))
+    assert instances.doubt_features(np.zeros((4, 4), np.int32), maps[:4, :4]).shape == (0, 5)
+    assert instances.doubt_features(labels, maps[..., :1]).shape == (labels.max(), 5)
+
+
+def test_an_image_is_doubted_where_its_pixels_are_undecided():
+    _, labels = draw("fluorescence", 120, 120, num_nuclei=8, diameter=20, seed=2, touching=0)
+    maps = perfect_maps(labels)
+    assert instances.image_doubt(maps) == 0
+    assert instances.image_doubt(np.zeros((50, 50, 2), np.float32)) == 0
+    assert instances.image_doubt(np.full((50, 50, 2), 0.5, np.float32)) == 1
+    assert instances.image_doubt(np.clip(maps, 0.05, 0.95)) < instances.image_doubt(np.clip(maps, 0.3, 0.7))
+
+
+def test_a_contact_parts_what_the_depth_runs_together():
+    maps = np.zeros((40, 70, 3), np.float32)
+    maps[10:30, 10:60, :2] = 0.9  # one long body, as deep everywhere
+    maps[10:30, 33:37, 2] = 0.9
+    assert instances.separate(maps, smoothing_px=1, contact_weight=0).max() == 1
+    labels = instances.separate(maps, smoothing_px=1, contact_weight=0.75)
+    assert labels.max() == 2 and len(np.unique(labels[20, 10:33])) == len(np.unique(labels[20, 37:60])) == 1
+    assert instances.separate(maps[..., :2], contact_weight=1).max() == 1

@@ -21,7 +21,7 @@ from import_data import read_truth
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A network whose nucleus map is the image's brightness: it finds bright blobs without any training."""
-    network = unet.build_unet(width=8, depth=1, stem_stride=1, normalisation="none")
+    network = unet.build_unet(heads=unet.HEADS[:2], width=8, depth=1, stem_stride=1, normalisation="none")
     weights = [np.zeros_like(w) for w in network.get_weights()]
     network.set_weights(weights)
     convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -40,7 +40,7 @@ def model(tmp_path_factory):
     kernel[0, 0, 0, :], bias[:] = 30, -10
     last.set_weights([kernel, bias])
     path = tmp_path_factory.mktemp("model") / "model.h5"
-    architecture = {"heads": list(unet.HEADS), "width": 8, "depth": 1, "stem_stride": 1, "normalisation": "none"}
+    architecture = {"heads": ["nucleus", "distance"], "width": 8, "depth": 1, "stem_stride": 1, "normalisation": "none"}
     unet.save_model(path, network, {"architecture": architecture, "thresholds": {"min_area_px": 15}})
     return path
 
@@ -146,6 +146,64 @@ def test_thresholds_can_be_given(model, images, tmp_path):
     assert stopped.value.code == 2
 
 
+def test_small_areas_are_those_of_the_image_whatever_the_zoom(model, tmp_path):
+    image = np.zeros((80, 120, 3), np.uint8)
+    y, x = np.mgrid[:80, :120]
+    image[(y - 40) ** 2 + (x - 30) ** 2 <= 6**2] = image[(y - 40) ** 2 + (x - 90) ** 2 <= 9**2] = 200
+    Image.fromarray(image).save(tmp_path / "x.png")
+    for diameter in ("12", "24", "40"):
+        run(model, tmp_path / diameter, tmp_path / "x.png", "--diameter", diameter, "--min-area", "180")
+        assert len(rows(tmp_path / diameter / "nuclei.csv")) == 1
+
+
+def test_the_scale_is_estimated_or_given_and_written_down(model, tmp_path, capsys):
+    for number, diameter in enumerate((8, 24, 70)):
+        image = draw("fluorescence", 10 * diameter, 10 * diameter, num_nuclei=10, diameter=diameter, seed=3, touching=0)[0]
+        Image.fromarray(image).save(tmp_path / f"x{number}.png")
+    assert run(model, tmp_path / "out", *sorted(tmp_path.glob("x*.png"))) == 0
+    zooms = [float(row["zoom"]) for row in rows(tmp_path / "out" / "summary.csv")]
+    for zoom, diameter in zip(zooms, (8, 24, 70), strict=True):
+        assert 1 / 1.6 < zoom * diameter / 24 < 1.6
+    assert run(model, tmp_path / "given", tmp_path / "x0.png", "--diameter", "12") == 0
+    assert rows(tmp_path / "given" / "summary.csv")[0]["zoom"] == "2.0"
+    assert run(model, tmp_path / "mpp", tmp_path / "x0.png", "--mpp", "0.5") == 0
+    expected = predict.SEEN_DIAMETER_PX / (predict.NUCLEUS_UM / 0.5)
+    assert float(rows(tmp_path / "mpp" / "summary.csv")[0]["zoom"]) == pytest.approx(expected, abs=0.001)
+
+
+@pytest.mark.parametrize("flags", [("--diameter", "0"), ("--mpp", "-1"), ("--mpp", "0.5", "--diameter", "9"), ("--mpp", "nan")])
+def test_scales_that_mean_nothing_are_usage_errors(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        predict.main([*flags])
+    assert stopped.value.code == 2
+
+
+def test_test_time_augmentation_gives_the_same_for_a_network_without_preferences(model, images, tmp_path):
+    run(model, tmp_path / "plain", images)
+    assert run(model, tmp_path / "tta", images, "--tta") == 0
+    for number in range(3):
+        plain, averaged = (read_truth(tmp_path / name / "labels" / f"image{number}.png").labels for name in ("plain", "tta"))
+        assert (plain > 0).sum() == pytest.approx((averaged > 0).sum(), rel=0.02)
+    assert rows(tmp_path / "plain" / "summary.csv")[0]["made_by"] != rows(tmp_path / "tta" / "summary.csv")[0]["made_by"]
+
+
+def test_confidence_and_unlike_images_come_from_the_models_settings(model, images, tmp_path):
+    run(model, tmp_path / "without", images)
+    assert "confidence" not in rows(tmp_path / "without" / "nuclei.csv")[0]
+    assert rows(tmp_path / "without" / "summary.csv")[0]["unlike_training"] == ""
+    network, settings = unet.load_model(model)
+    doubts = {row["image"]: float(row["doubt"]) for row in rows(tmp_path / "without" / "summary.csv")}
+    assert len(set(doubts.values())) == 3 and all(0 < doubt < 1 for doubt in doubts.values())
+    limit = sorted(doubts.values())[1]
+    settings |= {"calibration": {"weights": [0.5, 0.0, 0.0, 0.0, 0.3]}, "unlike": {"doubt_above": limit + 1e-4}}
+    unet.save_model(tmp_path / "model.h5", network, settings)
+    run(tmp_path / "model.h5", tmp_path / "with", images)
+    table = rows(tmp_path / "with" / "nuclei.csv")
+    assert all(0 < float(row["confidence"]) < 1 for row in table)
+    flags = {row["image"]: row["unlike_training"] for row in rows(tmp_path / "with" / "summary.csv")}
+    assert flags == {image: str(int(doubt > limit)) for image, doubt in doubts.items()}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (37, 3), (131, 257)])
 def test_any_size(model, tmp_path, size):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)).save(tmp_path / "x.png")
@@ -155,8 +213,9 @@ def test_any_size(model, tmp_path, size):
 
 def test_tiles_and_batches_change_nothing(model, tmp_path):
     Image.fromarray(blobs(size=(300, 220))[0]).save(tmp_path / "x.png")
-    run(model, tmp_path / "whole", tmp_path / "x.png")
-    run(model, tmp_path / "tiled", tmp_path / "x.png", "--tile", "96", "--batch-size", "3")
+    native = ("--diameter", str(predict.SEEN_DIAMETER_PX))  # an estimated scale looks at small images as a whole
+    run(model, tmp_path / "whole", tmp_path / "x.png", *native)
+    run(model, tmp_path / "tiled", tmp_path / "x.png", "--tile", "96", "--batch-size", "3", *native)
     assert (tmp_path / "whole" / "labels" / "x.png").read_bytes() == (tmp_path / "tiled" / "labels" / "x.png").read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import tiling
 import unet
@@ -61,3 +62,110 @@ def test_filling_up_is_by_reflection():
     image = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
     window = tiling.cut(3, 4, tile=8, margin=0, multiple=8)[0]
     np.testing.assert_array_equal(tiling.read_window(image, window)[..., 0], np.pad(image[..., 0], ((0, 5), (0, 4)), "reflect"))
+
+
+@pytest.mark.parametrize("zoom", [0.3, 0.5, 0.9, 1.3, 2.5])
+def test_a_part_of_a_resized_image_is_that_part_of_the_whole(zoom):
+    image = np.random.default_rng(1).integers(0, 65535, (113, 190, 3)).astype(np.uint16)
+    resized = tiling.Resized(image, zoom)
+    height, width = resized.shape[:2]
+    assert (height, width) == (round(113 * zoom), round(190 * zoom))
+    whole = resized[0:height, 0:width]
+    part = resized[height // 3 : height // 3 + 11, width // 2 : width + 5]
+    np.testing.assert_allclose(part, whole[height // 3 : height // 3 + 11, width // 2 :], rtol=1e-4)
+
+
+@pytest.mark.parametrize("zoom", [0.4, 1.0, 1.7])
+def test_resizing_keeps_places_and_brightness(zoom):
+    """A smooth hill stays where it is and as high as it is: no shift by half a pixel, no gain."""
+    rows, columns = np.mgrid[:120, :160]
+    hill = np.exp(-((rows - 47.0) ** 2 + (columns - 90.0) ** 2) / (2 * 14.0**2)).astype(np.float32)[..., None].repeat(3, -1)
+    maps = tiling.predict_zoomed(lambda batch: batch[..., :2], hill, 2, zoom=zoom, tile=96, margin=8, multiple=8)
+    assert maps.shape == (120, 160, 2)
+    assert np.abs(maps - hill[..., :2]).max() < 0.02
+    centre = (maps[..., 0] * rows).sum() / maps[..., 0].sum(), (maps[..., 0] * columns).sum() / maps[..., 0].sum()
+    np.testing.assert_allclose(centre, [(hill[..., 0] * rows).sum() / hill[..., 0].sum(), 90.0], atol=0.15)
+
+
+def test_one_pixel_survives_any_zoom():
+    for zoom in (0.1, 3.0):
+        assert tiling.predict_zoomed(lambda b: b[..., :2], np.ones((1, 1, 3), np.float32), 2, zoom=zoom).shape == (1, 1, 2)
+
+
+def test_the_dihedral_mean_does_not_see_orientation():
+    model = unet.build_unet(width=4, depth=1, stem_stride=2)
+    averaged = tiling.dihedral(model.predict_on_batch)
+    batch = np.random.default_rng(2).random((2, 16, 24, 3)).astype(np.float32)
+    straight = averaged(batch)
+    for turns in range(4):
+        turned = averaged(np.ascontiguousarray(np.rot90(batch, turns, (1, 2))[:, ::-1]))
+        np.testing.assert_allclose(np.rot90(turned[:, ::-1], -turns, (1, 2)), straight, atol=1e-5)
+    single = np.asarray(model.predict_on_batch(batch))
+    assert np.abs(straight - single).max() > 1e-4  # and it is a mean of different looks
+
+
+def discs(height, width, diameter, top=0, left=0, number=12):
+    """Bright discs on black in a row-by-row pattern from (top, left): (H, W, 3) float32."""
+    image = np.zeros((height, width, 3), np.float32)
+    rows, columns = np.mgrid[:height, :width]
+    for k in range(number):
+        row, column = top + (k // 4 * 2 + 1) * diameter, left + (k % 4 * 2 + 1) * diameter
+        image[(rows - row) ** 2 + (columns - column) ** 2 < diameter**2 / 4] = 1
+    return image
+
+
+def measured(maps):
+    """Median diameter of the components: what a network that works at any size would be measured at."""
+    labels, number = ndimage.label(maps[..., 0] > 0.5)
+    return float(np.median(2 * np.sqrt(np.bincount(labels.ravel())[1:] / np.pi))) if number else None
+
+
+LOOK = {"margin": 16, "multiple": 16}
+
+
+@pytest.mark.parametrize("diameter", [7, 9, 17, 24, 31, 60, 130])
+def test_the_zoom_brings_nuclei_to_the_known_size(diameter):
+    image = discs(10 * diameter, 12 * diameter, diameter)
+    zoom, maps = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, measured, **LOOK)
+    assert 1 / tiling.TOLERANCE < zoom * diameter / 24 < tiling.TOLERANCE
+    if 24 / tiling.TOLERANCE**0.5 < diameter < 24 * tiling.TOLERANCE**0.5:
+        assert zoom == 1  # nothing is resampled where it would not pay
+    if maps is not None:
+        assert maps.shape == (*image.shape[:2], 2)
+
+
+def test_a_network_that_errs_at_the_wrong_size_still_leads_to_the_right_one():
+    """Measured too large where nuclei are small and too small where they are large, by half of the way."""
+    for diameter in (6, 120):
+        image = discs(10 * diameter, 12 * diameter, diameter)
+        zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, lambda m: (measured(m) * 24) ** 0.5, **LOOK)
+        assert 0.5 < zoom * diameter / 24 < 2
+
+
+def test_nuclei_in_a_corner_of_a_large_image_are_found():
+    image = discs(1500, 1700, 40, top=1000, left=1200)
+    zoom, maps = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, measured, **LOOK)
+    assert zoom == pytest.approx(24 / 40, rel=0.1)
+    top, left = tiling.busiest_window(image, 400, 400)
+    assert image[top : top + 400, left : left + 400].sum() > 0.9 * image.sum()
+
+
+def test_without_nuclei_the_image_stays_as_it_is():
+    blank = np.zeros((70, 90, 3), np.float32)
+    assert tiling.estimate_zoom(lambda b: b[..., :2], blank, 2, 24, measured, **LOOK) == (1.0, None)
+    maps, zoom = tiling.predict_at_known_size(lambda b: b[..., :2], blank, 2, 24, measured, **LOOK)
+    assert zoom == 1 and maps.shape == (70, 90, 2)
+
+
+def test_nuclei_too_small_to_be_seen_are_sought_larger():
+    image = discs(80, 80, 8)
+    blind = lambda maps: (found := measured(maps)) and (found if found > 12 else None)
+    zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, blind, **LOOK)
+    assert zoom * 8 == pytest.approx(24, rel=0.2)
+
+
+def test_a_given_zoom_is_taken():
+    image = discs(80, 90, 9)
+    maps, zoom = tiling.predict_at_known_size(lambda b: b[..., :2], image, 2, 24, None, zoom=2.0, **LOOK)
+    assert zoom == 2 and maps.shape == (80, 90, 2)
+    assert ((maps[..., 0] > 0.5) != (image[..., 0] > 0.5)).mean() < 0.01

@@ -263,7 +263,7 @@ def test_a_split_csv_decides(data, tmp_path, capsys):
 def test_architectures(data, tmp_path, flags):
     assert run(data, tmp_path, "--epochs", 1, *flags) == 0
     settings = unet.read_settings(tmp_path / "trained_model.h5")
-    assert settings["architecture"]["heads"] == (["nucleus"] if "nucleus" in flags else ["nucleus", "distance"])
+    assert settings["architecture"]["heads"] == (["nucleus"] if "nucleus" in flags else list(unet.HEADS))
 
 
 def test_masks_of_another_folder(data, tmp_path):

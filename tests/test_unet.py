@@ -77,7 +77,7 @@ def test_a_step_of_training_lowers_the_loss_on_its_batch():
     model = unet.build_unet(width=8, depth=1)
     model.compile(keras.optimizers.AdamW(1e-2), loss=losses.SegmentationLoss(unet.HEADS), metrics=losses.pixel_metrics())
     images = random_images(4, 32, 32, 3)
-    truth = np.repeat((images[..., :1] > 0.5).astype(np.float32), 2, -1)
+    truth = np.repeat((images[..., :1] > 0.5).astype(np.float32), len(unet.HEADS), -1)
     first = model.train_on_batch(images, truth, return_dict=True)
     for _ in range(15):
         last = model.train_on_batch(images, truth, return_dict=True)
@@ -152,3 +152,25 @@ def test_a_gpu_that_the_backend_does_not_see_is_reported(monkeypatch):
         pytest.skip("the backend sees a GPU here")
     monkeypatch.setattr(unet.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     assert "does not see" in unet.find_device()[0]
+
+
+def test_heads_can_be_added_to_and_taken_from_a_file(tmp_path):
+    architecture = {"heads": ["nucleus", "distance"], "width": 4, "depth": 1}
+    model = unet.build_unet(**architecture)
+    unet.save_model(tmp_path / "two.h5", model, {"architecture": architecture})
+    image = np.random.default_rng(0).random((1, 16, 16, 3)).astype(np.float32)
+    maps = np.asarray(model(image))
+    for heads in (["nucleus"], ["nucleus", "distance"], list(unet.HEADS)):
+        changed, settings = unet.load_model(tmp_path / "two.h5", heads)
+        assert settings["architecture"]["heads"] == heads
+        painted = np.asarray(changed(image))
+        assert painted.shape[-1] == len(heads)
+        shared = min(2, len(heads))
+        np.testing.assert_allclose(painted[..., :shared], maps[..., :shared], atol=1e-6)
+    assert unet.read_settings(tmp_path / "two.h5")["architecture"] == architecture
+
+
+@pytest.mark.parametrize("heads", [["distance"], ["nucleus", "contact"], ["contact", "nucleus"]])
+def test_heads_come_in_their_order(heads):
+    with pytest.raises(ValueError, match="must be the first one, two or three"):
+        unet.build_unet(heads=heads, width=4, depth=1)
