@@ -30,6 +30,7 @@ LOCAL_DIR = "/content/unet"  # on the runtime's own disk: many small files are r
 COPY_THREADS = 16  # each file of Drive takes a while to come, whatever its size
 TRIES = 3  # at what Drive refuses: the first look into a folder of thousands of files may time out
 PAUSE_SECONDS = 5.0  # between them
+ESTIMATE_SECONDS = 10.0  # of training, after which the rest is estimated
 SHOWN_CROPS = 4  # validation crops that are shown with what the network paints
 
 # >>> imports (made by sync_colab.py; one that the hand-written part needs may be added by hand)
@@ -2438,7 +2439,7 @@ def pictures(images, truths, maps):
         truths, maps: (N, S, S, K) float32; channel 0 is the nucleus.
     """
     rows = []
-    for nuclei, colour in ((truths[..., 0] > 0.5, (0, 255, 0)), (maps[..., 0] > 0.5, (255, 220, 0))):
+    for nuclei, colour in ((truths[..., 0] > 0.5, (0, 255, 0)), (maps[..., 0] > 0.5, (0, 255, 255))):
         row = []
         for image, mask in zip(images, nuclei, strict=True):
             picture = np.ascontiguousarray((image * 255).astype(np.uint8))
@@ -2446,8 +2447,9 @@ def pictures(images, truths, maps):
             picture = cv2.drawContours(picture, outlines, -1, colour, 1)
             row.append(np.pad(picture, ((0, 4), (0, 4), (0, 0)), constant_values=255))
         rows.append(np.concatenate(row, axis=1))
-    code = cv2.imencode(".jpg", np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]  # OpenCV wants BGR
-    return code.tobytes()
+    # Colour in full resolution, or the outlines fade; and OpenCV wants BGR.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", np.concatenate(rows)[..., ::-1], options)[1].tobytes()
 
 
 def callbacks_for(out, on_drive, is_new):
@@ -2480,8 +2482,11 @@ def callbacks_for(out, on_drive, is_new):
 
         class OnColab(keras.callbacks.Callback):
             def on_train_begin(self, logs=None):
-                self.has_estimate, self.num_done = False, 0
+                self.has_estimate = False
                 require_space(on_drive, self.model.count_params())
+
+            def on_epoch_begin(self, epoch, logs=None):
+                self.num_left = self.params["epochs"] - epoch
 
             def on_train_batch_end(self, batch, logs=None):
                 if self.has_estimate:
@@ -2490,12 +2495,13 @@ def callbacks_for(out, on_drive, is_new):
                     self.started = time.monotonic()
                     return
                 seconds, steps = time.monotonic() - self.started, self.params["steps"]
-                if seconds > 10 or batch + 1 == steps:
+                if seconds > ESTIMATE_SECONDS or batch + 1 == steps:
                     self.has_estimate = True
                     epoch = seconds / batch * steps
+                    minutes = epoch * self.num_left / 60
                     print(
-                        f"An epoch takes about {epoch:.0f} s, the {self.params['epochs']} epochs "
-                        f"{epoch * self.params['epochs'] / 60:.0f} minutes or less (validation and saving not counted)"
+                        f"An epoch takes about {epoch:,.0f} s, the {self.num_left} epochs to come {minutes:,.0f} min, without "
+                        "validation and saving; training stops early where validation gains nothing any more"
                     )
 
             def on_epoch_end(self, epoch, logs=None):

@@ -319,7 +319,7 @@ def rewritten(program, file, name, chosen):
     for node, meant in gone.items():
         local = {attribute: name for _, attribute, name in imported_names(node)}
         new = [f"{local[name]} = {chosen[other, name]}" for other, name in meant if name and local[name] != chosen[other, name]]
-        if len(meant) < len(local):
+        if len(meant) < len(imported_names(node)):
             raise ValueError(f"{file}.py line {node.lineno}: import files of ours in a statement of their own")
         for number in range(node.lineno, node.end_lineno + 1):
             lines[number] = None
@@ -401,7 +401,7 @@ def is_standard(statement):
     return statement.split()[1].split(".")[0] in sys.stdlib_module_names
 
 
-def make_script(text, folder=FOLDER):
+def make_script(text, folder):
     """google_colab.py with fresh regions.
 
     Args:
@@ -487,7 +487,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where something is stale")
     check = parser.parse_args(argv).check
-    script = make_script((FOLDER / SCRIPT).read_text(encoding="utf-8"))
+    script = make_script((FOLDER / SCRIPT).read_text(encoding="utf-8"), FOLDER)
     stale = []
     for name, text in ((SCRIPT, script), (NOTEBOOK, make_notebook(script))):
         path = FOLDER / name
