@@ -159,6 +159,7 @@ class Program:
         self.settings = settings
         self.sources = {path.stem: read_source(path) for path in sorted(folder.glob("*.py")) if path.name != SCRIPT}
         self.needed = set()  # of (file, name)
+        self.known_references = {}  # by (file, name), found once
 
     def is_setting(self, file, name):
         """Whether the hand-written part defines it."""
@@ -181,7 +182,9 @@ class Program:
 
     def references(self, file, name):
         """Every Reference in the statement that defines a name; none where it comes from elsewhere or is a setting."""
-        source, found = self.sources[file], []
+        if (file, name) in self.known_references:
+            return self.known_references[file, name]
+        source, found = self.sources[file], self.known_references.setdefault((file, name), [])
         if name not in source.statements or self.is_setting(file, name):
             return found
         statement = source.statements[name]

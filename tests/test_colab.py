@@ -23,7 +23,7 @@ import train
 import unet
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = "--depth 1 --crop 32 --crops-per-image 10"
+TINY = "--depth 1 --stem-stride 1 --normalisation none --crop 32 --crops-per-image 10"
 STUB = {  # what google_colab.py calls of Colab; no google/__init__.py, which would hide google.protobuf
     "__init__.py": "",
     "drive.py": "import os\nfrom pathlib import Path\ndef mount(mountpoint):\n"
@@ -364,7 +364,7 @@ def test_data_is_copied_once_and_follows_changes(tmp_path, capsys):
     (source / "raw" / ".hidden.png").write_text("x")
     google_colab.copy_data(source, target, shown.append)
     assert "Copied 8 files" in capsys.readouterr().out
-    assert "8 of 6 files" in shown[-1] and 'value="8"' in shown[-1]
+    assert "8 of 8 files" in shown[-1] and 'value="8"' in shown[-1]
     contents = lambda folder: {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
     assert contents(target) == {path: data for path, data in contents(source).items() if not path.name.startswith(".")}
     stamps = {path: path.stat().st_ctime_ns for path in target.rglob("*.png")}
@@ -457,6 +457,53 @@ def test_without_a_gpu_it_warns_and_with_one_it_names_it(capsys, monkeypatch):
     monkeypatch.setattr(google_colab, "find_device", lambda: ("GPU Tesla T4 with tensorflow", "mixed_float16"))
     google_colab.report_device()
     assert capsys.readouterr().out == "GPU Tesla T4 with tensorflow; arithmetic in mixed_float16\n"
+
+
+def test_an_epoch_is_saved_and_shown_and_a_full_drive_stops_nothing(tmp_path, monkeypatch, capsys):
+    out, drive, shown, sent = tmp_path / "out", tmp_path / "drive", [], []
+    out.mkdir()
+    monkeypatch.setattr(google_colab, "panel", lambda: shown.append)
+    put = google_colab.put_on_drive
+    faults = [OSError(28, "No space left on device")]
+
+    def put_or_fail(source, target):
+        if faults:
+            raise faults.pop()
+        sent.append(target.name)
+        put(source, target)
+
+    class Model:
+        predict_on_batch = staticmethod(lambda images: np.zeros((*images.shape[:3], 2), np.float32))
+        count_params = staticmethod(lambda: 1000)
+
+    make_callbacks, _ = google_colab.callbacks_for(out, drive, is_new=False)
+    (callback,) = make_callbacks(np.zeros((3, 8, 8, 3), np.float32), np.zeros((3, 8, 8, 2), np.float32))
+    callback.set_model(Model())
+    callback.set_params({"epochs": 2, "steps": 2})
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_end(0)
+    callback.on_train_batch_end(1)
+    assert "the 2 epochs to come 0 min" in capsys.readouterr().out
+    callback.on_epoch_end(0)  # no history yet: the loss was no number
+    assert shown == sent == []
+
+    def finish_epoch(number):
+        columns = {"epoch": range(1, number + 1), **dict.fromkeys(("loss", "val_loss", "dice", "val_dice"), [0.5] * number)}
+        pd.DataFrame(columns).to_csv(out / "history.csv", index=False)
+        (out / "checkpoint.h5").write_text(str(number))
+        callback.on_epoch_end(number - 1)
+
+    (out / "trained_model.h5").write_text("best")
+    monkeypatch.setattr(google_colab, "put_on_drive", put_or_fail)
+    finish_epoch(1)
+    assert "WARNING: epoch 1 was NOT saved to Drive ([Errno 28] No space" in capsys.readouterr().out
+    assert "NOT saved" in shown[-1] and "data:image/jpeg" in shown[-1] and sent == []
+    finish_epoch(2)
+    assert sent == ["trained_model.h5", "history.csv", "checkpoint.h5"]  # the model of epoch 1, too
+    assert "Epoch 2 of 2, saved" in shown[-1] and (drive / "checkpoint.h5").read_text() == "2"
+    callback.on_epoch_end(1)
+    assert len(sent) == 3  # nothing has changed
 
 
 @pytest.mark.parametrize(
