@@ -18,15 +18,15 @@ and the files that it imports (copied by `sync_colab.py`: change it there), then
 # --- Settings: change these as you like -----------------------------------------------------------------------------
 
 DRIVE_FOLDER = "Unet_Data"  # in My Drive, with raw/ and gt/ in it
+RESULTS = "Saved_Model"  # in DRIVE_FOLDER; an unfinished training in it is gone on with, another name begins a new one
 EPOCHS = 60
 BATCH_SIZE = 16  # crops in one step; halve it where the GPU runs out of memory
 WIDTH = 32  # filters of the first level: twice those of train.py's default, for which a GPU has the time
 OPTIONS = ""  # anything else that train.py offers, as on its command line: "--patience 40 --crop 384"
-START_ANEW = False  # True: leave an unfinished training on Drive aside, rather than go on with it
 
 # Of no interest to most.
 MOUNT_POINT = "/content/drive"  # where Colab shows Google Drive
-LOCAL_DIR = "/content/unet"  # on the runtime's own disk: many small files are read a hundred times faster than from Drive
+LOCAL_DIR = "/content/unet"  # on the disk of the runtime, since Drive is slow with many small files
 COPY_THREADS = 16  # each file of Drive takes a while to come, whatever its size
 TRIES = 3  # at what Drive refuses: the first look into a folder of thousands of files may time out
 PAUSE_SECONDS = 5.0  # between them
@@ -2305,7 +2305,7 @@ def report_device():
     print(f"{device}; arithmetic in {precision}")
     if not device.startswith("GPU"):
         print(
-            "WARNING: no GPU. Training on the processor takes some twenty times as long; an estimate follows after the first "
+            "WARNING: no GPU. Training on the processor takes many times as long; an estimate follows after the first "
             "steps. For a GPU: stop the cell, Runtime > Change runtime type > T4 GPU, and run it again."
         )
 
@@ -2386,7 +2386,7 @@ def find_checkpoint(out, on_drive):
             shutil.copyfile(path, temporary)
     print(
         f"An unfinished training goes on after epoch {num_epochs} of {arguments['epochs']}, with the settings that it "
-        "began with (START_ANEW = True would begin anew, with those above)"
+        "began with (another name in RESULTS begins a new one, with those above)"
     )
     return arguments
 
@@ -2400,7 +2400,7 @@ def training_arguments(data_dir, out, stored):
     if unknown := set(stored or ()) - set(arguments):
         raise Stop(
             f"the unfinished training on Drive is of another version ({named(sorted(unknown))}); go on with the cell that "
-            "began it, or set START_ANEW = True"
+            "began it, or give RESULTS another name"
         )
     return arguments | (stored or {}) | {"data_dir": str(data_dir), "out": str(out), "resume": stored is not None}
 
@@ -2510,7 +2510,7 @@ def callbacks_for(out, on_drive, is_new):
                     return  # the loss was no number: there is nothing new to save
                 try:
                     save()
-                    where = f"saved to {DRIVE_FOLDER}/Saved_Model on Drive"
+                    where = f"saved to {DRIVE_FOLDER}/{RESULTS} on Drive"
                 except OSError as error:
                     where = f"NOT saved to Drive ({error}); training goes on, and the next epoch tries again"
                     print(f"WARNING: epoch {epoch + 1} was {where}")
@@ -2535,7 +2535,7 @@ def hand_over(out, on_drive):
     """Download the model and the history; they also stay on Drive."""
     from google.colab import files
 
-    print(f"Done: {' and '.join(PRODUCTS)} are in {DRIVE_FOLDER}/Saved_Model on Drive and come as downloads now (allow")
+    print(f"Done: {' and '.join(PRODUCTS)} are in {DRIVE_FOLDER}/{RESULTS} on Drive and come as downloads now (allow")
     print("several, if the browser asks). Put both into Saved_Model/ at home, then: python predict.py")
     for name in PRODUCTS:
         files.download(str(out / name))
@@ -2545,13 +2545,18 @@ def train_on_colab():
     """The four steps. Raises: Stop, or as `train`."""
     data = find_data(mount_drive())
     report_device()
-    local, out, on_drive = Path(LOCAL_DIR) / "data", Path(LOCAL_DIR) / "Saved_Model", data / "Saved_Model"
+    local, out, on_drive = Path(LOCAL_DIR) / "data", Path(LOCAL_DIR) / RESULTS, data / RESULTS
     copy_data(data, local, panel())
 
     mend_drive(on_drive)
-    stored = None if START_ANEW else find_checkpoint(out, on_drive)
+    stored = find_checkpoint(out, on_drive)
     make_callbacks, save = callbacks_for(out, on_drive, is_new=stored is None)
-    train(**training_arguments(local, out, stored), make_callbacks=make_callbacks)
+    try:
+        train(**training_arguments(local, out, stored), make_callbacks=make_callbacks)
+    except ValueError as error:
+        if stored is None:
+            raise
+        raise Stop(f"{error}. In this notebook: another name in RESULTS begins a new training") from None
 
     patiently(save)
     remove_from_drive(on_drive / CHECKPOINT)
@@ -2572,7 +2577,7 @@ def main():
     except Exception as error:  # TensorFlow's own type, which cannot be named without TensorFlow
         if type(error).__name__ != "ResourceExhaustedError":
             raise
-        problem = Stop(f"out of GPU memory; lower BATCH_SIZE ({BATCH_SIZE}), set START_ANEW = True and run again")
+        problem = Stop(f"out of GPU memory; lower BATCH_SIZE ({BATCH_SIZE}), give RESULTS another name and run again")
     if not is_notebook():
         sys.exit(f"google_colab.py: {problem}")
     raise problem from None

@@ -313,7 +313,7 @@ def test_options_and_a_checkpoint_of_another_version(monkeypatch, capsys):
     arguments = google_colab.training_arguments(Path("d"), Path("o"), {"epochs": 9, "data_dir": "elsewhere"})
     assert arguments["patience"] == 3 and arguments["heads"] == ["nucleus"] and arguments["resume"] is True
     assert arguments["epochs"] == 9 and arguments["data_dir"] == "d"
-    with pytest.raises(google_colab.Stop, match="another version .wings.*START_ANEW"):
+    with pytest.raises(google_colab.Stop, match="another version .wings.*RESULTS"):
         google_colab.training_arguments(Path("d"), Path("o"), {"wings": 2})
     for options in ("--patience zero", "--no-such", "'"):
         monkeypatch.setattr(google_colab, "OPTIONS", options)
@@ -670,6 +670,24 @@ def test_cut_off_and_run_again_it_ends_as_train_does_at_home(tmp_path, monkeypat
     for one, other in zip(*(model.get_weights() for model, _ in models), strict=True):
         np.testing.assert_array_equal(one, other)
     assert models[0][1]["thresholds"] == models[1][1]["thresholds"] and models[0][1]["data"] == models[1][1]["data"]
+
+
+def test_data_that_has_changed_says_how_to_begin_anew(tmp_path, monkeypatch):
+    """The rest of the way is that of the test above; `train` is what refuses."""
+    write_pairs(tmp_path / "MyDrive" / "Unet_Data", 2)
+    monkeypatch.setattr(google_colab, "LOCAL_DIR", str(tmp_path / "local"))
+    monkeypatch.setattr(google_colab, "mount_drive", lambda: tmp_path / "MyDrive")
+
+    def refuse(**arguments):
+        raise ValueError("the data has changed since the interrupted training")
+
+    monkeypatch.setattr(google_colab, "train", refuse)
+    monkeypatch.setattr(google_colab, "find_checkpoint", lambda *folders: {"epochs": 3})
+    with pytest.raises(google_colab.Stop, match="data has changed.* another name in RESULTS"):
+        google_colab.train_on_colab()
+    monkeypatch.setattr(google_colab, "find_checkpoint", lambda *folders: None)
+    with pytest.raises(ValueError, match="training$"):
+        google_colab.train_on_colab()
 
 
 def test_a_mistake_is_one_line_in_the_cell(tmp_path, monkeypatch):
