@@ -450,9 +450,15 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 def train(
     data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
-    width, depth, stem_stride, normalisation, heads, precision, seed, say=print,
+    width, depth, stem_stride, normalisation, heads, precision, seed, say=print, make_callbacks=None,
 ):  # fmt: skip
     """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
+
+    Args:
+        say: called with each line for the user.
+        make_callbacks: from the validation crops, (N, size, size, 3) and their truths (N, size, size, K), both float32,
+            to further Keras callbacks, which come after the files of an epoch are written: google_colab.py copies them
+            to Drive and shows pictures.
 
     Returns:
         The path of the model file.
@@ -460,7 +466,7 @@ def train(
     Raises:
         FileNotFoundError, ValueError: as said by the functions above, or the loss became NaN.
     """
-    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out")}
+    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out", "make_callbacks")}
     out = Path(out)
     paths = {
         "model": out / "trained_model.h5",
@@ -548,16 +554,18 @@ def train(
         state=state, best_weights=best_weights, patience=patience, paths=paths, save_best=save_best, say=say
     )
     if not finished:
+        crops = validation_crops(validating, heads, crop)
+        callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
         try:
             model.fit(
                 augment.batches(training, heads, crop, batch_size, seed, first_step=done * steps),
                 steps_per_epoch=steps,
                 epochs=epochs,
                 initial_epoch=done,
-                validation_data=validation_crops(validating, heads, crop),
+                validation_data=crops,
                 validation_batch_size=batch_size,
                 shuffle=False,  # the batches are random already
-                callbacks=[bookkeeper],
+                callbacks=callbacks,
                 verbose="auto" if sys.stdout.isatty() else 2,
             )
         except KeyboardInterrupt:

@@ -1,0 +1,2587 @@
+"""Train on Google Colab: paste this file into one cell of a notebook, and run the cell.
+
+1. On Google Drive, make a folder `Unet_Data` with your images in `Unet_Data/raw` and their masks in `Unet_Data/gt`,
+   paired by name: `raw/a.jpg` belongs to `gt/a.png`.
+2. On https://colab.research.google.com open a new notebook and choose Runtime > Change runtime type > a GPU.
+3. Paste this file into the cell, change the settings if you like, run it, and allow access to Drive. Where Colab cuts
+   the runtime off, run the cell again: it goes on after the last finished epoch.
+4. `trained_model.h5` and `history.csv` come as downloads, and stay in `Unet_Data/Saved_Model` on Drive. Put them into
+   `Saved_Model/` at home; `python predict.py` and `python graph.py` find them there.
+
+Nothing else is needed, no clone and no install. The settings come first, then the program, which is that of `train.py`
+and the files that it imports (copied by `sync_colab.py`: change it there), then what is particular to Colab.
+`google_colab.ipynb` is made of this file by `sync_colab.py`, too.
+"""
+
+# ruff: noqa: E402 - the settings come before the imports, because they are what a reader of the cell looks for.
+
+# --- Settings: change these as you like -----------------------------------------------------------------------------
+
+DRIVE_FOLDER = "Unet_Data"  # in My Drive, with raw/ and gt/ in it
+RESULTS = "Saved_Model"  # in DRIVE_FOLDER; an unfinished training in it is gone on with, another name begins a new one
+EPOCHS = 60
+BATCH_SIZE = 16  # crops in one step; halve it where the GPU runs out of memory
+WIDTH = 32  # filters of the first level: twice those of train.py's default, for which a GPU has the time
+OPTIONS = ""  # anything else that train.py offers, as on its command line: "--patience 40 --crop 384"
+
+# Of no interest to most.
+MOUNT_POINT = "/content/drive"  # where Colab shows Google Drive
+LOCAL_DIR = "/content/unet"  # on the disk of the runtime, since Drive is slow with many small files
+COPY_THREADS = 16  # each file of Drive takes a while to come, whatever its size
+TRIES = 3  # at what Drive refuses: the first look into a folder of thousands of files may time out
+PAUSE_SECONDS = 5.0  # between them
+ESTIMATE_SECONDS = 10.0  # of training, after which the rest is estimated
+SHOWN_CROPS = 4  # validation crops that are shown with what the network paints
+
+# >>> imports (made by sync_colab.py; one that the hand-written part needs may be added by hand)
+import argparse
+import base64
+import contextlib
+import csv
+import difflib
+import functools
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+import types
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from skimage.measure import label as connected_components
+from skimage.segmentation import watershed
+
+# <<<
+
+# >>> program (made by sync_colab.py)
+# fmt: off
+
+# --- From import_data.py --------------------------------------------------------------------------------------------
+# Find, pair, read and normalise images and masks: the data contract of the project.
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+MAX_PIXELS = 500_000_000  # px in one file: 20,000 x 20,000 passes (1.2 GB as 8-bit RGB), a decompression bomb does not
+RANGE_PERCENTILES = (0.5, 99.8)  # of all values, to 0 and 1; sparse nuclei cover less than 1 %: cut little above
+FLOAT_PERCENTILES = (0.02, 99.98)  # float and 32-bit files to uint16: wider, only to survive a few broken pixels
+MIN_RANGE_8BIT = 8  # grey levels: real dim fluorescence spans 15 of 255, sensor noise of a blank field less than 8
+MIN_RANGE_16BIT = 64  # counts: read noise of a blank camera frame spans 10-50, a dim stain some hundred
+MIN_CONTRAST = 8 / 255  # least range of a 16-bit or float image as a share of its brightest value
+MAX_NAMED = 5  # offenders named in one message; the rest is counted
+BAND_PIXELS = 4_000_000  # px handled at once where a temporary array is wider than the image
+MIN_CLEAN_SHARE_JPEG = 0.6  # of the foreground near its top value: DSB2018 masks as JPEG > 0.99, its ids as JPEG < 0.55
+MIN_CLEAN_SHARE = 0.3  # the same in exact files, where small nuclei with soft edges have 0.4 and noise has 0.2
+TISSUE_CHROMA = 0.05  # mean (max - min of R, G, B) / white: in DSB2018 grey bright field <= 0.04, pale H&E >= 0.06
+
+
+class Truth(NamedTuple):
+    """Per-nucleus truth of one image, and how it was understood.
+
+    labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
+    form: "binary", "binary (lossy JPEG)", "instances", "instance colours" or "empty".
+    repaired: share of pixels, 0...1, that held neither the background nor the nucleus value (JPEG noise, soft edges).
+    """
+
+    labels: np.ndarray
+    form: str
+    repaired: float
+
+
+class Stored(NamedTuple):
+    """The pixels of a file as stored: (H, W) or (H, W, 3 or 4), any dtype; lossy where JPEG made them."""
+
+    pixels: np.ndarray
+    lossy: bool
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Finding and pairing
+
+
+def named(names: Iterable[object]) -> str:
+    """Up to MAX_NAMED names and the count of the others, for messages."""
+    names = [str(name) for name in names]
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def image_files(folder: Path) -> dict[str, list[Path]]:
+    """Image files of a folder (none where it is missing) by stem, sorted; hidden files and other suffixes pass by."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # A leading dot is how macOS marks its own companions of real files (._a.png), which are no images.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+            found.setdefault(path.stem, []).append(path)
+    return {stem: found[stem] for stem in sorted(found)}
+
+
+def find_images(folder) -> dict[str, Path]:
+    """Image files of a folder: {stem: path}, sorted by stem.
+
+    Raises: FileNotFoundError where the folder is missing, ValueError where it holds no image or one stem twice.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {what}; expected a folder of images ({', '.join(IMAGE_SUFFIXES)})")
+    found = image_files(folder)
+    if not found:
+        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    twice = [" = ".join(path.name for path in paths) for paths in found.values() if len(paths) > 1]
+    if twice:
+        raise ValueError(f"{folder}: {len(twice)} stem(s) appear more than once ({named(twice)}); keep one of each")
+    return {stem: paths[0] for stem, paths in found.items()}
+
+
+def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
+    """Image and truth files that share a stem: {stem: (image, truth)}, sorted by stem. Unpaired files are left out.
+
+    Raises: FileNotFoundError and ValueError as `find_images`; ValueError where no stem is shared.
+    """
+    images, truths = find_images(raw_dir), find_images(gt_dir)
+    pairs = {stem: (images[stem], truths[stem]) for stem in images if stem in truths}
+    if not pairs:
+        raise ValueError(
+            f"no pair between {raw_dir} (for example {next(iter(images.values())).name}) and {gt_dir} (for example "
+            f"{next(iter(truths.values())).name}); an image and its truth must have the same name before the suffix"
+        )
+    return pairs
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Reading files
+
+
+def read_stored(path) -> Stored:
+    """Decode one file and turn it upright (EXIF or TIFF orientation), values untouched.
+
+    Raises: FileNotFoundError; ValueError naming the file where it is no image, is cut short, too large or a stack.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} {'is a folder, not a file' if path.is_dir() else 'does not exist'}")
+    with open(path, "rb") as file:
+        head = file.read(32)
+    if not head:
+        raise ValueError(f"{path} is empty (0 bytes); copy it again from its source or remove it")
+    try:
+        # By content, not by suffix: a TIFF called .png is common enough.
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return read_tiff(path)
+        return read_with_pillow(path, head)
+    except MemoryError:
+        raise ValueError(f"{path} does not fit into memory; cut it into smaller images") from None
+    except Exception as error:  # on a damaged file the decoders raise whatever they run into
+        if str(path) in str(error) and isinstance(error, ValueError):  # our own, below
+            raise
+        if isinstance(error, OSError) and error.errno is not None:  # a fault of the disk or a permission
+            raise
+        what = "is no image that can be read" if isinstance(error, Image.UnidentifiedImageError) else "is damaged"
+        raise ValueError(
+            f"{path} {what} ({first_line(error)}); expected a whole png, tif, jpg or bmp file: save or copy it again"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The message of an error in one short line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def refuse_bomb(path, shape: tuple[int, ...]) -> None:
+    """Stop before a file is unpacked that would fill the memory."""
+    if math.prod(shape) > MAX_PIXELS * (3 if len(shape) > 2 else 1):
+        raise ValueError(
+            f"{path} declares {' x '.join(map(str, shape))} px, more than the {MAX_PIXELS:,} px that are unpacked at "
+            "once; cut it into tiles, or raise MAX_PIXELS in import_data.py if the file is trusted"
+        )
+
+
+def read_with_pillow(path: Path, head: bytes) -> Stored:
+    """PNG, JPEG, BMP, and TIFF of the compressions that tifffile leaves. `head` is the beginning of the file."""
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit (89 MP) is below 10k x 10k; ours follows at once
+    with Image.open(path, formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
+        refuse_bomb(path, (image.height, image.width))
+        image.load()  # raises on a damaged file, of which OpenCV, below, returns what it has
+        orientation = image.getexif().get(0x0112, 1)  # after loading, which turns a TIFF upright itself
+        lossy = image.format in ("JPEG", "MPO")
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")
+        elif image.mode in ("LA", "CMYK", "YCbCr", "LAB"):
+            image = image.convert("L" if image.mode == "LA" else "RGB")
+        deep_png = head[:4] == b"\x89PNG" and head[24] == 16 and head[25] & 6  # 16 bits, and more than grey
+        if deep_png or 16 in getattr(image, "tag_v2", {}).get(258, ()) and image.mode.startswith("RGB"):
+            pixels = read_deep_colour(path)
+        else:
+            pixels = np.array(image)
+            if pixels.dtype.kind == "u":
+                pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return Stored(upright(pixels, orientation), lossy)
+
+
+def read_deep_colour(path: Path) -> np.ndarray:
+    """Colour of 16 bits, which Pillow would cut to 8, as (H, W, 3 or 4)."""
+    import cv2  # only here: most data never needs it, and the import takes a while
+
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]  # from BGR(A)
+
+
+def read_tiff(path: Path) -> Stored:
+    """TIFF and OME-TIFF with one 2-D image: grey, RGB(A), contiguous or planar, any dtype."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        series, page = tiff.series[0], tiff.pages.first
+        refuse_bomb(path, series.shape)
+        axes = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in "YX"]
+        shape = tuple(size for _, size in axes)
+        # Samples of one pixel are RGB(A); three channels or three pages without a meaning are taken as RGB, too. The
+        # last case is what tifffile makes of float RGB when nobody tells it: H pages of W x 3.
+        channel = [index for index, (axis, size) in enumerate(axes) if axis == "S" and size in (3, 4)]
+        channel += [index for index, (axis, size) in enumerate(axes) if axis in "CQI" and size == 3]
+        channel += [2] if len(shape) == 3 and axes[0][0] in "QI" and shape[2] == 3 else []
+        if len(shape) != 2 + bool(channel):
+            raise ValueError(
+                f"{path} is a stack of shape {' x '.join(map(str, series.shape))} (axes {series.axes}); expected one "
+                "2-D image, grey or RGB: save the plane, channel or projection to be used as a file of its own"
+            )
+        lossy = page.compression in (6, 7, 34892)  # old and new JPEG
+        try:
+            pixels = series.asarray(level=0).reshape(shape)
+        except ValueError as error:  # tifffile unpacks LZW and JPEG only with the package imagecodecs
+            if "imagecodecs" not in str(error):
+                raise
+            return Stored(read_with_pillow(path, b"").pixels, lossy)
+        if channel:
+            pixels = np.moveaxis(pixels, channel[0], -1)
+        if page.photometric == 3 and page.colormap is not None and pixels.ndim == 2:  # palette
+            pixels = np.moveaxis(page.colormap >> 8, 0, -1).astype(np.uint8)[pixels]
+        elif page.photometric == 0 and pixels.dtype.kind in "bu" and not tiff.is_imagej:  # 0 is white
+            # ImageJ's inverting display table also sets this tag, on masks whose nuclei are 255 all the same.
+            pixels = ~pixels
+        orientation = page.tags.valueof(274, 1)
+    return Stored(upright(pixels, orientation), lossy)
+
+
+def upright(pixels: np.ndarray, orientation) -> np.ndarray:
+    """Undo a camera's rotation: EXIF/TIFF tag 274, 1...8 (anything else counts as 1)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def read_image(path) -> np.ndarray:
+    """Read any supported image as RGB.
+
+    Grey becomes three equal channels, a palette its colours. Alpha is dropped: microscopes write it constant, and what
+    to lay a transparent pixel on is nowhere stated. Signed 16-bit, 32-bit and float files, which have no fixed white
+    level, are scaled to uint16 by FLOAT_PERCENTILES; NaN and infinity count as the darkest and brightest valid value.
+
+    Returns: (H, W, 3) uint8 or uint16, upright.
+    Raises: FileNotFoundError; ValueError as `read_stored`, or where the file holds no finite value.
+    """
+    pixels = read_stored(path).pixels
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3]
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif pixels.dtype not in (np.uint8, np.uint16):
+        pixels = scaled_to_uint16(pixels, path)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return np.ascontiguousarray(pixels)
+
+
+def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
+    """Map percentiles of a float, signed or 32-bit image to 0...65535; a blank image stays within MIN_RANGE_16BIT."""
+    if np.iscomplexobj(pixels):
+        raise ValueError(f"{path} holds complex numbers; expected grey levels")
+    sample = pixels[:: max(1, pixels.size // BAND_PIXELS)]  # every n-th row is plenty for a percentile
+    finite = sample[np.isfinite(sample)]
+    if finite.size == 0:
+        raise ValueError(f"{path} holds no finite number (all NaN or infinite); export it again")
+    low, high = (float(value) for value in np.percentile(finite.astype(np.float64), FLOAT_PERCENTILES))
+    brightest = max(abs(low), abs(high))
+    integers = np.issubdtype(pixels.dtype, np.integer)
+    # Floats up to 1 are shares of a full scale of 65535 counts, larger ones are counts themselves.
+    least = max(MIN_CONTRAST * brightest, MIN_RANGE_16BIT / (65535 if brightest <= 1 and not integers else 1))
+    # A blank image gets few counts, so that `normalise` sees a blank one, too.
+    factor = 65535 / (high - low) if high - low >= least else MIN_RANGE_16BIT / least
+    result = np.empty(pixels.shape, np.uint16)
+    rows = max(1, BAND_PIXELS // max(1, pixels[0].size))
+    for start in range(0, len(pixels), rows):
+        band = (pixels[start : start + rows].astype(np.float64) - low) * factor
+        result[start : start + rows] = np.clip(np.nan_to_num(band, nan=0.0, posinf=65535, neginf=0), 0, 65535).round()
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Intensities
+
+
+def percentiles(image: np.ndarray, shares) -> list[float]:
+    """Exact percentiles (nearest rank, shares in 0...100) of all values of a uint8 or uint16 array, by histogram."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"an image of dtype {image.dtype} came; expected uint8 or uint16, as read_image returns")
+    counts = np.zeros(np.iinfo(image.dtype).max + 1, np.int64)
+    rows = max(1, BAND_PIXELS // max(1, image[0].size))  # bincount makes 8 bytes of every value
+    for start in range(0, len(image), rows):
+        counts += np.bincount(image[start : start + rows].ravel(), minlength=counts.size)
+    cumulative = counts.cumsum()
+    ranks = [max(1, int(np.ceil(share / 100 * cumulative[-1]))) for share in shares]
+    return [float(np.searchsorted(cumulative, rank)) for rank in ranks]
+
+
+def intensity_range(image: np.ndarray) -> tuple[float, float]:
+    """Grey levels (low, high) that `normalise` maps to 0 and 1: RANGE_PERCENTILES over all pixels and channels.
+
+    One range for all channels keeps the colour of a stain. The range is never less than a floor (MIN_RANGE_8BIT, or
+    MIN_RANGE_16BIT and MIN_CONTRAST), so that the noise of a blank image is not blown up into nuclei; what is missing
+    is added below a bright image and above a dark one, so that empty glass stays white and an empty field black.
+
+    image: (H, W, 3) or (H, W), uint8 or uint16. Compute it once for a whole image and pass it on for its tiles.
+    """
+    low, high = percentiles(image, RANGE_PERCENTILES)
+    white = float(np.iinfo(image.dtype).max)
+    floor = float(MIN_RANGE_8BIT) if image.dtype == np.uint8 else max(float(MIN_RANGE_16BIT), MIN_CONTRAST * high)
+    if high - low < floor:
+        low -= (floor - (high - low)) * low / white
+        high = low + floor
+    return low, high
+
+
+measured_range = intensity_range  # the name for use where a parameter is called intensity_range
+
+
+def normalise(image: np.ndarray, intensity_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Stretch grey levels to 0...1 for the network, clipped.
+
+    image: (H, W, 3) uint8 or uint16. intensity_range: (low, high) of the whole image, where `image` is a tile of it.
+    Returns: (H, W, 3) float32 in [0, 1].
+    """
+    low, high = measured_range(image) if intensity_range is None else intensity_range
+    result = image.astype(np.float32)
+    result -= np.float32(low)
+    result *= np.float32(1 / (high - low))
+    return np.clip(result, 0, 1, out=result)
+
+
+def modality(image: np.ndarray) -> str:
+    """Kind of microscopy by colour statistics: "fluorescence" (dark ground), "tissue" (coloured on light ground, as
+    H&E) or "brightfield" (grey on light ground).
+
+    image: (H, W, 3) uint8 or uint16.
+    """
+    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 1_000_000)))  # a megapixel is enough for an average
+    sample = image[::step, ::step]
+    # By the brightest channel, so that a blue (DAPI) or green signal on black counts as light, its ground as dark.
+    brightest = np.ascontiguousarray(sample.max(axis=2))
+    low, median, high = percentiles(brightest, (0.5, 50, 99.8))
+    if image.dtype == np.uint8:
+        blank, white = high - low < MIN_RANGE_8BIT, max(high, 128.0)  # 128: an underexposed slide still is light
+    else:  # cameras of 10 to 16 bits all come as uint16, so the white level is what the image reaches
+        blank = high - low < MIN_RANGE_16BIT
+        white = 65535.0 if blank else high
+    # In DSB2018 the median lies at 0.48 to 0.96 of the range on light ground, at 0.19 or less on dark.
+    light_ground = median > 0.45 * white and (blank or median - low > 0.35 * (high - low))
+    if not light_ground:
+        return "fluorescence"
+    chroma = (brightest - sample.min(axis=2)).mean() / white
+    return "tissue" if chroma > TISSUE_CHROMA else "brightfield"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Truth
+
+
+def read_truth(path) -> Truth:
+    """Read a mask in any of its usual forms as one id per nucleus.
+
+    Understood without being told: 0/1, 0/255 or boolean (binary), the same after JPEG or with soft edges (thresholded
+    half-way, the repaired share reported), integer ids (instances), one colour per nucleus on black or on the most
+    frequent colour (instance colours). Touching nuclei of a binary truth are merged: its components are the nuclei.
+
+    Raises: FileNotFoundError; ValueError as `read_stored`, or where the values fit none of these forms, as ids that
+    went through JPEG.
+    """
+    pixels, lossy = read_stored(path)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3]  # without alpha
+        spread = pixels.max(axis=2) - pixels.min(axis=2)
+        # JPEG leaves a trace of colour on grey masks; more than that is a coloured truth.
+        if not spread.any() or (lossy and np.percentile(spread, 99) <= 32):
+            pixels = pixels[..., 1]
+        else:
+            return truth_from_colours(pixels, lossy, path)
+    return truth_from_values(pixels, lossy, path)
+
+
+def truth_from_colours(pixels: np.ndarray, lossy: bool, path) -> Truth:
+    """One colour per nucleus, as (H, W, 3); a single colour on the ground is a binary mask."""
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise ValueError(f"{path} is a coloured truth of dtype {pixels.dtype}; expected 8-bit colours, one per nucleus")
+    codes = np.zeros(pixels.shape[:2], np.int64)
+    for channel in range(3):
+        codes = codes << 16 | pixels[..., channel].astype(np.int64)
+    colours, ids, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    ids = ids.reshape(codes.shape)
+    ground = 0 if colours[0] == 0 else int(counts.argmax())  # black where there is any
+    if len(colours) > 2 and (lossy or dust_share(ids + 1, connected_components(ids + 1, connectivity=2)) > 0.5):
+        raise ValueError(
+            f"{path} is a coloured truth of {len(colours)} colours blurred by JPEG or by resampling, which destroys "
+            "the ids; expected one exact colour per nucleus: save it again as png from its source"
+        )
+    if len(colours) == 2:
+        return Truth(components(ids != ground), "binary", 0.0)
+    return Truth(without_gaps(np.where(ids == ground, 0, ids + 1)), "instance colours", 0.0)
+
+
+def truth_from_values(pixels: np.ndarray, lossy: bool, path) -> Truth:
+    """A grey, boolean or id image, as (H, W)."""
+    if np.issubdtype(pixels.dtype, np.inexact):
+        if np.iscomplexobj(pixels) or not np.isfinite(pixels).all():
+            raise ValueError(f"{path} holds NaN, infinite or complex values; expected a mask of whole numbers")
+        if (pixels != np.round(pixels)).any():  # a mask in shares of 1, or one that was resampled
+            pixels = pixels.astype(np.float64) - pixels.min()
+            pixels = np.round(pixels * (65535 / pixels.max())) if pixels.any() else pixels + 1
+    if pixels.dtype.kind not in "iu":  # bool, or floats that are whole numbers
+        pixels = pixels.astype(np.int64)
+    values, counts = np.unique(pixels, return_counts=True)
+    if values[0] < 0:
+        raise ValueError(f"{path} holds negative values (down to {values[0]}); expected 0 for background, ids above")
+    jpeg = "binary (lossy JPEG)" if lossy else "binary"
+    if len(values) == 1:
+        if values[0] == 0:
+            return Truth(np.zeros(pixels.shape, np.int32), "empty", 0.0)
+        return Truth(np.ones(pixels.shape, np.int32), jpeg, 0.0)
+    if len(values) == 2:
+        # Two ids that leave no background (a mask of 1 and 2) are told from a mask by nothing: the higher is nucleus.
+        return Truth(components(pixels == values[1]), jpeg, 0.0)
+    if not lossy:
+        pieces = connected_components(pixels, background=0, connectivity=2)
+        if len(values) <= 9 and pieces.max() > 2 * len(values) and dust_share(pixels, pieces) <= 0.5:
+            return Truth(components(pixels > 0), "binary", 0.0)  # classes: a few values, each in several places
+        # Ids of nuclei of a pixel or two look like dust, too; but each is one piece, none prevails, most is background.
+        foreground = counts[values > 0]
+        tiny = pieces.max() <= 1.5 * len(values) and foreground.max() < 0.3 * foreground.sum() < 0.15 * pixels.size
+        if tiny or dust_share(pixels, pieces) <= 0.5:
+            return Truth(without_gaps(pixels), "instances", 0.0)
+    # What is left is a mask with soft edges, if most of its foreground is near one value.
+    bright = values > values[-1] / 4
+    top = float(values[bright][counts[bright].argmax()])
+    clean = counts[np.abs(values - top) <= 0.15 * top].sum() / counts[values > 0.15 * top].sum()
+    if clean < (MIN_CLEAN_SHARE_JPEG if lossy else MIN_CLEAN_SHARE):
+        kind = "ids of nuclei saved as JPEG" if lossy else "grey levels of an image"
+        raise ValueError(
+            f"{path} has {len(values)} grey levels that are neither a mask of two values nor exact ids (it looks like "
+            f"{kind}); JPEG and resampling destroy ids: save the truth again as png or tif from its source"
+        )
+    repaired = float(counts[(values != values[0]) & (values != top)].sum() / counts.sum())
+    return Truth(components(pixels > top / 2), jpeg, repaired)
+
+
+def dust_share(values: np.ndarray, pieces: np.ndarray) -> float:
+    """Share of the foreground outside its most frequent value that lies in specks below 6 px of equal value (`pieces`
+    labels the regions of equal value): near 0 for ids, whose values form whole nuclei, near 1 for soft edges."""
+    speck = (np.bincount(pieces.ravel()) < 6)[pieces]
+    levels, counts = np.unique(values[values > 0], return_counts=True)
+    others = (values > 0) & (values != levels[counts.argmax()])
+    return float((speck & others).sum() / max(1, others.sum()))
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+    """Connected regions (edges or corners) of a (H, W) bool mask as (H, W) int32 labels."""
+    return connected_components(mask, connectivity=2).astype(np.int32)
+
+
+def without_gaps(ids: np.ndarray) -> np.ndarray:
+    """Ids 0, 3, 7 become 0, 1, 2: (H, W) int32 in the order of the ids. Parts of one id stay one nucleus."""
+    if ids.max() < 1 << 24:  # a table is ten times faster than sorting all pixels
+        present = np.zeros(int(ids.max()) + 1, np.int32)
+        present[ids.astype(np.intp, copy=False)] = 1
+        present[0] = 0
+        return present.cumsum(dtype=np.int32)[ids]
+    values, indices = np.unique(ids, return_inverse=True)
+    return (indices.reshape(ids.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
+
+
+def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
+    """An image and its truth, of one size. Raises: as `read_image` and `read_truth`; ValueError on unequal sizes."""
+    image, truth = read_image(image_path), read_truth(truth_path)
+    if image.shape[:2] != truth.labels.shape:
+        raise ValueError(
+            f"{truth_path} has {truth.labels.shape[0]} x {truth.labels.shape[1]} px (height x width), its image "
+            f"{image_path} {image.shape[0]} x {image.shape[1]}; expected equal sizes: export it again at that size"
+        )
+    return image, truth
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Splits
+
+
+def split_stems(groups: dict[str, str], validation_share: float, seed: int) -> dict[str, str]:
+    """Part every group between "train" and "validation": {stem: part}, sorted by stem.
+
+    A stem's place depends on the seed and its own name only, so an image more moves few others, and the order of
+    `groups` none. Of two stems or more each part gets at least one, where the share is above 0; no group is all
+    validation, unless each has but one stem.
+
+    groups: {stem: group}, for example its modality. validation_share: 0...1, of all stems and nearly of each group.
+    Raises: ValueError where the share is not in 0...1.
+    """
+    if not 0 <= validation_share < 1:
+        raise ValueError(f"a validation share of {validation_share} came; expected 0 or more and less than 1")
+    members: dict[str, list[str]] = {}
+    for stem in sorted(groups, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).digest()):
+        members.setdefault(groups[stem], []).append(stem)
+    wanted = round(validation_share * len(groups))
+    if validation_share > 0 and len(groups) > 1:
+        wanted = max(1, wanted)
+    # Largest remainder: whole numbers per group that add up to `wanted`.
+    exact = {group: validation_share * len(stems) for group, stems in members.items()}
+    taken = {group: min(int(exact[group]), len(members[group]) - 1) for group in members}
+    for group in sorted(members, key=lambda group: (taken[group] - exact[group], group)):
+        if sum(taken.values()) < wanted and taken[group] < len(members[group]) - 1:
+            taken[group] += 1
+    if wanted and not sum(taken.values()) and len(members) > 1:
+        taken[max(sorted(members), key=lambda group: len(members[group]))] = 1  # every group has one member
+    validation = {stem for group, stems in members.items() for stem in stems[: taken[group]]}
+    return {stem: "validation" if stem in validation else "train" for stem in sorted(groups)}
+
+
+def read_split(csv_path) -> dict[str, str]:
+    """A split given as CSV with the columns `stem` and `split` (train, validation or test): {stem: split}.
+
+    Raises: FileNotFoundError; ValueError naming the file where a column is missing, a value is another or a stem is
+    in two parts.
+    """
+    csv_path = Path(csv_path)
+    if not csv_path.is_file():
+        raise FileNotFoundError(f"{csv_path} does not exist; expected a CSV file with the columns stem and split")
+    split: dict[str, str] = {}
+    try:
+        with open(csv_path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"stem", "split"} <= set(rows.fieldnames or ()):
+                raise ValueError(f"{csv_path} has the columns {rows.fieldnames}; expected stem and split among them")
+            for row in rows:
+                stem, part = (row["stem"] or "").strip(), (row["split"] or "").strip().lower()
+                if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
+                    stem = Path(stem).stem
+                if part not in ("train", "validation", "test") or not stem:
+                    raise ValueError(
+                        f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem and train, "
+                        "validation or test"
+                    )
+                if split.setdefault(stem, part) != part:
+                    raise ValueError(f"{csv_path} line {rows.line_num}: {stem} is in {split[stem]} and in {part}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({first_line(error)})") from error
+    if not split:
+        raise ValueError(f"{csv_path} holds no row below its header; expected one row for each stem")
+    return split
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Writing and ending well
+
+
+@contextlib.contextmanager
+def replacing(path) -> Iterator[Path]:
+    """Write a file whole or not at all: yields a temporary path beside `path` to write to, moves it over `path` at the
+    end, removes it on any error. The suffix stays, since writers choose the format by it; the leading dot hides it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def positive(text):
+    """argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+# --- From unet.py ---------------------------------------------------------------------------------------------------
+# The network: a U-Net whose decoder upsamples by transposed convolution, and the file it lives in.
+
+HEADS = ("nucleus", "distance")  # what the network paints; `augment.targets` says what each map means
+DEPTH = 4  # number of times that the encoder halves the size, after the stem
+STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolution levels take most of a CPU's time
+HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
+START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
+MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
+SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
+SCHEMA = 1  # of that attribute; a reader refuses a higher one
+
+
+def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch", num_channels=3):
+    """Build the encoder-decoder.
+
+    Args:
+        heads: names of the output maps, one sigmoid channel each, in this order.
+        width: filters of the first level; level k has `width * 2**k`.
+        depth: how many times the encoder halves the size after the stem.
+        stem_stride: 2 halves the size in the very first convolution, 1 is the classic network.
+        normalisation: "batch", "group" (of 8 channels; independent of the batch) or "none".
+        num_channels: channels of the image.
+
+    Returns:
+        An uncompiled `keras.Model` from (B, H, W, num_channels) float32 in [0, 1] to (B, H, W, len(heads)) float32
+        in [0, 1]. H and W must be multiples of `size_multiple(depth, stem_stride)`; `tiling.py` pads any image.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    References:
+        Ronneberger, Fischer, Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation".
+    """
+    import keras
+    from keras import layers
+
+    if not heads or width < 1 or depth < 1 or stem_stride not in (1, 2):
+        raise ValueError(
+            f"build_unet got heads={heads}, width={width}, depth={depth}, stem_stride={stem_stride}; "
+            "it wants one head or more, width and depth of at least 1, and stem_stride 1 or 2"
+        )
+    if normalisation not in ("batch", "group", "none"):
+        raise ValueError(f'normalisation is "{normalisation}"; it must be "batch", "group" or "none"')
+    if normalisation == "group" and width % 8:
+        raise ValueError(f"group normalisation takes groups of 8 channels; width is {width}, not a multiple of 8")
+
+    def convolve(x, filters, strides=1):
+        x = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", use_bias=normalisation == "none", kernel_initializer="he_normal"
+        )(x)
+        if normalisation == "batch":
+            x = layers.BatchNormalization(momentum=MOMENTUM)(x)
+        elif normalisation == "group":
+            x = layers.GroupNormalization(groups=filters // 8)(x)
+        return layers.ReLU()(x)
+
+    def upsample(x, filters):
+        return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal")(x)
+
+    image = keras.Input((None, None, num_channels), name="image")
+    x = image
+    if stem_stride == 2:
+        x = convolve(x, width, strides=2)
+
+    skips = []
+    for level in range(depth):
+        filters = width * 2**level
+        x = convolve(convolve(x, filters), filters)
+        skips.append(x)
+        x = layers.MaxPooling2D(2)(x)
+
+    filters = width * 2**depth
+    x = convolve(convolve(x, filters), filters)
+
+    for level in reversed(range(depth)):
+        filters = width * 2**level
+        x = layers.Concatenate()([upsample(x, filters), skips[level]])
+        x = convolve(convolve(x, filters), filters)
+
+    if stem_stride == 2:  # back at full resolution the skip is the image itself: edges stay sharp at next to no cost
+        x = layers.Concatenate()([upsample(x, HEAD_FILTERS), image])
+        x = convolve(x, HEAD_FILTERS)
+
+    # A sigmoid for each map and no ReLU before it: a ReLU on two filters dies, and the masks come out black. It stays
+    # in float32 under mixed precision, because half precision cannot tell probabilities near 1 apart.
+    maps = layers.Conv2D(
+        len(heads),
+        1,
+        activation="sigmoid",
+        bias_initializer=keras.initializers.Constant(START_LOGIT),
+        dtype="float32",
+        name="maps",
+    )(x)
+    model = keras.Model(image, maps, name="unet")
+    # Left to itself Keras has TensorFlow compile the network anew, by XLA, for every size of image: seconds for each.
+    model.jit_compile = keras.backend.backend() == "jax"
+    return model
+
+
+def save_model(path, model, settings):
+    """Write weights, architecture and settings into one HDF5 file, atomically.
+
+    Args:
+        path: the `.h5` file to write; a file of that name is replaced.
+        model: a network of `build_unet`, never compiled (saving a compiled one to HDF5 damages its optimiser).
+        settings: a dict for JSON with at least "architecture", the keyword arguments of `build_unet`.
+    """
+    import absl.logging
+    import h5py
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".h5")
+    os.close(handle)
+    verbosity = absl.logging.get_verbosity()
+    try:
+        absl.logging.set_verbosity(absl.logging.ERROR)  # Keras calls .h5 a legacy format; here it is the product's format
+        model.save(temporary, include_optimizer=False)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs[SETTINGS] = json.dumps({"schema": SCHEMA, **settings})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        absl.logging.set_verbosity(verbosity)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_settings(path):
+    """The settings of a model file as a dict, without building the network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no HDF5 file, or not one of ours, or from a later schema than this program knows.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file; train one with `python train.py` or give --model FILE")
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get(SETTINGS)
+            is_keras = "model_weights" in file or "layer_names" in file.attrs
+    except OSError as error:
+        raise ValueError(
+            f"{path}: not a model file (HDF5 says: {error}); expected a trained_model.h5 written by train.py"
+        ) from None
+    if text is None:
+        what = "a Keras model of another program" if is_keras else "an HDF5 file without a Keras model"
+        raise ValueError(f"{path}: {what}; expected a trained_model.h5 written by train.py")
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: its settings are damaged ({error}); copy it again or train anew") from None
+    if "architecture" not in settings:
+        raise ValueError(f"{path}: its settings name no architecture; expected a trained_model.h5 written by train.py")
+    if settings.get("schema", 0) > SCHEMA:
+        raise ValueError(f"{path}: written by a later version (schema {settings['schema']}, this one reads {SCHEMA}); update")
+    return settings
+
+
+def load_model(path):
+    """Rebuild the network of a model file and load its weights: works across Keras 3 versions and backends.
+
+    Returns:
+        The uncompiled `keras.Model` and the settings dict.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_settings`, or the weights do not fit the stored architecture.
+    """
+    settings = read_settings(path)
+    model = build_unet(**settings["architecture"])
+    try:
+        model.load_weights(str(path))
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path}: the weights do not fit the architecture stored beside them ({error})") from None
+    return model, settings
+
+
+def set_up_backend():
+    """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notices bury ours
+
+
+def find_device():
+    """The device that Keras's backend will use: (words for the user, precision that is fastest there).
+
+    Half precision pays on GPUs with tensor cores only: bfloat16 from compute capability 8, float16 from 7.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    name, capability = None, (0, 0)
+    if backend == "tensorflow":
+        import tensorflow
+
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if gpus:
+            details = tensorflow.config.experimental.get_device_details(gpus[0])
+            name, capability = details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+    elif backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "gpu":
+            name = device.device_kind
+            capability = tuple(int(part) for part in getattr(device, "compute_capability", "0.0").split("."))
+    if name:
+        precision = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+        return f"GPU {name} with {backend}", precision
+    words = f"CPU, {os.cpu_count()} cores, with {backend}"
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
+    return words, "float32"
+
+
+# --- From augment.py ------------------------------------------------------------------------------------------------
+# One random transform, applied alike to an image and its truth; and the batches that training is fed.
+
+UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
+
+# Geometry.
+SCALE = (0.7, 1.4)  # of the native scale; on top of it, nuclei outside of DIAMETERS_PX are brought towards that range
+SCALE_LIMITS = (0.4, 2.5)  # never further than this from native: resampling makes or destroys detail
+DIAMETERS_PX = (12, 48)  # median nucleus diameter that a crop shows: from the field's 20x lymphocytes to 63x fluorescence
+CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
+ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
+SHEAR = 0.12
+ELASTIC_SHARE = 0.25
+ELASTIC_GRID_PX = 48  # distance of the control points
+ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
+
+# Light. Each with its share of the crops; images are stretched to [0, 1] before.
+GAIN = (0.7, 1.3)
+OFFSET = 0.08
+GAMMA = 0.55  # exponent drawn as exp(uniform(-GAMMA, GAMMA)): 0.58 to 1.73
+LIGHT_SHARE = 0.8
+SHADING_SHARE = 0.2  # uneven illumination
+POLARITY_SHARE = 0.1  # grey images only: dark nuclei on a bright field
+TINT_SHARE = 0.15  # grey images only: false-coloured fluorescence
+GREY_SHARE = 0.1  # colour images only
+STAIN_SHARE = 0.7  # colour images only
+STAIN_GAIN = 0.35  # change of the amount of each stain
+STAIN_OFFSET = 0.05  # optical density
+SHUFFLE_SHARE = 0.1  # colour images only: channels in another order (brown, green and red stains)
+BLUR_SHARE = 0.2
+BLUR_SIGMA_PX = (0.4, 2.0)
+NOISE_SHARE = 0.3
+NOISE_SIGMA = 0.06
+JPEG_SHARE = 0.15
+JPEG_QUALITY = (25, 90)
+
+# Ruifrok & Johnston 2001, as in scikit-image's `rgb_from_hed`: optical densities of haematoxylin, eosin and DAB.
+RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED).astype(np.float32)
+
+
+@dataclass
+class Sample:
+    """One training image: `image` (H, W, 3) uint8 or uint16 as on disk, its `intensity_range` (low, high) that becomes
+    [0, 1], `labels` (H, W) int32, the `group` that it is balanced by, its median nucleus `diameter_px` (None without
+    nuclei), and whether its labels tell touching nuclei apart (`has_instances`)."""
+
+    image: np.ndarray
+    intensity_range: tuple
+    labels: np.ndarray
+    group: str = ""
+    diameter_px: float | None = None
+    has_instances: bool = True
+
+
+def reflect(position, length):
+    """Fold positions outside of [0, length - 1] back inside, mirror-wise and as often as needed."""
+    if length == 1:
+        return np.zeros_like(position)
+    period = 2.0 * (length - 1)
+    position = np.abs(position) % period
+    return np.minimum(position, period - position)
+
+
+def random_coordinates(labels, rng, size, diameter_px=None):
+    """Draw where each pixel of a crop comes from.
+
+    Args:
+        labels: (H, W) int32; crops are centred near nuclei.
+        size: height and width of the crop.
+        diameter_px: median nucleus diameter of the image, or None.
+
+    Returns:
+        (rows, columns), each (size, size) float32 positions inside the image, and the number of source pixels that one
+        crop pixel spans.
+    """
+    height, width = labels.shape
+    zoom = np.exp(rng.uniform(*np.log(SCALE)))
+    if diameter_px:
+        zoom = np.clip(zoom, DIAMETERS_PX[0] / diameter_px, DIAMETERS_PX[1] / diameter_px)
+    step = 1 / np.clip(zoom, *SCALE_LIMITS)
+
+    row, column = rng.uniform(0, height), rng.uniform(0, width)
+    if rng.random() < CENTRE_SHARE:
+        inside = np.flatnonzero(labels[:: max(1, height // 256), :: max(1, width // 256)])
+        if len(inside):
+            coarse_width = len(range(0, width, max(1, width // 256)))
+            at = inside[rng.integers(len(inside))]
+            row = at // coarse_width * max(1, height // 256) + rng.uniform(-0.25, 0.25) * size * step
+            column = at % coarse_width * max(1, width // 256) + rng.uniform(-0.25, 0.25) * size * step
+    # Where the image is larger than the crop, keep the crop inside it: mirrored borders teach little.
+    reach = size * step / 2
+    row = np.clip(row, reach, height - reach) if height > 2 * reach else height / 2
+    column = np.clip(column, reach, width - reach) if width > 2 * reach else width / 2
+
+    angle = rng.integers(4) * np.pi / 2
+    matrix = np.eye(2)
+    if rng.random() < ROTATE_SHARE:
+        angle = rng.uniform(0, 2 * np.pi)
+        matrix = matrix + rng.uniform(-SHEAR, SHEAR, (2, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    flip = np.diag([1, rng.choice([-1, 1])])
+    matrix = (turn @ flip @ matrix * step).astype(np.float32)
+
+    axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
+    y, x = axis[:, None], axis[None, :]
+    rows = matrix[0, 0] * y + matrix[0, 1] * x + np.float32(row - 0.5)
+    columns = matrix[1, 0] * y + matrix[1, 1] * x + np.float32(column - 0.5)
+    if rng.random() < ELASTIC_SHARE:
+        points = max(4, round(size / ELASTIC_GRID_PX) + 1)
+        shift = rng.normal(0, ELASTIC_STRENGTH * ELASTIC_GRID_PX * step, (2, points, points)).astype(np.float32)
+        rows = rows + cv2.resize(shift[0], (size, size), interpolation=cv2.INTER_CUBIC)
+        columns = columns + cv2.resize(shift[1], (size, size), interpolation=cv2.INTER_CUBIC)
+    return reflect(rows, height), reflect(columns, width), step
+
+
+def sample_at(image, labels, rows, columns, step):
+    """Read image (bilinear, smoothed first where it shrinks) and labels (nearest) at the given positions.
+
+    Returns:
+        (size, size, 3) float32 in the units of the image, and (size, size) int32.
+    """
+    # Only the part of the image that is needed is touched; one pixel around it for the interpolation.
+    top, left = max(0, int(rows.min()) - 2), max(0, int(columns.min()) - 2)
+    bottom, right = int(rows.max()) + 4, int(columns.max()) + 4
+    part = np.ascontiguousarray(image[top:bottom, left:right], dtype=np.float32)
+    if step > 1.2:
+        part = cv2.GaussianBlur(part, (0, 0), 0.4 * step, borderType=cv2.BORDER_REFLECT_101)
+    x, y = (columns - left).astype(np.float32), (rows - top).astype(np.float32)  # OpenCV's maps are x, then y
+    crop = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    near_y, near_x = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
+    inside = labels[top:bottom, left:right]
+    near_y, near_x = np.minimum(near_y, inside.shape[0] - 1), np.minimum(near_x, inside.shape[1] - 1)
+    return crop, inside[near_y, near_x].astype(np.int32)
+
+
+def is_grey(image, tolerance=0.02):
+    """Whether a float image (H, W, 3) in [0, 1] has no colour to speak of."""
+    return bool(np.abs(image[::4, ::4] - image[::4, ::4].mean(-1, keepdims=True)).mean() < tolerance)
+
+
+def jitter_stain(image, rng):
+    """Change the amounts of haematoxylin, eosin and DAB of (H, W, 3) float32 in [0, 1], in optical density.
+
+    To stains, gain, and back to colours are three matrices in a row: one 3x3 does it.
+    References: Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology" (HED colour augmentation).
+    """
+    gain = np.diag(1 + rng.uniform(-STAIN_GAIN, STAIN_GAIN, 3)).astype(np.float32)
+    offset = rng.uniform(-STAIN_OFFSET, STAIN_OFFSET, 3).astype(np.float32)
+    fused = HED_FROM_RGB @ gain @ RGB_FROM_HED
+    density = -np.log(np.maximum(image, 1 / 255))
+    return np.exp(-np.maximum(density @ fused + offset @ RGB_FROM_HED, 0)).astype(np.float32)
+
+
+def change_light(image, rng):
+    """Draw a change of colour, light and sharpness of (H, W, 3) float32 in [0, 1]; shape, dtype and range stay."""
+    if is_grey(image):
+        if rng.random() < POLARITY_SHARE:
+            image = 1 - image
+        if rng.random() < TINT_SHARE:
+            tint = rng.uniform(0, 1, 3)
+            image = image * (tint / tint.max()).astype(np.float32)
+    else:
+        if rng.random() < STAIN_SHARE:
+            image = jitter_stain(image, rng)
+        if rng.random() < SHUFFLE_SHARE:
+            image = image[..., rng.permutation(3)]
+        if rng.random() < GREY_SHARE:
+            image = np.repeat(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
+    if rng.random() < LIGHT_SHARE:
+        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
+        image = image * np.float32(rng.uniform(*GAIN)) + np.float32(rng.uniform(-OFFSET, OFFSET))
+    if rng.random() < SHADING_SHARE:
+        light = rng.uniform(0.5, 1.2, (3, 3)).astype(np.float32)
+        image = image * cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+    if rng.random() < BLUR_SHARE:
+        image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(*BLUR_SIGMA_PX))
+    if rng.random() < NOISE_SHARE:
+        grain = rng.standard_normal(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
+        image = image + grain * np.float32(rng.uniform(0, NOISE_SIGMA))
+    image = np.clip(image, 0, 1)
+    if rng.random() < JPEG_SHARE:
+        quality = int(rng.integers(*JPEG_QUALITY))
+        code = cv2.imencode(".jpg", (image * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.float32) / 255  # channel order is kept both ways
+    return image.astype(np.float32)
+
+
+def nucleus_distance(labels):
+    """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
+
+    Args:
+        labels: (H, W) int32, 0 is background.
+
+    Returns:
+        (H, W) float32 in [0, 1]. The border to a touching nucleus counts as border; the edge of the image does not.
+
+    References:
+        Scherr et al. 2020, "Cell segmentation and tracking using CNN-based distance predictions" (normalised distances).
+    """
+    if not labels.any():
+        return np.zeros(labels.shape, np.float32)
+    # A pixel whose right or lower neighbour has another id lies on a border; both sides of a contact are borders.
+    inside = labels > 0
+    contact = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        first, second = [slice(None)] * 2, [slice(None)] * 2
+        first[axis], second[axis] = slice(None, -1), slice(1, None)
+        touch = (labels[tuple(first)] != labels[tuple(second)]) & inside[tuple(first)] & inside[tuple(second)]
+        contact[tuple(first)] |= touch
+        contact[tuple(second)] |= touch
+    core = (inside & ~contact).astype(np.uint8)
+    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) if not core.all() else np.ones(core.shape)
+    # The square of a distance between pixels is a whole number: rounding takes back OpenCV's last bit, which changes with
+    # where its memory lies. Contact pixels are nucleus, too: depth 1, not 0.
+    depth = np.sqrt(np.rint(np.square(depth, dtype=np.float64)))
+    depth = np.where(inside, depth + contact, 0).astype(np.float32)
+    deepest = np.ones(labels.max() + 1, np.float32)
+    np.maximum.at(deepest, labels[inside], depth[inside])  # all depths inside are 1 or more
+    return depth / deepest[labels]
+
+
+def targets(labels, heads, has_instances=True):
+    """What the network should paint for a crop.
+
+    Args:
+        labels: (H, W) int32.
+        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`).
+        has_instances: False where touching nuclei share an id: every map but the first is then unknown (-1).
+
+    Returns:
+        (H, W, len(heads)) float32 in [0, 1], or -1 for unknown.
+    """
+    painters = {"nucleus": lambda: labels > 0, "distance": lambda: nucleus_distance(labels)}
+    truth = np.empty(labels.shape + (len(heads),), np.float32)
+    for channel, head in enumerate(heads):
+        truth[..., channel] = painters[head]() if has_instances or head == "nucleus" else UNKNOWN
+    return truth
+
+
+def sampling_shares(samples, size):
+    """How often each sample is drawn: groups by the square root of their number, and in a group by the square root of area.
+
+    Neither lets 400 fluorescence images drown 14 bright-field ones, nor shows those 14 as often as the 400.
+
+    Returns:
+        (len(samples),) float64, adding up to 1.
+    """
+    area = np.array([max(1.0, sample.labels.size / size**2) ** 0.5 for sample in samples])
+    groups = np.array([sample.group for sample in samples])
+    shares = np.zeros(len(samples))
+    for group in np.unique(groups):
+        member = groups == group
+        shares[member] = area[member] / area[member].sum() * member.sum() ** 0.5
+    return shares / shares.sum()
+
+
+def draw(samples, shares, heads, size, seed, step, place):
+    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
+    rng = np.random.default_rng([seed, step, place])
+    sample = samples[rng.choice(len(samples), p=shares)]
+    rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+    crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
+    low, high = sample.intensity_range
+    crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
+    return change_light(crop, rng), targets(labels, heads, sample.has_instances)
+
+
+def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahead=4):
+    """Yield training batches without end, made on threads while the network works on the one before.
+
+    Args:
+        samples: list of `Sample`.
+        first_step: the step to begin with: a resumed run sees the batches that it would have seen.
+        workers: threads; OpenCV and NumPy release Python's lock for most of the work.
+        ahead: batches prepared in advance.
+
+    Yields:
+        (batch_size, size, size, 3) and (batch_size, size, size, len(heads)), float32.
+    """
+    cv2.setNumThreads(1)  # the threads are ours
+    shares = sampling_shares(samples, size)
+
+    def make(step):
+        made = [draw(samples, shares, heads, size, seed, step, place) for place in range(batch_size)]
+        return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(make, first_step + index) for index in range(ahead))
+        step = first_step + ahead
+        while True:
+            ready = waiting.popleft()
+            waiting.append(pool.submit(make, step))
+            step += 1
+            yield ready.result()
+
+
+# --- From instances.py ----------------------------------------------------------------------------------------------
+# Nuclei as instances: from the network's maps to labelled nuclei, a table of them, and how well two labellings agree.
+
+# 0.50, 0.55 … 0.95, the levels of the Data Science Bowl 2018. Divided rather than stepped, so that each is the float
+# that its decimal reads as: a pair whose IoU is 3/5 then counts at 0.60.
+IOU_THRESHOLDS = tuple(k / 20 for k in range(10, 20))
+
+# What `separate` needs, until a training run has chosen better ones on its validation images and stored them.
+THRESHOLDS = {
+    "nucleus_threshold": 0.5,  # probability above which a pixel belongs to a nucleus
+    "marker_threshold": 0.5,  # normalised depth above which a connected patch is the heart of one nucleus
+    "smoothing_px": 1.0,  # sigma of the blur of the depth map: one heart, not several ripples
+    "min_area_px": 20,  # smaller objects are dropped: none of 25,460 nuclei of BBBC038 is smaller
+    "min_probability": 0.5,  # objects with a lower mean nucleus probability are dropped
+}
+MIN_MARKER_PX = 3  # a smaller heart is a ripple of the depth map
+SEARCH = {  # what `choose_thresholds` tries, one after the other
+    "marker_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+    "nucleus_threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
+    "smoothing_px": (0.5, 1.0, 1.5, 2.0),
+    "min_area_px": (10, 20, 30, 45),
+    "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
+}
+
+
+# --- Separating touching nuclei -------------------------------------------------------------------------------------
+
+
+def separate(
+    maps,
+    nucleus_threshold=THRESHOLDS["nucleus_threshold"],
+    marker_threshold=THRESHOLDS["marker_threshold"],
+    smoothing_px=THRESHOLDS["smoothing_px"],
+    min_area_px=THRESHOLDS["min_area_px"],
+    min_probability=THRESHOLDS["min_probability"],
+):
+    """Turn the network's maps into nuclei: hearts of the depth map, grown over the nucleus pixels by watershed.
+
+    Args:
+        maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability, channel 1, where there is one, the
+            normalised depth inside a nucleus. Without it touching nuclei stay one.
+        nucleus_threshold, marker_threshold, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
+
+    Returns:
+        (H, W) int32 labels, 0 background, 1…n without gaps.
+    """
+    nucleus = maps[..., 0]
+    mask = nucleus > nucleus_threshold
+    # Pinholes, and no more: a gap between nuclei that surround it is background.
+    holes, num_holes = ndimage.label(~mask)
+    if num_holes:
+        small = np.bincount(holes.ravel(), minlength=num_holes + 1) < min_area_px
+        small[0] = False
+        mask |= small[holes]
+
+    labels, num_components = ndimage.label(mask)
+    if num_components and maps.shape[-1] > 1:
+        depth = ndimage.gaussian_filter(maps[..., 1], smoothing_px) if smoothing_px else maps[..., 1]
+        hearts, num_hearts = ndimage.label(mask & (depth > marker_threshold))
+        if num_hearts:
+            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < MIN_MARKER_PX
+            hearts[ripple[hearts]] = 0
+        # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
+        has_heart = np.zeros(num_components + 1, bool)
+        has_heart[labels[hearts > 0]] = True
+        hearts = np.where(has_heart[labels], hearts, np.where(mask, labels + num_hearts, 0))
+        labels = watershed(-depth, hearts, mask=mask)
+
+    areas = np.bincount(labels.ravel())
+    probabilities = np.bincount(labels.ravel(), nucleus.ravel(), minlength=len(areas)) / np.maximum(areas, 1)
+    kept = (areas >= max(1, min_area_px)) & (probabilities >= min_probability)
+    kept[0] = False
+    new_ids = np.zeros(len(areas), np.int32)
+    new_ids[kept] = np.arange(1, kept.sum() + 1)
+    return new_ids[labels]
+
+
+def choose_thresholds(maps, truths, start=None, search=None):
+    """Search the thresholds of `separate` that fit a validation set best: one at a time, from THRESHOLDS on, two rounds.
+
+    Best is the mean of two scores: pooled AP at IoU 0.5, and AP over IoU_THRESHOLDS averaged over images. The one
+    counts every nucleus alike and forgives outlines, the other counts every image alike and does not.
+
+    Args:
+        maps: list of (H, W, K) float32.
+        truths: list of (H, W) int32, in the same order.
+        start: thresholds to begin with; the default is THRESHOLDS.
+        search: {name: values to try}; the default is SEARCH.
+
+    Returns:
+        (thresholds, score): the best dict, and its score in [0, 1].
+    """
+
+    def score(thresholds):
+        counts = [count_matches(match(truth, separate(m, **thresholds))) for m, truth in zip(maps, truths, strict=True)]
+        return (average_precision(np.sum(counts, axis=0)[0]) + average_precision(counts).mean()) / 2
+
+    best = dict(THRESHOLDS if start is None else start)
+    best_score, seen = score(best), {tuple(best.items())}
+    for _ in range(2):
+        before = dict(best)
+        for name, values in (SEARCH if search is None else search).items():
+            for value in values:
+                candidate = {**best, name: value}
+                if tuple(candidate.items()) in seen:
+                    continue
+                seen.add(tuple(candidate.items()))
+                candidate_score = score(candidate)
+                if candidate_score > best_score + 1e-9:
+                    best, best_score = candidate, candidate_score
+        if best == before:
+            break
+    return best, float(best_score)
+
+
+# --- Comparing two labellings ---------------------------------------------------------------------------------------
+
+
+class Matching(NamedTuple):
+    """Which nuclei of two label images overlap, and how far: all that any object or pixel score needs.
+
+    Ids are the values in the label images. Pairs are sorted by truth id, then by predicted id.
+    """
+
+    truth_areas: np.ndarray  # (n + 1,) int64, pixels of each truth id; entry 0 is the background
+    predicted_areas: np.ndarray  # (m + 1,) int64, the same for the prediction
+    truth_ids: np.ndarray  # (pairs,) int64, the truth nucleus of each overlapping pair
+    predicted_ids: np.ndarray  # (pairs,) int64, the predicted nucleus of each overlapping pair
+    intersections: np.ndarray  # (pairs,) int64, pixels in common, 1 or more
+    iou: np.ndarray  # (pairs,) float64 in (0, 1], intersection over union
+
+    @property
+    def num_truth(self):
+        """Number of truth nuclei. Ids that no pixel carries do not count."""
+        return int(np.count_nonzero(self.truth_areas[1:]))
+
+    @property
+    def num_predicted(self):
+        """Number of predicted nuclei. Ids that no pixel carries do not count."""
+        return int(np.count_nonzero(self.predicted_areas[1:]))
+
+
+def match(truth, predicted):
+    """Find every overlapping pair of nuclei, in one pass over the pixels.
+
+    Args:
+        truth: (H, W) integer label image, 0 = background.
+        predicted: (H, W) integer label image of the same size.
+
+    Returns:
+        Matching. Counts at any IoU follow from it without looking at the pixels again.
+
+    Raises:
+        ValueError: sizes that differ, values that are no integers, or negative ones.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"The truth is {truth.shape} and the prediction {predicted.shape}: expected equal shapes.")
+    for name, labels in (("truth", truth), ("prediction", predicted)):
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"The {name} holds {labels.dtype}: expected integer labels, 0 for background.")
+        if labels.size and labels.min() < 0:
+            raise ValueError(f"The {name} holds the label {labels.min()}: expected 0 for background and 1…n.")
+    truth, predicted = truth.ravel().astype(np.int64), predicted.ravel().astype(np.int64)
+    truth_areas, predicted_areas = np.bincount(truth, minlength=1), np.bincount(predicted, minlength=1)
+    # Only the pairs that occur, not the n × m table: 5,000 × 5,000 nuclei would be 200 MB of zeros.
+    both = (truth > 0) & (predicted > 0)
+    pairs, intersections = np.unique(truth[both] * len(predicted_areas) + predicted[both], return_counts=True)
+    truth_ids, predicted_ids = np.divmod(pairs, len(predicted_areas))
+    iou = intersections / (truth_areas[truth_ids] + predicted_areas[predicted_ids] - intersections)
+    return Matching(truth_areas, predicted_areas, truth_ids, predicted_ids, intersections, iou)
+
+
+def one_to_one(matching, weights):
+    """Choose pairs so that no nucleus is used twice and the sum of their weights is the largest possible.
+
+    The linear assignment of `scipy.optimize.linear_sum_assignment`, on the overlapping pairs only (all other pairs
+    weigh nothing), which takes milliseconds where the full matrix of 5,000 × 5,000 nuclei takes seconds.
+
+    Args:
+        matching: Matching.
+        weights: (pairs,) float, positive.
+
+    Returns:
+        (chosen,) int64 indices of pairs, ascending.
+    """
+    num_pairs = len(weights)
+    if num_pairs == 0:
+        return np.zeros(0, np.int64)
+    rows = np.unique(matching.truth_ids, return_inverse=True)[1]
+    columns = np.unique(matching.predicted_ids, return_inverse=True)[1]
+    num_rows, num_columns = rows.max() + 1, columns.max() + 1
+    # Every row gets a column of its own that stands for "unmatched", since SciPy wants all rows assigned. Each row
+    # then takes exactly one entry, so that adding 1 to all of them (SciPy drops zeros) changes no choice.
+    own = np.arange(num_rows)
+    table = csr_array(
+        (
+            np.concatenate([np.asarray(weights, float) + 1, np.ones(num_rows)]),
+            (np.concatenate([rows, own]), np.concatenate([columns, num_columns + own])),
+        ),
+        shape=(num_rows, num_columns + num_rows),
+    )
+    taken = min_weight_full_bipartite_matching(table, maximize=True)[1]
+    return np.flatnonzero(taken[rows] == columns)
+
+
+def matched_pairs(matching, threshold=0.5):
+    """Choose the true positives at one IoU threshold: one-to-one pairs with IoU ≥ `threshold`.
+
+    As in `stardist.matching.matching` (Schmidt et al. 2018, https://github.com/stardist/stardist): as many pairs as
+    possible, ties broken by the larger sum of IoU. Kaggle's DSB2018 rule and Kirillov's PQ say IoU > threshold; the
+    two differ only where an IoU equals the threshold to the last bit.
+
+    Args:
+        matching: Matching.
+        threshold: float in (0, 1].
+
+    Returns:
+        (tp,) int64 indices into the pairs of `matching`, ascending.
+
+    Raises:
+        ValueError: a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"IoU threshold {threshold}: expected a number above 0 and up to 1.")
+    above = np.flatnonzero(matching.iou >= threshold)
+    ids = matching.truth_ids[above], matching.predicted_ids[above]
+    if all(len(np.unique(one_side)) == len(above) for one_side in ids):
+        return above  # always so above IoU 0.5: two nuclei cannot both share more than half with a third
+    num_most = min(matching.num_truth, matching.num_predicted)
+    chosen = one_to_one(matching, (matching.iou >= threshold) + matching.iou / (2 * num_most))
+    return chosen[matching.iou[chosen] >= threshold]
+
+
+def count_matches(matching, thresholds=IOU_THRESHOLDS):
+    """Count true positives, false positives and false negatives at several IoU thresholds.
+
+    Counts of several images may be added to pool them.
+
+    Args:
+        matching: Matching.
+        thresholds: floats in (0, 1].
+
+    Returns:
+        (thresholds, 3) int64: tp, fp, fn.
+    """
+    tp = np.array([len(matched_pairs(matching, threshold)) for threshold in thresholds], np.int64)
+    return np.stack([tp, matching.num_predicted - tp, matching.num_truth - tp], axis=-1)
+
+
+def average_precision(counts):
+    """TP / (TP + FP + FN), which StarDist, Cellpose and Kaggle's DSB2018 call average precision at an IoU threshold.
+
+    It is the Jaccard index of objects, not the area under a precision-recall curve that COCO means by the name.
+    For `counts = [count_matches(matching) for matching in matchings]`:
+
+        average_precision(np.mean(counts, axis=0))      # pooled over images, one value per threshold
+        average_precision(counts).mean()                # Kaggle's score: thresholds first, then images
+
+    Args:
+        counts: (…, 3) numbers: tp, fp, fn.
+
+    Returns:
+        (…) float64 in [0, 1]. Nothing there and nothing found is right, so 1 (StarDist says 0 there).
+    """
+    counts = np.asarray(counts, float)
+    total = counts.sum(axis=-1)
+    return np.divide(counts[..., 0], total, out=np.ones_like(total), where=total > 0)
+
+
+# --- From losses.py -------------------------------------------------------------------------------------------------
+# What training minimises, and the pixel scores that it shows.
+
+@functools.cache
+def load_losses():
+    """The contents of losses.py, made when first asked for: it needs Keras, whose import takes seconds."""
+    import keras
+    from keras import ops
+
+    DICE_WEIGHT = 1.0  # beside the cross-entropy: counters the few foreground pixels of sparse images
+    MAP_WEIGHT = 6.0  # of each soft map: at 2 the valleys between touching nuclei are learned last, and they part them
+    SMOOTH = 1.0  # pixels added to both sides of Dice, so that an empty image is defined
+
+    class SegmentationLoss(keras.losses.Loss):
+        """Cross-entropy + Dice on the nucleus channel, Kullback-Leibler divergence on each soft map.
+
+        The divergence is the binary cross-entropy of a soft truth less the entropy of that truth, so that a perfect map
+        scores 0 and its gradient is that of the cross-entropy.
+
+        Args:
+            heads: the names of the channels; the first is the nucleus.
+
+        References:
+            Milletari, Navab, Ahmadi 2016, "V-Net" (Dice as a loss).
+        """
+
+        def __init__(self, heads, name="segmentation_loss"):
+            super().__init__(name=name)
+            self.heads = tuple(heads)
+
+        def call(self, truth, maps):
+            known = ops.cast(truth >= 0, maps.dtype)
+            truth = ops.maximum(truth, 0.0)
+            maps = ops.clip(maps, 1e-6, 1 - 1e-6)
+            cross_entropy = -(truth * ops.log(maps) + (1 - truth) * ops.log(1 - maps))
+            clipped = ops.clip(truth, 1e-6, 1 - 1e-6)
+            entropy = -(clipped * ops.log(clipped) + (1 - clipped) * ops.log(1 - clipped))
+            divergence = (cross_entropy - entropy) * known
+            # One mean for each channel over its known pixels.
+            per_map = ops.sum(divergence, axis=(0, 1, 2)) / ops.maximum(ops.sum(known, axis=(0, 1, 2)), 1.0)
+
+            nucleus, painted = truth[..., 0] * known[..., 0], maps[..., 0] * known[..., 0]
+            overlap = ops.sum(nucleus * painted, axis=(1, 2))
+            total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(painted, axis=(1, 2))
+            dice_loss = 1 - ops.mean((2 * overlap + SMOOTH) / (total + SMOOTH))
+            return per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
+
+        def get_config(self):
+            return {"heads": list(self.heads), "name": self.name}
+
+    class PixelScore(keras.metrics.Metric):
+        """Accuracy, Dice or IoU of the nucleus channel at probability 0.5, pooled over all pixels of an epoch.
+
+        Args:
+            score: "accuracy" (share of right pixels), "dice" (2TP / (2TP + FP + FN)) or "iou" (TP / (TP + FP + FN)).
+        """
+
+        def __init__(self, score, name=None, **kwargs):
+            super().__init__(name=name or score, **kwargs)
+            self.score = score
+            # float32 sums lose single pixels past 16 million: shares of an epoch's batches are added up instead.
+            self.hit, self.false, self.true_negative = (
+                self.add_weight(name=part, initializer="zeros") for part in ("hit", "false", "true_negative")
+            )
+
+        def update_state(self, truth, maps, sample_weight=None):
+            known = ops.cast(truth[..., 0] >= 0, "float32")
+            nucleus = ops.cast(truth[..., 0] > 0.5, "float32")
+            painted = ops.cast(maps[..., 0] > 0.5, "float32")
+            pixels = ops.cast(ops.size(known), "float32")
+            self.hit.assign_add(ops.sum(known * nucleus * painted) / pixels)
+            self.false.assign_add(ops.sum(known * ops.abs(nucleus - painted)) / pixels)
+            self.true_negative.assign_add(ops.sum(known * (1 - nucleus) * (1 - painted)) / pixels)
+
+        def result(self):
+            if self.score == "accuracy":
+                total = self.hit + self.false + self.true_negative
+                return ops.divide_no_nan(self.hit + self.true_negative, total)
+            if self.score == "dice":
+                return ops.divide_no_nan(2 * self.hit, 2 * self.hit + self.false)
+            return ops.divide_no_nan(self.hit, self.hit + self.false)
+
+    def pixel_metrics():
+        """The three pixel scores that history.csv shows."""
+        return [PixelScore("accuracy"), PixelScore("dice"), PixelScore("iou")]
+
+    return types.SimpleNamespace(SegmentationLoss=SegmentationLoss, pixel_metrics=pixel_metrics)
+
+
+# --- From tiling.py -------------------------------------------------------------------------------------------------
+# Cover an image of any height and width with windows, run the network on each, stitch without a seam.
+
+TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
+MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
+MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
+
+
+class Window(NamedTuple):
+    """Pixels to read, rows [top, bottom) and columns [left, right), and among them those to keep.
+
+    bottom and right may lie beyond the image, by less than the size multiple; the core never does.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    core_top: int
+    core_bottom: int
+    core_left: int
+    core_right: int
+
+
+def cut_axis(length, tile, margin, multiple):
+    """Windows along one axis: a list of (start, stop, core_start, core_stop); the cores partition [0, length).
+
+    All starts and stops are multiples of `multiple`, so that pooling meets the same pixels in every window.
+
+    Raises:
+        ValueError: the tile leaves no core between its margins.
+    """
+    padded = -(-length // multiple) * multiple
+    tile = tile // multiple * multiple
+    margin = -(-margin // multiple) * multiple
+    if padded <= tile:
+        return [(0, padded, 0, length)]
+    if tile < 2 * margin + multiple:
+        raise ValueError(f"a tile of {tile} px has no core between margins of {margin} px; give --tile {3 * margin} or more")
+    cuts, start, core_start = [], 0, 0
+    while True:
+        start = min(start, padded - tile)
+        last = start + tile == padded
+        core_stop = length if last else start + tile - margin
+        cuts.append((start, start + tile, core_start, core_stop))
+        if last:
+            return cuts
+        core_start = core_stop
+        start += tile - 2 * margin
+
+
+def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
+    """Windows that cover an image; their cores partition it.
+
+    Args:
+        height, width: of the image, 1 or more.
+        tile: height and width of a window; an image that fits into one is taken whole.
+        margin: see MARGIN_PX.
+        multiple: see MULTIPLE_PX.
+
+    Returns:
+        A list of `Window`, rows first.
+    """
+    return [
+        Window(top, bottom, left, right, core_top, core_bottom, core_left, core_right)
+        for top, bottom, core_top, core_bottom in cut_axis(height, tile, margin, multiple)
+        for left, right, core_left, core_right in cut_axis(width, tile, margin, multiple)
+    ]
+
+
+def read_window(image, window):
+    """The pixels of a window, (rows, columns, C); beyond the image it is filled up by reflection."""
+    part = np.asarray(image[window.top : window.bottom, window.left : window.right])
+    below, beside = window.bottom - window.top - part.shape[0], window.right - window.left - part.shape[1]
+    return np.pad(part, ((0, below), (0, beside), (0, 0)), mode="reflect") if below or beside else part
+
+
+def predict_tiled(
+    predict, image, num_maps, prepare=None, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX, batch_size=1, on_window=None
+):
+    """Run a network over an image of any size.
+
+    Args:
+        predict: from (B, h, w, 3) float32 to (B, h, w, num_maps), such as `model.predict_on_batch`.
+        image: (H, W, 3), an array or anything that slices like one.
+        num_maps: channels of the network's output.
+        prepare: applied to each window before the network, such as the normalisation with the range of the whole
+            image; None where `image` is float32 in [0, 1] already.
+        tile, margin, multiple: see `cut`.
+        batch_size: windows in one call of the network.
+        on_window: called with the number of pixels done after each batch, for a progress line.
+
+    Returns:
+        (H, W, num_maps) float32.
+    """
+    height, width = image.shape[:2]
+    maps = np.empty((height, width, num_maps), np.float32)
+    windows = cut(height, width, tile, margin, multiple)
+    for first in range(0, len(windows), batch_size):
+        group = windows[first : first + batch_size]
+        parts = [read_window(image, window) for window in group]
+        batch = np.stack([part if prepare is None else prepare(part) for part in parts]).astype(np.float32, copy=False)
+        for window, painted in zip(group, np.asarray(predict(batch)), strict=True):
+            w = window
+            maps[w.core_top : w.core_bottom, w.core_left : w.core_right] = painted[
+                w.core_top - w.top : w.core_bottom - w.top, w.core_left - w.left : w.core_right - w.left
+            ]
+        if on_window:
+            on_window(sum((w.core_bottom - w.core_top) * (w.core_right - w.core_left) for w in group))
+    return maps
+
+
+# --- From train.py --------------------------------------------------------------------------------------------------
+# Train a U-Net on pairs of images and masks.
+
+DATA_DIR = "data"
+OUT = "Saved_Model"
+SEED = 7
+CROPS_PER_IMAGE = 2  # in one epoch, of each training image on average
+MIN_STEPS = 16  # of an epoch, so that a handful of images still makes an epoch worth its validation
+CROP_PX = 256  # shows ten or more nuclei of usual size; what most public sets cut their images to
+LEARNING_RATE = 4e-3  # at its highest, after WARMUP_SHARE of the steps; then along a cosine to zero
+WARMUP_SHARE = 0.05
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 1.0  # of the whole gradient: one crop of a broken mask must not throw the weights off
+PATIENCE = 20  # epochs without a better validation loss, then training stops
+VALIDATION_SHARE = 0.15
+MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
+MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
+CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
+BLIND_DICE = 0.02  # validation Dice below which the network paints background only
+BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
+FINE_TUNING_RATE = 0.25  # of LEARNING_RATE with --init, so that what was learned is not washed out
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for training and, as val_, validation
+
+
+# --- Data -----------------------------------------------------------------------------------------------------------
+
+
+def load_samples(raw_dir, gt_dir, say=print):
+    """Read every pair into memory, images as they are on disk.
+
+    Returns:
+        {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
+
+    Raises:
+        FileNotFoundError, ValueError: no pairs, or files that cannot be read or do not fit together (up to five named).
+    """
+    pairs = find_pairs(raw_dir, gt_dir)
+    unpaired = len(find_images(raw_dir)) + len(find_images(gt_dir)) - 2 * len(pairs)
+    if unpaired:
+        say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
+    samples, forms, problems = {}, {}, []
+    for stem, (image_path, truth_path) in pairs.items():
+        try:
+            image, truth = read_pair(image_path, truth_path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        areas = np.bincount(truth.labels.ravel())[1:]
+        samples[stem] = Sample(
+            image=image,
+            intensity_range=intensity_range(image),
+            labels=truth.labels,
+            group=modality(image),
+            diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
+            # A label image of one nucleus cannot be told from a binary mask, nor need it be.
+            has_instances=truth.form in ("instances", "instance colours", "empty") or truth.labels.max() <= 1,
+        )
+        forms[stem] = truth.form
+    if problems:
+        raise ValueError(
+            f"{len(problems)} of {len(pairs)} pairs cannot be used: {'; '.join(problems[:5])}"
+            f"{' ...' if len(problems) > 5 else ''} (mend or remove them; `python import_data.py` checks all)"
+        )
+    if not any(sample.labels.any() for sample in samples.values()):
+        raise ValueError(f"{gt_dir}: none of the {len(samples)} masks holds a nucleus; nothing can be learned from them")
+    merged = [stem for stem, sample in samples.items() if not sample.has_instances]
+    if merged and not any(form in ("instances", "instance colours") for form in forms.values()):
+        say("All masks are binary: nuclei that touch in them are learned as one. Instance labels would separate them.")
+        for sample in samples.values():
+            sample.has_instances = True  # better components than no separation at all
+    elif merged:
+        say(f"{len(merged)} masks are binary among instance labels: they teach what is nucleus, not what is separate.")
+    return samples, forms
+
+
+def choose_split(samples, split_csv, seed, say=print):
+    """Part the stems: (train stems, validation stems), each sorted.
+
+    Raises:
+        ValueError: the split CSV leaves no training image.
+    """
+    if split_csv:
+        given = read_split(split_csv)
+        parts = {stem: given.get(stem) for stem in samples}
+        left_out = [stem for stem, part in parts.items() if part not in ("train", "validation")]
+        if left_out:
+            say(f"{len(left_out)} images are in neither part of {split_csv} and left out: {named(left_out)}")
+    else:
+        parts = split_stems({stem: sample.group for stem, sample in samples.items()}, VALIDATION_SHARE, seed)
+    train, validation = (sorted(s for s, part in parts.items() if part == name) for name in ("train", "validation"))
+    if not train:
+        raise ValueError(f"{split_csv}: no stem of the data is marked train; stems must be file names without suffix")
+    if not validation:
+        say("No validation images (one pair, or none in the split): the training images validate, so the scores flatter.")
+        validation = train
+    return train, validation
+
+
+def validation_crops(samples, heads, size):
+    """Cut the validation images into crops at native scale, unaugmented, at most MAX_VALIDATION_CROPS, evenly taken.
+
+    Returns:
+        (N, size, size, 3) and (N, size, size, len(heads)), float32.
+    """
+    places = []
+    for index, sample in enumerate(samples):
+        # A rest of less than half a crop is not worth one of its own.
+        ys, xs = (range(0, max(1, length - size // 2), size) for length in sample.labels.shape)
+        places += [(index, y, x) for y in ys for x in xs]
+    if len(places) > MAX_VALIDATION_CROPS:
+        places = [places[k] for k in np.linspace(0, len(places) - 1, MAX_VALIDATION_CROPS).round().astype(int)]
+    images = np.empty((len(places), size, size, 3), np.float32)
+    truths = np.empty((len(places), size, size, len(heads)), np.float32)
+    for row, (index, y, x) in enumerate(places):
+        sample = samples[index]
+        height, width = sample.labels.shape
+        y, x = max(0, min(y, height - size)), max(0, min(x, width - size))
+        image = normalise(sample.image[y : y + size, x : x + size], sample.intensity_range)
+        truth = targets(sample.labels[y : y + size, x : x + size], heads, sample.has_instances)
+        fill = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
+        images[row] = np.pad(image, fill, mode="reflect")
+        truths[row] = np.pad(truth, fill, mode="reflect")
+    return images, truths
+
+
+def fingerprint(samples):
+    """A hash of pixels and labels, so that a model file says what data it has seen and --resume that it is the same."""
+    digest = hashlib.sha256()
+    for stem in sorted(samples):
+        digest.update(stem.encode())
+        digest.update(np.ascontiguousarray(samples[stem].image))
+        digest.update(samples[stem].labels)
+    return digest.hexdigest()[:16]
+
+
+def nucleus_size(samples):
+    """Diameters in px over all nuclei of the samples: {"median", "percentile_5", "percentile_95"}."""
+    areas = np.concatenate([np.bincount(sample.labels.ravel())[1:] for sample in samples])
+    diameters = 2 * np.sqrt(areas[areas > 0] / np.pi)
+    values = np.percentile(diameters, (50, 5, 95)) if len(diameters) else (0, 0, 0)
+    return {name: round(float(v), 1) for name, v in zip(("median", "percentile_5", "percentile_95"), values, strict=True)}
+
+
+# --- Checkpoint: everything that a later process needs to go on as if nothing had happened ---------------------------
+
+
+def save_checkpoint(path, model, best_weights, state):
+    """Write weights, optimiser, best weights and `state` (for JSON) into one HDF5 file, atomically."""
+    import h5py
+    import keras
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["state"] = json.dumps(state)
+        groups = {
+            "weights": model.get_weights(),
+            "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
+            "best": best_weights,
+        }
+        for name, arrays in groups.items():
+            group = file.create_group(name)
+            for index, array in enumerate(arrays):
+                group.create_dataset(f"{index:04d}", data=array)
+
+
+def read_checkpoint(path):
+    """The groups of a checkpoint, {name: list of arrays}, and its state.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no checkpoint of this program.
+    """
+    import h5py
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no unfinished training to resume; start one with `python train.py`")
+    try:
+        with h5py.File(path, "r") as file:
+            state = json.loads(file.attrs["state"])
+            groups = {name: [group[key][()] for key in sorted(group)] for name, group in file.items()}
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint of this program ({error}); remove it and start training anew") from None
+    return groups, state
+
+
+def move_aside(paths, folder, say=print):
+    """Move files that exist into a new folder named by date and time below `folder`."""
+    paths = [Path(path) for path in paths if Path(path).exists()]
+    if not paths:
+        return
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    target, number = Path(folder) / stamp, 1
+    while target.exists():
+        number += 1
+        target = Path(folder) / f"{stamp}_{number}"
+    target.mkdir(parents=True)
+    for path in paths:
+        os.replace(path, target / path.name)
+    say(f"Earlier {named(path.name for path in paths)} moved to {target}")
+
+
+def write_history(path, rows):
+    """history.csv, one row an epoch, replaced whole so that it is never half a row."""
+    with replacing(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def make_bookkeeper(**arguments):
+    """A Keras callback that keeps history, best weights and checkpoint, and decides when to stop."""
+    import keras
+
+    class Bookkeeper(keras.callbacks.Callback):
+        def __init__(self, state, best_weights, patience, paths, save_best, say):
+            super().__init__()
+            self.state, self.best_weights, self.patience, self.paths = state, best_weights, patience, paths
+            self.save_best, self.say = save_best, say
+            self.failure = None
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.monotonic()
+
+        def on_train_batch_end(self, batch, logs=None):
+            # The loss shown is the mean of the epoch so far: once NaN, it stays so. Asking for it at every step would
+            # make a GPU wait for Python.
+            if batch % CHECK_STEPS == 0 and not math.isfinite(float(logs["loss"])):
+                self.failure = f"loss became {float(logs['loss'])} in epoch {len(self.state['rows']) + 1}, by step {batch + 1}"
+                self.model.stop_training = True
+
+        def on_epoch_end(self, epoch, logs=None):
+            for name in ("loss", "val_loss"):
+                if not self.failure and not math.isfinite(float(logs[name])):
+                    self.failure = f"{name} became {float(logs[name])} in epoch {epoch + 1}"
+            if self.failure:
+                self.model.stop_training = True
+                return
+            row = {"epoch": epoch + 1}
+            row |= {name: round(float(logs[name]), 6) for name in (*COLUMNS, *(f"val_{name}" for name in COLUMNS))}
+            row["learning_rate"] = float(f"{float(np.asarray(self.model.optimizer.learning_rate)):.6g}")
+            row["seconds"] = round(time.monotonic() - self.started, 2)
+            rows = self.state["rows"]
+            rows.append(row)
+            if not self.state["moved"]:  # not before there is something to put in its place
+                move_aside([self.paths["model"], self.paths["history"]], self.paths["previous"], self.say)
+                self.state["moved"] = True
+            if self.state["best_loss"] is None or row["val_loss"] < self.state["best_loss"]:
+                self.state |= {"best_loss": row["val_loss"], "best_epoch": epoch + 1, "wait": 0}
+                self.best_weights = self.model.get_weights()
+                self.save_best(self.best_weights, row)
+            else:
+                self.state["wait"] += 1
+            write_history(self.paths["history"], rows)
+            save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
+            if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
+                self.say(
+                    f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
+                    f"{row['val_dice']:.3f}). Usual causes: masks that do not belong to their images, masks that are "
+                    "nearly empty, too few steps, or a learning rate too high. `python import_data.py` checks the data."
+                )
+            if self.state["wait"] >= self.patience:
+                self.say(f"Stopped early: no better validation loss for {self.patience} epochs.")
+                self.model.stop_training = True
+
+    return Bookkeeper(**arguments)
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+
+def score_validation(model, samples, thresholds=None):
+    """Predict whole validation images, choose thresholds on them, score them.
+
+    Returns:
+        (thresholds, scores): `scores` has dice (mean over images), ap50 (pooled) and map (Kaggle, mean over images) for
+        all images and for each group.
+    """
+    arguments = {"num_maps": model.output_shape[-1]}
+    maps, truths, groups, pixels = [], [], [], 0
+    for sample in samples:
+        prepare = lambda part, known=sample.intensity_range: normalise(part, known)
+        maps.append(predict_tiled(model.predict_on_batch, sample.image, prepare=prepare, **arguments))
+        truths.append(sample.labels)
+        groups.append(sample.group)
+    if thresholds is None:
+        usable = [k for k, sample in enumerate(samples) if sample.has_instances] or list(range(len(samples)))
+        chosen = []
+        for k in usable:
+            pixels += truths[k].size
+            if pixels <= MAX_SEARCH_PIXELS or not chosen:
+                chosen.append(k)
+        thresholds, _ = choose_thresholds([maps[k] for k in chosen], [truths[k] for k in chosen])
+    counts, dices = [], []
+    for painted, truth in zip(maps, truths, strict=True):
+        labels = separate(painted, **thresholds)
+        counts.append(count_matches(match(truth, labels)))
+        total = np.count_nonzero(labels) + np.count_nonzero(truth)
+        dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
+    counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
+    scores = {}
+    for name in ["all", *sorted(set(groups))]:
+        member = np.ones(len(groups), bool) if name == "all" else groups == name
+        scores[name] = {
+            "images": int(member.sum()),
+            "dice": round(float(dices[member].mean()), 4),
+            "ap50": round(float(average_precision(counts[member].sum(0)[0])), 4),
+            "map": round(float(average_precision(counts[member]).mean()), 4),
+        }
+    return thresholds, scores
+
+
+def make_optimizer(rate, total_steps):
+    """AdamW that warms up to `rate` and follows a cosine down to zero at `total_steps`.
+
+    References:
+        Loshchilov & Hutter 2017, "SGDR" (cosine), and 2019, "Decoupled Weight Decay Regularization" (AdamW).
+    """
+    import keras
+
+    warmup_steps = max(1, round(WARMUP_SHARE * total_steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        rate * 0.01, max(1, total_steps - warmup_steps), warmup_target=rate, warmup_steps=warmup_steps
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
+
+
+def restore(model, path, data_hash):
+    """Bring a compiled model and its optimiser to where a checkpoint was written.
+
+    Returns:
+        The best weights so far, and the state of the bookkeeping.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_checkpoint`, or the data is not what it was.
+    """
+    groups, state = read_checkpoint(path)
+    if state["data"] != data_hash:
+        raise ValueError(
+            f"{state['arguments']['data_dir']}: the data has changed since the interrupted training; restore it, or "
+            "start anew without --resume"
+        )
+    model.set_weights(groups["weights"])
+    for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
+        variable.assign(value)
+    return groups["best"], state
+
+
+def describe(architecture, thresholds, arguments, training, num_validation, forms, data_hash):
+    """The settings that go into the model file: all that is needed to use it, and how it came about."""
+    import keras
+
+    return {
+        "architecture": architecture,
+        "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
+        "nucleus_diameter_px": nucleus_size(training),
+        "thresholds": thresholds,
+        "arguments": arguments,
+        "data": {
+            "fingerprint": data_hash,
+            "train": dict(sorted(Counter(sample.group for sample in training).items())),
+            "validation": num_validation,
+            "truth": dict(sorted(Counter(forms.values()).items())),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "numpy": np.__version__,
+        },
+        "scores": {},
+    }
+
+
+def train(
+    data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
+    width, depth, stem_stride, normalisation, heads, precision, seed, say=print, make_callbacks=None,
+):  # fmt: skip
+    """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
+
+    Args:
+        say: called with each line for the user.
+        make_callbacks: from the validation crops, (N, size, size, 3) and their truths (N, size, size, K), both float32,
+            to further Keras callbacks, which come after the files of an epoch are written: google_colab.py copies them
+            to Drive and shows pictures.
+
+    Returns:
+        The path of the model file.
+
+    Raises:
+        FileNotFoundError, ValueError: as said by the functions above, or the loss became NaN.
+    """
+    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out", "make_callbacks")}
+    out = Path(out)
+    paths = {
+        "model": out / "trained_model.h5",
+        "history": out / "history.csv",
+        "checkpoint": out / "checkpoint.h5",
+        "previous": out / "previous",
+    }
+    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say)
+    train_stems, validation_stems = choose_split(samples, split, seed, say)
+    training, validating = [samples[s] for s in train_stems], [samples[s] for s in validation_stems]
+    counts = sorted(Counter(sample.group for sample in training).items())
+    say(
+        f"{len(training)} images to train on ({', '.join(f'{number} {group}' for group, number in counts)}), "
+        f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px (median)"
+    )
+
+    # Importing Keras takes seconds: not before the data is known to be good.
+    set_up_backend()
+    import keras
+
+    device, fastest = find_device()
+    precision = fastest if precision == "auto" else precision
+    say(f"Training on {device}, {precision}")
+    keras.mixed_precision.set_global_policy(precision)
+    keras.utils.set_random_seed(seed)
+
+    base = None
+    if init:
+        model, base = load_model(init)
+        architecture = base["architecture"]
+        heads = architecture["heads"]
+    else:
+        architecture = {
+            "heads": list(heads), "width": width, "depth": depth, "stem_stride": stem_stride, "normalisation": normalisation
+        }  # fmt: skip
+        model = build_unet(**architecture)
+    steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+    rate = learning_rate * (FINE_TUNING_RATE if init else 1)
+    # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
+    model.compile(
+        make_optimizer(rate, steps * epochs),
+        loss=load_losses().SegmentationLoss(heads),
+        metrics=load_losses().pixel_metrics(),
+        jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+    data_hash = fingerprint(samples)
+    state = {
+        "arguments": settings_of_run, "data": data_hash, "rows": [],
+        "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
+    }  # fmt: skip
+    best_weights = model.get_weights()
+    if resume:
+        best_weights, state = restore(model, paths["checkpoint"], data_hash)
+        say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
+    elif paths["checkpoint"].exists():
+        say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
+        move_aside([paths["checkpoint"]], paths["previous"], say)
+    say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
+
+    thresholds = base["thresholds"] if base else dict(THRESHOLDS)
+    arguments = {**settings_of_run, "learning_rate": rate}
+    for name in ("data_dir", "gt_dir", "split", "init"):  # the file travels: it tells no one the folders of this machine
+        arguments[name] = Path(arguments[name]).name if arguments[name] else None
+    settings = describe(architecture, thresholds, arguments, training, len(validating), forms, data_hash)
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    product = build_unet(**architecture)  # never compiled: what goes into the file, in float32
+    keras.mixed_precision.set_global_policy(policy)
+
+    def save_best(weights, row):
+        product.set_weights(weights)
+        settings["epoch"] = row["epoch"]
+        settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}}
+        save_model(paths["model"], product, settings)
+
+    done = len(state["rows"])
+    finished = done >= epochs or state["wait"] >= patience
+    bookkeeper = make_bookkeeper(
+        state=state, best_weights=best_weights, patience=patience, paths=paths, save_best=save_best, say=say
+    )
+    if not finished:
+        crops = validation_crops(validating, heads, crop)
+        callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
+        try:
+            model.fit(
+                batches(training, heads, crop, batch_size, seed, first_step=done * steps),
+                steps_per_epoch=steps,
+                epochs=epochs,
+                initial_epoch=done,
+                validation_data=crops,
+                validation_batch_size=batch_size,
+                shuffle=False,  # the batches are random already
+                callbacks=callbacks,
+                verbose="auto" if sys.stdout.isatty() else 2,
+            )
+        except KeyboardInterrupt:
+            say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
+            raise
+    if bookkeeper.failure:
+        kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
+        kept = kept if state["rows"] else "no epoch was finished"
+        raise ValueError(
+            f"training stopped: {bookkeeper.failure}; {kept}. Usual causes: a learning rate too high (--learning-rate "
+            f"{rate / 4:g}), half precision (--precision float32) or broken image values (`python import_data.py` checks)"
+        )
+
+    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
+    best_row = state["rows"][state["best_epoch"] - 1]
+    product.set_weights(bookkeeper.best_weights)
+    settings["thresholds"], scores = score_validation(product, validating)
+    settings["epoch"] = best_row["epoch"]
+    settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
+    save_model(paths["model"], product, settings)
+    paths["checkpoint"].unlink(missing_ok=True)
+    for name, score in scores.items():
+        values = "  ".join(f"{label} {score[key]:.3f}" for label, key in (("Dice", "dice"), ("AP@0.5", "ap50"), ("mAP", "map")))
+        say(f"  validation {name:<14} {score['images']:4d} images  {values}")
+    say(f"Wrote {paths['model']} ({paths['model'].stat().st_size / 1e6:.1f} MB) and {paths['history']}")
+    return paths["model"]
+
+
+def parse_arguments(argv):
+    """The flags; with --resume those of the interrupted run, which the user need not repeat."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data-dir", default=DATA_DIR, metavar="DIR", help=f"folder with raw/ and gt/ (default {DATA_DIR})")
+    add("--gt-dir", default=None, metavar="DIR", help="folder of the masks, if not DATA_DIR/gt")
+    add("--split", default=None, metavar="CSV", help="columns stem, split (train or validation); default: chosen by itself")
+    add("--out", default=OUT, metavar="DIR", help=f"where model and history go (default {OUT})")
+    add("--init", default=None, metavar="MODEL", help="start from the weights of this model file")
+    add("--resume", action="store_true", help="go on with the interrupted training in --out, with its settings")
+    add("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default {EPOCHS})")
+    number = {"type": positive, "metavar": "N"}
+    add("--crops-per-image", default=CROPS_PER_IMAGE, help=f"in one epoch (default {CROPS_PER_IMAGE})", **number)
+    add("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=f"crops in one step (default {BATCH_SIZE})")
+    add("--crop", type=positive, default=CROP_PX, metavar="PX", help=f"height and width of a crop (default {CROP_PX})")
+    add("--learning-rate", type=float, default=LEARNING_RATE, metavar="R", help=f"at its highest (default {LEARNING_RATE})")
+    add("--patience", type=positive, default=PATIENCE, metavar="N", help=f"epochs without gain, then stop (default {PATIENCE})")
+    add("--width", default=WIDTH, help=f"filters of the first level (default {WIDTH})", **number)
+    add("--depth", default=DEPTH, help=f"times the encoder halves the size (default {DEPTH})", **number)
+    add("--stem-stride", type=int, choices=(1, 2), default=STEM_STRIDE, help="2: the first convolution halves, too")
+    add("--normalisation", choices=("batch", "group", "none"), default="batch", help="(default batch)")
+    add("--heads", nargs="+", default=list(HEADS), choices=HEADS, help="maps to learn (default both)")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
+    add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
+    return parser.parse_args(argv)
+
+# fmt: on
+# <<<
+
+
+# --- On Colab -------------------------------------------------------------------------------------------------------
+
+PRODUCTS = ("trained_model.h5", "history.csv")  # what the user takes home
+CHECKPOINT = "checkpoint.h5"  # what a new runtime needs to go on
+
+
+class Stop(Exception):
+    """What the user can mend; the notebook shows its one line in place of a traceback."""
+
+    def _render_traceback_(self):  # IPython asks the exception itself, where it has this
+        return [f"STOPPED: {self}"]
+
+
+def is_notebook():
+    """Whether this runs in a cell."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and shell.get_ipython() is not None
+
+
+def panel():
+    """A place in the output of the cell: a function that shows HTML there instead of what it showed before.
+
+    It does nothing outside of a notebook.
+    """
+    if not is_notebook():
+        return lambda html: None
+    from IPython.display import HTML, display
+
+    handle = display(HTML(""), display_id=True)
+    return lambda html: handle.update(HTML(html))
+
+
+def patiently(action, *arguments):
+    """The result of a call, made up to TRIES times where Drive fails. A file that is not there is no failure of Drive."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return action(*arguments)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if attempt == TRIES:
+                raise
+            print(f"Drive: {error}; trying again")
+            time.sleep(PAUSE_SECONDS)
+
+
+# Step 1: the data, from Drive to the local disk.
+
+
+def mount_drive():
+    """Ask for access to Google Drive; returns the folder My Drive. Raises: Stop."""
+    try:
+        from google.colab import drive
+    except ImportError:
+        raise Stop(
+            "this is not Google Colab (there is no module google.colab); open a notebook on "
+            "https://colab.research.google.com, or train at home by `python train.py`"
+        ) from None
+    try:
+        drive.mount(MOUNT_POINT)
+    except Exception as error:  # ValueError or one of Colab's own: access refused, a closed dialog, a time-out
+        raise Stop(f"Google Drive could not be opened ({error}); run the cell again and allow access") from None
+    return Path(MOUNT_POINT) / "MyDrive"
+
+
+def find_data(my_drive):
+    """The folder of the data, after a look into it.
+
+    Raises:
+        Stop: there is no such folder.
+        FileNotFoundError, ValueError: as `find_pairs`.
+    """
+    folder = my_drive / DRIVE_FOLDER
+    if not folder.is_dir():
+        others = {path.name.lower(): path.name for path in sorted(my_drive.iterdir()) if path.is_dir()}
+        similar = [others[name] for name in difflib.get_close_matches(DRIVE_FOLDER.lower(), others)]
+        hint = f"there is {named(similar)}, which DRIVE_FOLDER may name" if similar else "make it, with raw/ and gt/ in it"
+        raise Stop(
+            f"My Drive has no folder {DRIVE_FOLDER}; {hint}. A folder that was shared with you needs a shortcut in My Drive"
+        )
+    images, truths = (patiently(image_files, folder / part) for part in ("raw", "gt"))
+    pairs = patiently(find_pairs, folder / "raw", folder / "gt")
+    print(f"{DRIVE_FOLDER}: {len(images):,} images in raw, {len(truths):,} masks in gt, {len(pairs):,} pairs")
+    return folder
+
+
+def copy_data(source, target, show):
+    """Copy raw/ and gt/ of Drive to the local disk; what lies there already, of the same size and time, stays.
+
+    What is no longer on Drive goes from the copy, too.
+    """
+    wanted = {
+        target / part / path.name: path
+        for part in ("raw", "gt")
+        for paths in patiently(image_files, source / part).values()
+        for path in paths
+    }
+    for part in ("raw", "gt"):
+        for paths in image_files(target / part).values():
+            for path in paths:
+                if path not in wanted:
+                    path.unlink()
+
+    def copy(local):
+        there = wanted[local].stat()
+        if local.exists():
+            have = local.stat()
+            if have.st_size == there.st_size and abs(have.st_mtime - there.st_mtime) < 2:
+                return 0
+        with replacing(local) as temporary:
+            shutil.copy2(wanted[local], temporary)
+        return there.st_size
+
+    started, shown, num_bytes, num_copied = time.monotonic(), 0.0, 0, 0
+    with ThreadPoolExecutor(COPY_THREADS) as pool:
+        for done, size in enumerate(pool.map(lambda local: patiently(copy, local), wanted), 1):
+            num_bytes, num_copied = num_bytes + size, num_copied + bool(size)
+            if time.monotonic() - shown > 0.5 or done == len(wanted):
+                shown = time.monotonic()
+                show(
+                    f'Copying from Drive: <progress value="{done}" max="{len(wanted)}"></progress> '
+                    f"{done:,} of {len(wanted):,} files, {num_bytes / 1e6:,.0f} MB"
+                )
+    if num_copied:
+        print(f"Copied {num_copied:,} files, {num_bytes / 1e6:,.1f} MB, in {time.monotonic() - started:.0f} s")
+    else:
+        print("The data is on the local disk already")
+
+
+# Step 2: the device.
+
+
+def report_device():
+    """Say which GPU there is, or what to do where there is none."""
+    set_up_backend()
+    device, precision = find_device()
+    print(f"{device}; arithmetic in {precision}")
+    if not device.startswith("GPU"):
+        print(
+            "WARNING: no GPU. Training on the processor takes many times as long; an estimate follows after the first "
+            "steps. For a GPU: stop the cell, Runtime > Change runtime type > T4 GPU, and run it again."
+        )
+
+
+# Step 3: training, with everything on Drive after each epoch.
+
+
+def put_on_drive(source, target):
+    """Copy a file so that one whole version of it is on Drive at any time.
+
+    The old version is emptied before it is replaced: Drive moves what is replaced or removed to its bin for 30 days,
+    where a checkpoint for each epoch would soon fill the user's storage.
+    """
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(source, "rb") as original, open(part, "wb") as copy:
+        shutil.copyfileobj(original, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if target.exists():
+        open(target, "wb").close()
+    os.replace(part, target)
+
+
+def remove_from_drive(path):
+    """Remove a file without leaving its bytes in the bin of Drive."""
+    if path.exists():
+        open(path, "wb").close()
+        path.unlink()
+
+
+def mend_drive(folder):
+    """Finish or undo what a cut-off left half-done in `put_on_drive`."""
+    for name in (*PRODUCTS, CHECKPOINT):
+        target, part = folder / name, folder / f"{name}.part"
+        if part.exists() and target.exists() and not target.stat().st_size:
+            os.replace(part, target)  # the old version was emptied, so the new one is whole
+        remove_from_drive(part)
+
+
+def free_bytes(folder):
+    """Bytes that may still be written to a folder, or None where the file system does not say."""
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else None
+
+
+def require_space(folder, num_weights):
+    """Raises Stop where Drive has too little room for model and checkpoint, and for the next version of each."""
+    model, checkpoint = 4 * num_weights, 16 * num_weights  # the weights; and with them the best ones and two of AdamW
+    there = sum(path.stat().st_size for path in folder.glob("*.h5*")) if folder.is_dir() else 0
+    needed, free = 2 * (model + checkpoint) + 10_000_000 - there, free_bytes(folder)
+    if free is not None and free < needed:
+        raise Stop(
+            f"Google Drive has {free / 1e6:,.0f} MB left, and model and checkpoint need {needed / 1e6:,.0f} MB; empty "
+            f"its bin or remove something, or lower WIDTH ({WIDTH}), and run the cell again"
+        )
+
+
+def find_checkpoint(out, on_drive):
+    """The arguments of the unfinished training that went furthest, whose checkpoint is then in `out`; None: there is none."""
+    found = []
+    for path in (out / CHECKPOINT, on_drive / CHECKPOINT):
+        if not path.exists():
+            continue
+        try:
+            state = read_checkpoint(path)[1]
+        except ValueError as error:
+            print(f"Passed over: {error}")
+            continue
+        found.append((len(state["rows"]), path, state["arguments"]))
+    if not found:
+        return None
+    num_epochs, path, arguments = max(found, key=lambda one: one[0])  # of equal ones the local
+    if path.parent != out:
+        with replacing(out / CHECKPOINT) as temporary:
+            shutil.copyfile(path, temporary)
+    print(
+        f"An unfinished training goes on after epoch {num_epochs} of {arguments['epochs']}, with the settings that it "
+        "began with (another name in RESULTS begins a new one, with those above)"
+    )
+    return arguments
+
+
+def training_arguments(data_dir, out, stored):
+    """The arguments of `train`: the settings above, or those stored in a checkpoint. Raises: Stop."""
+    try:
+        arguments = vars(parse_arguments(shlex.split(OPTIONS)))
+    except (SystemExit, ValueError):  # argparse has said what is wrong
+        raise Stop(f"OPTIONS = {OPTIONS!r} is not understood; it takes what `python train.py --help` lists") from None
+    if unknown := set(stored or ()) - set(arguments):
+        raise Stop(
+            f"the unfinished training on Drive is of another version ({named(sorted(unknown))}); go on with the cell that "
+            "began it, or give RESULTS another name"
+        )
+    return arguments | (stored or {}) | {"data_dir": str(data_dir), "out": str(out), "resume": stored is not None}
+
+
+def curve(history, column, title):
+    """One column of history.csv over the epochs as SVG: validation solid, training dotted."""
+    width, height, left, right, top, bottom = 460, 190, 48, 12, 26, 24
+    values = history[[column, f"val_{column}"]].to_numpy()
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    x = np.linspace(left, width - right, max(2, len(history)))[: len(history)]
+    y = height - bottom - (values - low) / max(high - low, 1e-9) * (height - top - bottom)
+    lines = ""
+    for part, colour, dash in ((0, "#D55E00", "2 3"), (1, "#0072B2", "none")):
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y[:, part], strict=True))
+        lines += (
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+            f'<circle cx="{x[-1]:.1f}" cy="{y[-1, part]:.1f}" r="3" fill="{colour}"/>'
+        )
+    return (
+        f'<svg width="{width}" height="{height}" style="background:#fff" font-family="sans-serif" font-size="12">'
+        f'<text x="{left}" y="16">{title}: <tspan fill="#0072B2">validation {values[-1, 1]:.3f}</tspan>, '
+        f'<tspan fill="#D55E00">training {values[-1, 0]:.3f} (dotted)</tspan></text>'
+        f'<path d="M{left} {top}V{height - bottom}H{width - right}" fill="none" stroke="#888"/>'
+        f'<text x="{left - 6}" y="{top + 8}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{left - 6}" y="{height - bottom}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{left}" y="{height - 8}">epoch {history["epoch"].iloc[0]}</text>'
+        f'<text x="{width - right}" y="{height - 8}" text-anchor="end">{history["epoch"].iloc[-1]}</text>{lines}</svg>'
+    )
+
+
+def pictures(images, truths, maps):
+    """Crops side by side as a JPEG: above with the outlines of the truth, below with those of what the network paints.
+
+    Args:
+        images: (N, S, S, 3) float32 in [0, 1].
+        truths, maps: (N, S, S, K) float32; channel 0 is the nucleus.
+    """
+    rows = []
+    for nuclei, colour in ((truths[..., 0] > 0.5, (0, 255, 0)), (maps[..., 0] > 0.5, (0, 255, 255))):
+        row = []
+        for image, mask in zip(images, nuclei, strict=True):
+            picture = np.ascontiguousarray((image * 255).astype(np.uint8))
+            outlines = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+            picture = cv2.drawContours(picture, outlines, -1, colour, 1)
+            row.append(np.pad(picture, ((0, 4), (0, 4), (0, 0)), constant_values=255))
+        rows.append(np.concatenate(row, axis=1))
+    # Colour in full resolution, or the outlines fade; and OpenCV wants BGR.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", np.concatenate(rows)[..., ::-1], options)[1].tobytes()
+
+
+def callbacks_for(out, on_drive, is_new):
+    """For `train`: a function from the validation crops to the callback that saves to Drive and shows how it goes.
+
+    Args:
+        out: where `train` writes.
+        on_drive: the folder on Drive that is to hold the same.
+        is_new: whether this training begins now; what lies on Drive then is of an earlier one, and is moved aside.
+    """
+    show, sent = panel(), {}
+
+    def save():
+        """Bring to Drive what has changed since the last time; the checkpoint last, since a new runtime begins from it."""
+        nonlocal is_new
+        if is_new:
+            move_aside([on_drive / name for name in (*PRODUCTS, CHECKPOINT)], on_drive / "previous")
+            is_new = False
+        for name in (*PRODUCTS, CHECKPOINT):
+            if (out / name).exists():
+                changed = (out / name).stat().st_mtime_ns
+                if sent.get(name) != changed:
+                    put_on_drive(out / name, on_drive / name)
+                    sent[name] = changed
+
+    def make_callbacks(images, truths):
+        import keras
+
+        shown = np.linspace(0, len(images) - 1, min(SHOWN_CROPS, len(images))).round().astype(int)
+
+        class OnColab(keras.callbacks.Callback):
+            def on_train_begin(self, logs=None):
+                self.has_estimate = False
+                require_space(on_drive, self.model.count_params())
+
+            def on_epoch_begin(self, epoch, logs=None):
+                self.num_left = self.params["epochs"] - epoch
+
+            def on_train_batch_end(self, batch, logs=None):
+                if self.has_estimate:
+                    return
+                if batch == 0:  # the first step also compiles the network
+                    self.started = time.monotonic()
+                    return
+                seconds, steps = time.monotonic() - self.started, self.params["steps"]
+                if seconds > ESTIMATE_SECONDS or batch + 1 == steps:
+                    self.has_estimate = True
+                    epoch = seconds / batch * steps
+                    minutes = epoch * self.num_left / 60
+                    print(
+                        f"An epoch takes about {epoch:,.0f} s, the {self.num_left} epochs to come {minutes:,.0f} min, without "
+                        "validation and saving; training stops early where validation gains nothing any more"
+                    )
+
+            def on_epoch_end(self, epoch, logs=None):
+                history = pd.read_csv(out / "history.csv") if (out / "history.csv").exists() else ()
+                if len(history) != epoch + 1:
+                    return  # the loss was no number: there is nothing new to save
+                try:
+                    save()
+                    where = f"saved to {DRIVE_FOLDER}/{RESULTS} on Drive"
+                except OSError as error:
+                    where = f"NOT saved to Drive ({error}); training goes on, and the next epoch tries again"
+                    print(f"WARNING: epoch {epoch + 1} was {where}")
+                maps = np.asarray(self.model.predict_on_batch(images[shown]))
+                picture = base64.b64encode(pictures(images[shown], truths[shown], maps)).decode()
+                show(
+                    f"<p>Epoch {epoch + 1} of {self.params['epochs']}, {where}</p>"
+                    f"{curve(history, 'loss', 'Loss')} {curve(history, 'dice', 'Dice')}"
+                    "<p>Validation images, above with the true outlines, below with those that the network paints now:</p>"
+                    f'<img src="data:image/jpeg;base64,{picture}" style="max-width: 100%">'
+                )
+
+        return [OnColab()]
+
+    return make_callbacks, save
+
+
+# Step 4: the results.
+
+
+def hand_over(out, on_drive):
+    """Download the model and the history; they also stay on Drive."""
+    from google.colab import files
+
+    print(f"Done: {' and '.join(PRODUCTS)} are in {DRIVE_FOLDER}/{RESULTS} on Drive and come as downloads now (allow")
+    print("several, if the browser asks). Put both into Saved_Model/ at home, then: python predict.py")
+    for name in PRODUCTS:
+        files.download(str(out / name))
+
+
+def train_on_colab():
+    """The four steps. Raises: Stop, or as `train`."""
+    data = find_data(mount_drive())
+    report_device()
+    local, out, on_drive = Path(LOCAL_DIR) / "data", Path(LOCAL_DIR) / RESULTS, data / RESULTS
+    copy_data(data, local, panel())
+
+    mend_drive(on_drive)
+    stored = find_checkpoint(out, on_drive)
+    make_callbacks, save = callbacks_for(out, on_drive, is_new=stored is None)
+    try:
+        train(**training_arguments(local, out, stored), make_callbacks=make_callbacks)
+    except ValueError as error:
+        if stored is None:
+            raise
+        raise Stop(f"{error}. In this notebook: another name in RESULTS begins a new training") from None
+
+    patiently(save)
+    remove_from_drive(on_drive / CHECKPOINT)
+    hand_over(out, on_drive)
+
+
+def main():
+    """Run it; what the user can mend ends in one line."""
+    try:
+        train_on_colab()
+        return
+    except Stop as stop:
+        problem = stop
+    except KeyboardInterrupt:
+        problem = Stop("by you. In this notebook, run the cell again to go on after the last finished epoch")
+    except (OSError, ValueError, MemoryError) as error:
+        problem = Stop(" ".join(str(error).split()) or type(error).__name__)
+    except Exception as error:  # TensorFlow's own type, which cannot be named without TensorFlow
+        if type(error).__name__ != "ResourceExhaustedError":
+            raise
+        problem = Stop(f"out of GPU memory; lower BATCH_SIZE ({BATCH_SIZE}), give RESULTS another name and run again")
+    if not is_notebook():
+        sys.exit(f"google_colab.py: {problem}")
+    raise problem from None
+
+
+if __name__ == "__main__":
+    main()
