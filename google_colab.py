@@ -64,7 +64,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, optimize, special
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from skimage.measure import label as connected_components
@@ -635,7 +635,7 @@ def positive(text):
 # --- From unet.py ---------------------------------------------------------------------------------------------------
 # The network: a U-Net whose decoder upsamples by transposed convolution, and the file it lives in.
 
-HEADS = ("nucleus", "distance")  # what the network paints; `augment.targets` says what each map means
+HEADS = ("nucleus", "distance", "contact")  # what the network can paint, in this order; `augment.targets` says what it means
 DEPTH = 4  # number of times that the encoder halves the size, after the stem
 STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolution levels take most of a CPU's time
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
@@ -649,7 +649,7 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
     """Build the encoder-decoder.
 
     Args:
-        heads: names of the output maps, one sigmoid channel each, in this order.
+        heads: names of the output maps, one sigmoid channel each: the first one, two or three of HEADS.
         width: filters of the first level; level k has `width * 2**k`.
         depth: how many times the encoder halves the size after the stem.
         stem_stride: 2 halves the size in the very first convolution, 1 is the classic network.
@@ -674,6 +674,8 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
             f"build_unet got heads={heads}, width={width}, depth={depth}, stem_stride={stem_stride}; "
             "it wants one head or more, width and depth of at least 1, and stem_stride 1 or 2"
         )
+    if tuple(heads) != HEADS[: len(heads)]:
+        raise ValueError(f"heads are {' '.join(heads)}; they must be the first one, two or three of {' '.join(HEADS)}")
     if normalisation not in ("batch", "group", "none"):
         raise ValueError(f'normalisation is "{normalisation}"; it must be "batch", "group" or "none"')
     if normalisation == "group" and width % 8:
@@ -730,6 +732,34 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
     # Left to itself Keras has TensorFlow compile the network anew, by XLA, for every size of image: seconds for each.
     model.jit_compile = keras.backend.backend() == "jax"
     return model
+
+
+def size_multiple(depth=DEPTH, stem_stride=STEM_STRIDE):
+    """Pixels of which the network's input height and width must be a multiple."""
+    return stem_stride * 2**depth
+
+
+def receptive_radius(depth=DEPTH, stem_stride=STEM_STRIDE):
+    """Pixels beyond which an input pixel cannot change an output pixel: the overlap that makes tiles seamless.
+
+    Counts one pixel of each level's size for every 3x3 convolution on the longest path, and one size step for each
+    pooling and each transposed convolution.
+    """
+    radius = 3 if stem_stride == 2 else 0  # the stem, the head's convolution and the last upsampling
+    for level in range(depth + 1):
+        pixel = stem_stride * 2**level
+        radius += 2 * pixel if level == depth else 4 * pixel + pixel
+    return radius
+
+
+def geometry(architecture):
+    """What `tiling` has to know of a network: {"margin": receptive radius, "multiple": size multiple}, in px.
+
+    Args:
+        architecture: the keyword arguments of `build_unet`.
+    """
+    shape = {name: architecture[name] for name in ("depth", "stem_stride") if name in architecture}
+    return {"margin": receptive_radius(**shape), "multiple": size_multiple(**shape)}
 
 
 def save_model(path, model, settings):
@@ -794,8 +824,12 @@ def read_settings(path):
     return settings
 
 
-def load_model(path):
+def load_model(path, heads=None):
     """Rebuild the network of a model file and load its weights: works across Keras 3 versions and backends.
+
+    Args:
+        path: a file of `save_model`.
+        heads: maps that the network shall paint, if not those of the file: new ones start untrained, the others stay.
 
     Returns:
         The uncompiled `keras.Model` and the settings dict.
@@ -809,7 +843,17 @@ def load_model(path):
         model.load_weights(str(path))
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"{path}: the weights do not fit the architecture stored beside them ({error})") from None
-    return model, settings
+    if heads is None or list(heads) == list(settings["architecture"]["heads"]):
+        return model, settings
+    settings = {**settings, "architecture": {**settings["architecture"], "heads": list(heads)}}
+    changed = build_unet(**settings["architecture"])
+    shared = min(len(heads), model.output_shape[-1])  # both are beginnings of HEADS
+    arrays = model.get_weights()
+    for old, new in zip(arrays[-2:], changed.get_weights()[-2:], strict=True):  # kernel and bias of the maps
+        new[..., :shared] = old[..., :shared]
+        arrays.append(new)
+    changed.set_weights(arrays[:-4] + arrays[-2:])
+    return changed, settings
 
 
 def set_up_backend():
@@ -861,15 +905,18 @@ def find_device():
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
 # Geometry.
-SCALE = (0.7, 1.4)  # of the native scale; on top of it, nuclei outside of DIAMETERS_PX are brought towards that range
-SCALE_LIMITS = (0.4, 2.5)  # never further than this from native: resampling makes or destroys detail
-DIAMETERS_PX = (12, 48)  # median nucleus diameter that a crop shows: from the field's 20x lymphocytes to 63x fluorescence
+DIAMETER_PX = 24  # median nucleus diameter that every image is brought to, so that one size has to be learned, not all
+SCALE = (0.7, 1.4)  # times that: sizes differ within an image, and prediction only estimates them
+SCALE_LIMITS = (0.25, 4)  # never further than this from native: resampling makes or destroys detail
 CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
+NOTHING_SHARE = 0.04  # of the crops show no cells at all: noise, writing, patterns. Without them, text is full of nuclei
 ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
 SHEAR = 0.12
 ELASTIC_SHARE = 0.25
 ELASTIC_GRID_PX = 48  # distance of the control points
 ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
+
+CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
 # Light. Each with its share of the crops; images are stretched to [0, 1] before.
 GAIN = (0.7, 1.3)
@@ -919,6 +966,11 @@ def reflect(position, length):
     return np.minimum(position, period - position)
 
 
+def zoom_to_diameter(diameter_px):
+    """How many times larger to show an image whose median nucleus has this diameter; 1 where it is None (no nuclei)."""
+    return float(np.clip(DIAMETER_PX / diameter_px, *SCALE_LIMITS)) if diameter_px else 1.0
+
+
 def random_coordinates(labels, rng, size, diameter_px=None):
     """Draw where each pixel of a crop comes from.
 
@@ -932,10 +984,7 @@ def random_coordinates(labels, rng, size, diameter_px=None):
         crop pixel spans.
     """
     height, width = labels.shape
-    zoom = np.exp(rng.uniform(*np.log(SCALE)))
-    if diameter_px:
-        zoom = np.clip(zoom, DIAMETERS_PX[0] / diameter_px, DIAMETERS_PX[1] / diameter_px)
-    step = 1 / np.clip(zoom, *SCALE_LIMITS)
+    step = 1 / (zoom_to_diameter(diameter_px) * np.exp(rng.uniform(*np.log(SCALE))))
 
     row, column = rng.uniform(0, height), rng.uniform(0, width)
     if rng.random() < CENTRE_SHARE:
@@ -1077,22 +1126,76 @@ def nucleus_distance(labels):
     return depth / deepest[labels]
 
 
+def nucleus_contact(labels):
+    """Where nuclei meet: 1 within CONTACT_REACH_PX of two different nuclei, in them or between them, else 0.
+
+    Args:
+        labels: (H, W) int32, 0 is background, ids below 16 million.
+
+    Returns:
+        (H, W) float32 of 0 and 1.
+
+    References:
+        Caicedo et al. 2019, "Nucleus segmentation across imaging experiments": the borders between touching nuclei were a
+        class of their own in the winning network of the Data Science Bowl 2018.
+    """
+    ids = labels.astype(np.float32)  # OpenCV's morphology knows no int32; float32 is exact up to 2**24
+    kernel = np.ones((2 * CONTACT_REACH_PX + 1,) * 2, np.uint8)
+    highest = cv2.dilate(ids, kernel)
+    lowest = cv2.erode(np.where(labels > 0, ids, np.float32(2**24)), kernel)
+    return ((highest > 0) & (lowest < highest)).astype(np.float32)
+
+
 def targets(labels, heads, has_instances=True):
     """What the network should paint for a crop.
 
     Args:
         labels: (H, W) int32.
-        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`).
+        heads: names of the maps: "nucleus" (1 in a nucleus), "distance" (`nucleus_distance`), "contact"
+            (`nucleus_contact`).
         has_instances: False where touching nuclei share an id: every map but the first is then unknown (-1).
 
     Returns:
         (H, W, len(heads)) float32 in [0, 1], or -1 for unknown.
     """
-    painters = {"nucleus": lambda: labels > 0, "distance": lambda: nucleus_distance(labels)}
+    painters = {
+        "nucleus": lambda: labels > 0,
+        "distance": lambda: nucleus_distance(labels),
+        "contact": lambda: nucleus_contact(labels),
+    }
     truth = np.empty(labels.shape + (len(heads),), np.float32)
     for channel, head in enumerate(heads):
         truth[..., channel] = painters[head]() if has_instances or head == "nucleus" else UNKNOWN
     return truth
+
+
+def draw_nothing(rng, size):
+    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, cloth-like noise, stripes or writing."""
+    kind = rng.choice(["empty", "grain", "noise", "stripes", "writing"])
+    paper, ink = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
+    if rng.random() < 0.5:
+        paper, ink = np.repeat(paper[:1], 3), np.repeat(ink[:1], 3)
+    amount = np.zeros((size, size), np.float32)  # of ink
+    if kind == "grain":
+        amount = rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0.1, 0.5)) + 0.5
+    elif kind == "noise":  # amplitude falling with frequency to the power of -1 or less: rough at every scale, without blobs
+        frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
+        wave = np.fft.rfft2(rng.standard_normal((size, size))) * frequency ** -rng.uniform(0.2, 1.0)
+        amount = np.fft.irfft2(wave, s=(size, size))
+        amount = 0.5 + 0.2 * (amount - amount.mean()) / amount.std()
+    elif kind == "stripes":
+        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 40)
+        phase = (np.arange(size)[:, None] * np.cos(angle) + np.arange(size)[None] * np.sin(angle)) * 2 * np.pi / period
+        amount = 0.5 + 0.5 * np.sin(phase)
+        amount = (amount > 0.5) * 1.0 if rng.random() < 0.5 else amount
+    elif kind == "writing":
+        scale, thickness = rng.uniform(0.3, 2.0), int(rng.integers(1, 4))
+        height, sheet = round(30 * scale), np.zeros((size, size), np.uint8)
+        for row in range(height, size + height, height):
+            text = "".join(chr(letter) for letter in rng.integers(33, 123, 200))
+            cv2.putText(sheet, text, (0, row), int(rng.integers(0, 8)), scale, 255, thickness, cv2.LINE_AA)
+        amount = sheet / np.float32(255)
+    return np.clip(paper + np.clip(amount, 0, 1)[..., None] * (ink - paper), 0, 1).astype(np.float32)
 
 
 def sampling_shares(samples, size):
@@ -1115,6 +1218,9 @@ def sampling_shares(samples, size):
 def draw(samples, shares, heads, size, seed, step, place):
     """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
     rng = np.random.default_rng([seed, step, place])
+    if rng.random() < NOTHING_SHARE:
+        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
+        return change_light(crop, rng), targets(labels, heads)
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
@@ -1163,16 +1269,21 @@ IOU_THRESHOLDS = tuple(k / 20 for k in range(10, 20))
 THRESHOLDS = {
     "nucleus_threshold": 0.5,  # probability above which a pixel belongs to a nucleus
     "marker_threshold": 0.5,  # normalised depth above which a connected patch is the heart of one nucleus
+    "contact_weight": 0.5,  # of the contact map, taken off the depth map before markers are sought
     "smoothing_px": 1.0,  # sigma of the blur of the depth map: one heart, not several ripples
     "min_area_px": 20,  # smaller objects are dropped: none of 25,460 nuclei of BBBC038 is smaller
     "min_probability": 0.5,  # objects with a lower mean nucleus probability are dropped
 }
+SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, however large the network saw it
 MIN_MARKER_PX = 3  # a smaller heart is a ripple of the depth map
+RIDGE = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
+EMPTY_SHARE = 1e-3  # of an image; less nucleus than that is none, however undecided
 SEARCH = {  # what `choose_thresholds` tries, one after the other
     "marker_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
     "nucleus_threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
+    "contact_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
     "smoothing_px": (0.5, 1.0, 1.5, 2.0),
-    "min_area_px": (10, 20, 30, 45),
+    "min_area_px": (10, 20, 30, 45, 70),
     "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
 }
 
@@ -1184,20 +1295,26 @@ def separate(
     maps,
     nucleus_threshold=THRESHOLDS["nucleus_threshold"],
     marker_threshold=THRESHOLDS["marker_threshold"],
+    contact_weight=THRESHOLDS["contact_weight"],
     smoothing_px=THRESHOLDS["smoothing_px"],
     min_area_px=THRESHOLDS["min_area_px"],
     min_probability=THRESHOLDS["min_probability"],
+    zoom=1.0,
 ):
     """Turn the network's maps into nuclei: hearts of the depth map, grown over the nucleus pixels by watershed.
 
     Args:
         maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability, channel 1, where there is one, the
-            normalised depth inside a nucleus. Without it touching nuclei stay one.
-        nucleus_threshold, marker_threshold, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
+            normalised depth inside a nucleus, channel 2, where there is one, the probability of a contact between two.
+            With channel 0 alone touching nuclei stay one.
+        nucleus_threshold, marker_threshold, contact_weight, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
+        zoom: how many times larger the network saw the image: smoothing_px and min_area_px are in the pixels that it saw.
 
     Returns:
         (H, W) int32 labels, 0 background, 1…n without gaps.
     """
+    smoothing_px, min_marker_px = smoothing_px / zoom, MIN_MARKER_PX / zoom**2
+    min_area_px = max(min_area_px / zoom**2, min(min_area_px, SMALLEST_PX))
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
     # Pinholes, and no more: a gap between nuclei that surround it is background.
@@ -1210,9 +1327,11 @@ def separate(
     labels, num_components = ndimage.label(mask)
     if num_components and maps.shape[-1] > 1:
         depth = ndimage.gaussian_filter(maps[..., 1], smoothing_px) if smoothing_px else maps[..., 1]
+        if maps.shape[-1] > 2 and contact_weight:
+            depth = depth - np.float32(contact_weight) * maps[..., 2]
         hearts, num_hearts = ndimage.label(mask & (depth > marker_threshold))
         if num_hearts:
-            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < MIN_MARKER_PX
+            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < min_marker_px
             hearts[ripple[hearts]] = 0
         # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
         has_heart = np.zeros(num_components + 1, bool)
@@ -1229,7 +1348,13 @@ def separate(
     return new_ids[labels]
 
 
-def choose_thresholds(maps, truths, start=None, search=None):
+def median_diameter(labels):
+    """Median diameter in px of the nuclei of (H, W) labels, each as a circle of its area; None without nuclei."""
+    areas = np.bincount(labels.ravel())[1:]
+    return float(np.median(np.sqrt(4 * areas[areas > 0] / np.pi))) if areas.any() else None
+
+
+def choose_thresholds(maps, truths, zooms=None, start=None, search=None):
     """Search the thresholds of `separate` that fit a validation set best: one at a time, from THRESHOLDS on, two rounds.
 
     Best is the mean of two scores: pooled AP at IoU 0.5, and AP over IoU_THRESHOLDS averaged over images. The one
@@ -1238,6 +1363,7 @@ def choose_thresholds(maps, truths, start=None, search=None):
     Args:
         maps: list of (H, W, K) float32.
         truths: list of (H, W) int32, in the same order.
+        zooms: list of the zooms that the maps were made at; None for 1 throughout.
         start: thresholds to begin with; the default is THRESHOLDS.
         search: {name: values to try}; the default is SEARCH.
 
@@ -1245,8 +1371,10 @@ def choose_thresholds(maps, truths, start=None, search=None):
         (thresholds, score): the best dict, and its score in [0, 1].
     """
 
+    images = list(zip(maps, truths, zooms or [1.0] * len(maps), strict=True))
+
     def score(thresholds):
-        counts = [count_matches(match(truth, separate(m, **thresholds))) for m, truth in zip(maps, truths, strict=True)]
+        counts = [count_matches(match(truth, separate(m, zoom=zoom, **thresholds))) for m, truth, zoom in images]
         return (average_precision(np.sum(counts, axis=0)[0]) + average_precision(counts).mean()) / 2
 
     best = dict(THRESHOLDS if start is None else start)
@@ -1265,6 +1393,87 @@ def choose_thresholds(maps, truths, start=None, search=None):
         if best == before:
             break
     return best, float(best_score)
+
+
+# --- How sure: nuclei, and images ------------------------------------------------------------------------------------
+
+
+def doubt_features(labels, maps, zoom=1.0):
+    """What tells right nuclei from wrong ones, (n, 5) float64: logits of mean probability and of depth, size, a constant.
+
+    Args:
+        labels: (H, W) int32, 1…n.
+        maps: (H, W, K) float32 in [0, 1], as for `separate`.
+        zoom: as for `separate`.
+    """
+    n = int(labels.max())
+    ids = np.arange(1, n + 1)
+    areas = np.maximum(np.bincount(labels.ravel(), minlength=n + 1)[1:], 1)
+    mean = np.bincount(labels.ravel(), maps[..., 0].ravel(), minlength=n + 1)[1:] / areas
+    deepest = ndimage.maximum(maps[..., 1], labels, ids) if maps.shape[-1] > 1 and n else mean
+    size = np.log(areas * zoom**2) / 2  # of the diameter that the network saw
+    return np.stack(
+        [special.logit(np.clip(mean, 0.01, 0.999)), special.logit(np.clip(deepest, 0.01, 0.99)), size, size**2, np.ones(n)], -1
+    )
+
+
+def calibrate(features, hits):
+    """Weights with which `confidence` gives the share of such nuclei that are right: a logistic regression.
+
+    Args:
+        features: (n, 5) of `doubt_features`.
+        hits: (n,) bool, whether a true nucleus overlaps with an IoU of 0.5 or more.
+
+    Returns:
+        A list of 5 floats.
+
+    References:
+        Platt 1999, "Probabilistic outputs for support vector machines".
+    """
+
+    def loss(weights):
+        logits = features @ weights
+        slope = features.T @ (special.expit(logits) - hits) + RIDGE * weights
+        return np.sum(np.logaddexp(0, logits) - hits * logits) + RIDGE / 2 * weights @ weights, slope
+
+    return [float(weight) for weight in optimize.minimize(loss, np.zeros(features.shape[1]), jac=True).x]
+
+
+def confidence(features, weights):
+    """Calibrated probability, (n,) in [0, 1], that a nucleus is a true one with an IoU of 0.5 or more."""
+    return special.expit(features @ np.asarray(weights))
+
+
+def image_doubt(maps):
+    """How little the network is at home in an image: the undecided share of what it takes for nucleus, 0 to about 1.
+
+    Undecided is a pixel by its distance to 0 or 1. An image without anything like a nucleus has none.
+    """
+    nucleus = maps[..., 0].astype(np.float64)
+    return float(np.minimum(nucleus, 1 - nucleus).sum() / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
+
+
+def expected_calibration_error(probabilities, hits, bins=10):
+    """Mean distance between what is said and what is true, over bins of equal width weighted by what they hold.
+
+    Args:
+        probabilities: (n,) in [0, 1].
+        hits: (n,) bool.
+
+    Returns:
+        (error, rows): rows of (nuclei, mean probability, share of hits) for each bin that holds any.
+
+    References:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    place = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    rows = [
+        (int(np.sum(place == k)), float(probabilities[place == k].mean()), float(hits[place == k].mean()))
+        for k in range(bins)
+        if np.any(place == k)
+    ]
+    total = sum(number for number, _, _ in rows)
+    return sum(number * abs(said - true) for number, said, true in rows) / max(1, total), rows
 
 
 # --- Comparing two labellings ---------------------------------------------------------------------------------------
@@ -1517,6 +1726,13 @@ def load_losses():
 TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
 MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
 MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
+SMOOTHING = 0.4  # sigma of the blur before shrinking, in pixels of the result
+ZOOM_LIMITS = (0.1, 3.0)  # of the estimated scale: nuclei of 8 to 240 px for a network that knows 24 px
+TOLERANCE = 1.35  # times too large or too small that a nucleus may be before zooming pays; the training's scale jitter
+PROBES = 5  # looks at most; three are the rule where the scale is far off
+PROBE_ZOOMS = (0.4, 2.5)  # tried where nothing is found
+PROBE_PX = 768  # side of a look at most; smaller images are looked at as a whole, and that look is the result
+SMOOTH_FROM = 1.2  # image pixels for one of the result, below which nothing is blurred
 
 
 class Window(NamedTuple):
@@ -1581,6 +1797,47 @@ def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
     ]
 
 
+class Resized:
+    """An image at another scale, computed where it is read: `Resized(image, zoom)[top:bottom, left:right]`.
+
+    Bilinear, and smoothed first where it shrinks, as the crops of the training are. Any part equals that part of the whole.
+
+    Args:
+        image: (H, W, C), an array or anything that slices like one, of any number type.
+        zoom: pixels of the result for one of the image; `shape` is that of the image times `zoom`, rounded, at least 1.
+    """
+
+    def __init__(self, image, zoom):
+        self.image = image
+        self.shape = tuple(max(1, round(length * zoom)) for length in image.shape[:2]) + tuple(image.shape[2:])
+        self.steps = tuple(image.shape[axis] / self.shape[axis] for axis in (0, 1))
+
+    def __getitem__(self, place):
+        """(rows, columns, C) float32, in the units of the image."""
+        sigmas = [SMOOTHING * step if step > SMOOTH_FROM else 0.0 for step in self.steps]
+        positions, needed = [], []
+        for part, length, full, step, sigma in zip(place, self.shape, self.image.shape, self.steps, sigmas, strict=False):
+            start, stop, _ = part.indices(length)
+            at = (np.arange(start, stop) + 0.5) * step - 0.5
+            reach = int(np.ceil(4 * sigma)) + 2  # OpenCV cuts the Gaussian of a float image off at four sigma
+            first, last = max(0, int(at[0]) - reach), min(full, int(at[-1]) + reach + 2)
+            positions.append(at - first)
+            needed.append(slice(first, last))
+        part = np.ascontiguousarray(self.image[needed[0], needed[1]], dtype=np.float32)
+        if any(sigmas):
+            near_zero = 1e-3  # OpenCV takes a sigma of zero as "like the other axis"
+            part = cv2.GaussianBlur(
+                part, (0, 0), max(sigmas[1], near_zero), None, max(sigmas[0], near_zero), cv2.BORDER_REFLECT_101
+            )
+        for axis, at in enumerate(positions):  # by hand: OpenCV rounds positions to 1/32 px, each part its own way
+            at = np.clip(at, 0, part.shape[axis] - 1)
+            before = np.minimum(at.astype(np.intp), max(0, part.shape[axis] - 2))
+            after = np.minimum(before + 1, part.shape[axis] - 1)
+            share = np.expand_dims((at - before).astype(np.float32), tuple(k for k in range(part.ndim) if k != axis))
+            part = np.take(part, before, axis) * (1 - share) + np.take(part, after, axis) * share
+        return part
+
+
 def read_window(image, window):
     """The pixels of a window, (rows, columns, C); beyond the image it is filled up by reflection."""
     part = np.asarray(image[window.top : window.bottom, window.left : window.right])
@@ -1623,6 +1880,103 @@ def predict_tiled(
     return maps
 
 
+def predict_zoomed(predict, image, num_maps, zoom=1.0, **arguments):
+    """Run a network over an image that is seen `zoom` times as large.
+
+    Args:
+        zoom: 1 for the image as it is.
+        predict, image, num_maps, arguments: as `predict_tiled`.
+
+    Returns:
+        (H, W, num_maps) float32 at the size of `image`.
+    """
+    if zoom == 1:
+        return predict_tiled(predict, image, num_maps, **arguments)
+    return resize_maps(predict_tiled(predict, Resized(image, zoom), num_maps, **arguments), image.shape[:2])
+
+
+def resize_maps(maps, shape):
+    """Bring maps (h, w, K) to the height and width of `shape`; float32."""
+    if maps.shape[:2] == tuple(shape):
+        return maps
+    way = cv2.INTER_AREA if maps.shape[0] > shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(maps, (shape[1], shape[0]), interpolation=way).reshape(*shape, maps.shape[-1])
+
+
+def busiest_window(image, height, width):
+    """(top, left) of the window of this size where grey levels change most: where nuclei are, if there are any."""
+    height, width = (min(part, full) for part, full in zip((height, width), image.shape, strict=False))
+    step = max(1, max(image.shape[:2]) // 512)
+    small = np.asarray(image[::step, ::step], np.float32).mean(-1)
+    change = np.abs(np.diff(small, axis=0, prepend=small[:1])) + np.abs(np.diff(small, axis=1, prepend=small[:, :1]))
+    box = (max(1, width // step), max(1, height // step))
+    total = cv2.boxFilter(change, -1, box, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    total = total[: max(1, small.shape[0] - box[1] + 1), : max(1, small.shape[1] - box[0] + 1)]
+    top, left = np.unravel_index(total.argmax(), total.shape)
+    return min(int(top) * step, image.shape[0] - height), min(int(left) * step, image.shape[1] - width)
+
+
+def estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare=None, margin=MARGIN_PX, multiple=MULTIPLE_PX):
+    """How many times larger an image should be shown so that its nuclei have the size that the network knows.
+
+    The network looks, the nuclei that it finds are measured, the image is zoomed by what they are off, until they fit: also
+    a network that misses half of the nuclei at the wrong size says whether the others are too large or too small.
+
+    Args:
+        predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
+        diameter_px: median nucleus diameter that the network was trained for.
+        measure: from maps (h, w, num_maps) to the median diameter in px of the nuclei in them, or None without any.
+
+    Returns:
+        (zoom, maps): maps (H, W, num_maps) of the whole image at its own size where the last look covered it, else None.
+        Without nuclei at any zoom (1, None).
+    """
+    zoom, untried = 1.0, list(PROBE_ZOOMS)
+    for _ in range(PROBES):
+        seen = Resized(image, zoom) if zoom != 1 else image
+        height, width = (min(length, PROBE_PX) for length in seen.shape[:2])
+        whole = (height, width) == tuple(seen.shape[:2])
+        top, left = 0, 0
+        if not whole:  # sought in the image as it is, since that costs no resampling
+            top, left = busiest_window(image, int(height / zoom), int(width / zoom))
+            top, left = min(int(top * zoom), seen.shape[0] - height), min(int(left * zoom), seen.shape[1] - width)
+        part = seen[top : top + height, left : left + width]
+        part = part if prepare is None else prepare(part)
+        maps = predict_tiled(predict, part, num_maps, margin=margin, multiple=multiple)
+        found = measure(maps)
+        if found is None:
+            if not untried:
+                return 1.0, None
+            zoom = untried.pop(0)
+            continue
+        if max(found / diameter_px, diameter_px / found) <= TOLERANCE or zoom in ZOOM_LIMITS:
+            return zoom, resize_maps(maps, image.shape[:2]) if whole else None
+        zoom = float(np.clip(zoom * diameter_px / found, *ZOOM_LIMITS))
+        if max(zoom, 1 / zoom) <= TOLERANCE**0.5:
+            zoom = 1.0  # nearly native: interpolation would cost more than it gains
+    return zoom, None
+
+
+def predict_at_known_size(predict, image, num_maps, diameter_px, measure, zoom=None, prepare=None, **arguments):
+    """Run a network over an image, shown at the zoom that brings its nuclei to the size that the network knows.
+
+    Args:
+        predict, image, num_maps, prepare, arguments: as `predict_tiled`.
+        diameter_px, measure: as `estimate_zoom`.
+        zoom: where it is known; None estimates it.
+
+    Returns:
+        (maps, zoom): maps (H, W, num_maps) float32 at the size of `image`.
+    """
+    maps = None
+    if zoom is None:
+        geometry = {name: arguments[name] for name in ("margin", "multiple") if name in arguments}
+        zoom, maps = estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare, **geometry)
+    if maps is None:
+        maps = predict_zoomed(predict, image, num_maps, zoom, prepare=prepare, **arguments)
+    return maps, zoom
+
+
 # --- From train.py --------------------------------------------------------------------------------------------------
 # Train a U-Net on pairs of images and masks.
 
@@ -1640,6 +1994,7 @@ PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
+UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
@@ -1723,26 +2078,33 @@ def choose_split(samples, split_csv, seed, say=print):
 
 
 def validation_crops(samples, heads, size):
-    """Cut the validation images into crops at native scale, unaugmented, at most MAX_VALIDATION_CROPS, evenly taken.
+    """Cut the validation images into unaugmented crops, at most MAX_VALIDATION_CROPS, evenly taken.
+
+    They show their nuclei at the size that the training brings them to, as prediction does.
 
     Returns:
         (N, size, size, 3) and (N, size, size, len(heads)), float32.
     """
-    places = []
+    places, zoomed = [], []
     for index, sample in enumerate(samples):
+        zoomed.append(Resized(sample.image, zoom_to_diameter(sample.diameter_px)))
         # A rest of less than half a crop is not worth one of its own.
-        ys, xs = (range(0, max(1, length - size // 2), size) for length in sample.labels.shape)
+        ys, xs = (range(0, max(1, length - size // 2), size) for length in zoomed[-1].shape[:2])
         places += [(index, y, x) for y in ys for x in xs]
     if len(places) > MAX_VALIDATION_CROPS:
         places = [places[k] for k in np.linspace(0, len(places) - 1, MAX_VALIDATION_CROPS).round().astype(int)]
     images = np.empty((len(places), size, size, 3), np.float32)
     truths = np.empty((len(places), size, size, len(heads)), np.float32)
     for row, (index, y, x) in enumerate(places):
-        sample = samples[index]
-        height, width = sample.labels.shape
+        sample, seen = samples[index], zoomed[index]
+        height, width = seen.shape[:2]
         y, x = max(0, min(y, height - size)), max(0, min(x, width - size))
-        image = normalise(sample.image[y : y + size, x : x + size], sample.intensity_range)
-        truth = targets(sample.labels[y : y + size, x : x + size], heads, sample.has_instances)
+        image = normalise(seen[y : y + size, x : x + size], sample.intensity_range)
+        rows, columns = (
+            ((np.arange(start, start + length) + 0.5) * step).astype(int)
+            for start, length, step in zip((y, x), image.shape, seen.steps, strict=False)
+        )
+        truth = targets(sample.labels[np.ix_(rows, columns)], heads, sample.has_instances)
         fill = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
         images[row] = np.pad(image, fill, mode="reflect")
         truths[row] = np.pad(truth, fill, mode="reflect")
@@ -1891,18 +2253,28 @@ def make_bookkeeper(**arguments):
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
-def score_validation(model, samples, thresholds=None):
-    """Predict whole validation images, choose thresholds on them, score them.
+def score_validation(model, samples, geometry, thresholds=None):
+    """Predict whole validation images as predict.py does, choose thresholds on them, score them.
 
     Returns:
-        (thresholds, scores): `scores` has dice (mean over images), ap50 (pooled) and map (Kaggle, mean over images) for
-        all images and for each group.
+        (found, scores): `found` goes into the model's settings: thresholds, the calibration of a nucleus's confidence, and
+        from which doubt on an image is called unlike the training data; `scores` has dice (mean over images), ap50
+        (pooled) and map (Kaggle, mean over images) for all images and for each group.
     """
-    arguments = {"num_maps": model.output_shape[-1]}
-    maps, truths, groups, pixels = [], [], [], 0
+    maps, zooms, truths, groups, pixels = [], [], [], [], 0
+    known = thresholds or THRESHOLDS
     for sample in samples:
-        prepare = lambda part, known=sample.intensity_range: normalise(part, known)
-        maps.append(predict_tiled(model.predict_on_batch, sample.image, prepare=prepare, **arguments))
+        painted, zoom = predict_at_known_size(
+            model.predict_on_batch,
+            sample.image,
+            model.output_shape[-1],
+            DIAMETER_PX,
+            measure=lambda seen: median_diameter(separate(seen, **known)),
+            prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
+            **geometry,
+        )
+        maps.append(painted)
+        zooms.append(zoom)
         truths.append(sample.labels)
         groups.append(sample.group)
     if thresholds is None:
@@ -1912,11 +2284,14 @@ def score_validation(model, samples, thresholds=None):
             pixels += truths[k].size
             if pixels <= MAX_SEARCH_PIXELS or not chosen:
                 chosen.append(k)
-        thresholds, _ = choose_thresholds([maps[k] for k in chosen], [truths[k] for k in chosen])
-    counts, dices = [], []
-    for painted, truth in zip(maps, truths, strict=True):
-        labels = separate(painted, **thresholds)
-        counts.append(count_matches(match(truth, labels)))
+        thresholds, _ = choose_thresholds(*([part[k] for k in chosen] for part in (maps, truths, zooms)))
+    counts, dices, features, hits = [], [], [], []
+    for painted, truth, zoom in zip(maps, truths, zooms, strict=True):
+        labels = separate(painted, zoom=zoom, **thresholds)
+        matching = match(truth, labels)
+        counts.append(count_matches(matching))
+        features.append(doubt_features(labels, painted, zoom))
+        hits.append(np.isin(np.arange(1, labels.max() + 1), matching.predicted_ids[matched_pairs(matching)]))
         total = np.count_nonzero(labels) + np.count_nonzero(truth)
         dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
     counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
@@ -1929,7 +2304,17 @@ def score_validation(model, samples, thresholds=None):
             "ap50": round(float(average_precision(counts[member].sum(0)[0])), 4),
             "map": round(float(average_precision(counts[member]).mean()), 4),
         }
-    return thresholds, scores
+    features, hits = np.concatenate(features), np.concatenate(hits)
+    found = {"thresholds": thresholds}
+    if len(hits):
+        weights = calibrate(features, hits)
+        error, _ = expected_calibration_error(confidence(features, weights), hits)
+        found["calibration"] = {"weights": weights, "nuclei": len(hits), "expected_calibration_error": round(error, 4)}
+    doubts = [image_doubt(painted) for painted in maps]
+    limit = float(np.quantile(doubts, 1 - UNLIKE_SHARE, method="higher"))
+    alarms = float(np.mean(np.array(doubts) > limit))
+    found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
+    return found, scores
 
 
 def make_optimizer(rate, total_steps):
@@ -1976,6 +2361,7 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
         "architecture": architecture,
         "preprocessing": {"scaling": "percentiles of the whole image to [0, 1], see import_data.intensity_range"},
         "nucleus_diameter_px": nucleus_size(training),
+        "seen_diameter_px": DIAMETER_PX,
         "thresholds": thresholds,
         "arguments": arguments,
         "data": {
@@ -2041,14 +2427,16 @@ def train(
 
     base = None
     if init:
-        model, base = load_model(init)
+        model, base = load_model(init, heads)
         architecture = base["architecture"]
         heads = architecture["heads"]
     else:
         architecture = {
-            "heads": list(heads), "width": width, "depth": depth, "stem_stride": stem_stride, "normalisation": normalisation
+            "heads": list(heads or HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
+            "normalisation": normalisation,
         }  # fmt: skip
         model = build_unet(**architecture)
+        heads = architecture["heads"]
     steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
     rate = learning_rate * (FINE_TUNING_RATE if init else 1)
     # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
@@ -2124,7 +2512,8 @@ def train(
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     best_row = state["rows"][state["best_epoch"] - 1]
     product.set_weights(bookkeeper.best_weights)
-    settings["thresholds"], scores = score_validation(product, validating)
+    found, scores = score_validation(product, validating, geometry(architecture))
+    settings |= found
     settings["epoch"] = best_row["epoch"]
     settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
     save_model(paths["model"], product, settings)
@@ -2157,7 +2546,7 @@ def parse_arguments(argv):
     add("--depth", default=DEPTH, help=f"times the encoder halves the size (default {DEPTH})", **number)
     add("--stem-stride", type=int, choices=(1, 2), default=STEM_STRIDE, help="2: the first convolution halves, too")
     add("--normalisation", choices=("batch", "group", "none"), default="batch", help="(default batch)")
-    add("--heads", nargs="+", default=list(HEADS), choices=HEADS, help="maps to learn (default both)")
+    add("--heads", nargs="+", choices=HEADS, help="maps to learn (default all, or those of --init)")
     add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
     add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
     return parser.parse_args(argv)
