@@ -12,8 +12,10 @@ For every image, at its own size:
     predictions/nuclei.csv          one row for each nucleus
     predictions/summary.csv         one row for each image
 
-A second run goes on where the first one was stopped and skips what is finished. A file that cannot be read is named and
-skipped; the exit status is then 1.
+    python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
+
+A second run goes on where the first one was stopped and skips what is finished; a format that an image lacks is added. A
+file that cannot be read is named and skipped; the exit status is then 1.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import numpy as np
 import pandas as pd
 from skimage.segmentation import find_boundaries
 
+import exports
 import instances
 import tiling
 import unet
@@ -47,6 +50,7 @@ from import_data import (
 INPUT = "test_raw"
 MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # the user's own before the shipped one
 OUT = "predictions"
+FORMATS = ("masks", "labels", "overlays", "csv")  # written unless --formats says otherwise; csv is nuclei.csv
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -114,13 +118,24 @@ def write_table(path, table):
 
 
 def append_table(path, table):
-    """Add rows at the end of a CSV file, with the header where it is new."""
-    new = not path.is_file() or path.stat().st_size == 0
-    table.to_csv(path, mode="a", header=new, index=False, lineterminator="\n")
+    """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
+    other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
+    columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
+    if columns is not None and not set(table) <= set(columns):
+        write_table(path, pd.concat([read_table(path), table]))
+        return
+    table = table if columns is None else table.reindex(columns=columns)
+    table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
+
+
+def replace_row(path, row):
+    """Put a row, a dict, into summary.csv, in the place of an earlier one of the same image."""
+    table = read_table(path)
+    write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
 
 
 def finished_before(out, made_by, overwrite, stems):
-    """Stems that an earlier run has finished in `out`, after both tables are reduced to whole images.
+    """What an earlier run has finished in `out`, after both tables are reduced to whole images: {stem: its formats}.
 
     An image is finished when summary.csv has its row, which is written last.
 
@@ -135,10 +150,13 @@ def finished_before(out, made_by, overwrite, stems):
             f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
             "or --overwrite to replace them"
         )
+    if "formats" not in summary:  # of an earlier version, which wrote these always
+        summary["formats"] = " ".join(FORMATS)
+    with_table = summary["formats"].str.split().map(lambda formats: "csv" in formats).astype(bool)
     kept = summary[~asked] if overwrite else summary
     write_table(out / "summary.csv", kept)
-    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"])])
-    return set(kept["image"]) & set(stems)
+    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"][with_table[kept.index]])])
+    return {image: formats.split() for image, formats in zip(summary["image"][asked], summary["formats"][asked], strict=True)}
 
 
 # --- One image ------------------------------------------------------------------------------------------------------
@@ -206,21 +224,30 @@ def predict_image(path, network, num_maps, thresholds, tile, batch_size, geometr
     return image, intensity, instances.separate(maps, **thresholds), maps
 
 
-def write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by):
-    """Write the pictures and table rows of one image; the row in summary.csv comes last and marks it as finished."""
-    write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
-    write_labels(out / "labels", stem, labels)
-    overlay = draw_overlay(image, intensity, labels)
-    encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    table = pd.DataFrame(instances.measure(labels, image, maps))
+def write_results(
+    out, stem, path, image, intensity, labels, maps, seconds, made_by, formats=FORMATS, formats_there=(), mpp=None
+):
+    """Write one image in the formats asked for; the row in summary.csv comes last and marks it as finished in these and in
+    formats_there, those of an earlier run."""
+    kind = modality(image)
+    table = pd.DataFrame(instances.measure(labels, image, maps, stained=kind == "tissue", mpp=mpp))
     table.insert(0, "image", stem)
-    append_table(out / "nuclei.csv", table)
+    if "masks" in formats:
+        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+    if "labels" in formats:
+        write_labels(out / "labels", stem, labels)
+    if "overlays" in formats:
+        overlay = draw_overlay(image, intensity, labels)
+        encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    exports.write(out, [name for name in formats if name not in FORMATS], exports.Nuclei(stem, path.name, labels, table, mpp))
+    if "csv" in formats:
+        append_table(out / "nuclei.csv", table)
     summary = {
         "image": stem,
         "file": path.name,
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
-        "modality": modality(image),
+        "modality": kind,
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
         "nucleus_share": round(float((labels > 0).mean()), 4),
@@ -228,8 +255,12 @@ def write_results(out, stem, path, image, intensity, labels, maps, seconds, made
         "intensity_high": intensity[1],
         "seconds": round(seconds, 3),
         "made_by": made_by,
+        "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
     }
-    append_table(out / "summary.csv", pd.DataFrame([summary]))
+    if formats_there:
+        replace_row(out / "summary.csv", summary)
+    else:
+        append_table(out / "summary.csv", pd.DataFrame([summary]))
     return len(table)
 
 
@@ -255,6 +286,10 @@ def main(argv=None):
     add("--batch-size", type=positive, default=1, metavar="N", help="windows in one call of the network (default 1)")
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
+    formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
+    add("--formats", type=exports.choice_of(formats), default=list(FORMATS), metavar="NAME,...",
+        help=f"of {', '.join(formats)} (default {','.join(FORMATS)})")  # fmt: skip
+    add("--mpp", type=exports.microns, metavar="UM", help="µm per pixel: pixel size and measurements in µm")
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
@@ -267,12 +302,22 @@ def main(argv=None):
         thresholds["nucleus_threshold"] = args.threshold
     if args.min_area is not None:
         thresholds["min_area_px"] = args.min_area
-    model_hash = hashlib.sha256(model_path.read_bytes() + repr(sorted(thresholds.items())).encode()).hexdigest()[:12]
+    exports.require_formats(args.formats)
+    decisive = [*sorted(thresholds.items()), *([("mpp", args.mpp)] if args.mpp else [])]
+    model_hash = hashlib.sha256(model_path.read_bytes() + repr(decisive).encode()).hexdigest()[:12]
     made_by = f"{model_path.name} {model_hash}"
-    finished = finished_before(out, made_by, args.overwrite, files)
-    todo = {stem: path for stem, path in files.items() if stem not in finished}
-    if finished:
-        print(f"{len(finished)} images are finished already (--overwrite does them again)")
+    there = finished_before(out, made_by, args.overwrite, files)
+    # Formats still to be written. Doing an image again renews all that it had: none of it may stay behind.
+    asked = {
+        stem: list(dict.fromkeys([*there.get(stem, ()), *args.formats])) if args.overwrite
+        else [name for name in args.formats if name not in there.get(stem, ())]
+        for stem in files
+    }  # fmt: skip
+    todo = {stem: path for stem, path in files.items() if asked[stem]}
+    if len(files) > len(todo):
+        print(f"{len(files) - len(todo)} images are finished already (--overwrite does them again)")
+    if lacking := [stem for stem in todo if stem in there and not args.overwrite]:
+        print(f"{len(lacking)} images are finished but for {', '.join(sorted({n for s in lacking for n in asked[s]}))}")
     if not todo:
         print(f"Nothing to do: all results lie in {out}")
         return 0
@@ -298,9 +343,11 @@ def main(argv=None):
             print(f"\nskipped: {failures[-1]}", file=sys.stderr)
         else:
             seconds = time.monotonic() - image_started
-            nuclei += write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by)
+            nuclei += write_results(
+                out, stem, path, image, intensity, labels, maps, seconds, made_by, asked[stem], there.get(stem, ()), args.mpp
+            )
         show_progress(done, len(todo), started, nuclei)
-    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: masks, labels, overlays and tables lie in {out}/")
+    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
     if failures:
         print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
         return 1
