@@ -621,12 +621,13 @@ def fill(polygons: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarray
 
 
 def holds_rois(path: Path) -> bool:
-    """Whether a file is an ImageJ ROI or a zip of ROIs, by its first bytes and its members."""
+    """Whether a file is an ImageJ ROI or a zip of ROIs (perhaps of none), by its first bytes and its members."""
     with open(path, "rb") as file:
         head = file.read(4)
-    if head == b"PK\3\4":
+    if head[:2] == b"PK":
         with zipfile.ZipFile(path) as archive:
-            return any(name.lower().endswith(".roi") for name in archive.namelist())
+            names = archive.namelist()
+            return not names or any(name.lower().endswith(".roi") for name in names)
     return head == b"Iout"
 
 
@@ -641,8 +642,7 @@ def read_rois(path: Path) -> list[Outline]:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
     kinds = roifile.ROI_TYPE
     areas = (kinds.POLYGON, kinds.FREEHAND, kinds.TRACED, kinds.RECT, kinds.OVAL)
-    # By content, not by suffix: roifile itself asks the name whether a file is a zip.
-    if path.suffix.lower() == ".roi" or not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):  # by content, where roifile itself goes by the name
         rois = [roifile.ImagejRoi.frombytes(path.read_bytes())]
     else:
         with zipfile.ZipFile(path) as archive:
