@@ -469,7 +469,7 @@ def export(predictions, formats, out=None, images=None, mpp=None, overwrite=Fals
         formats: names of FORMATS.
         out: the default is `predictions`.
         images: folder of the images, to measure anew; None takes the measurements of nuclei.csv.
-        mpp: µm per pixel, or None.
+        mpp: µm per pixel; None takes what summary.csv says of each image, if anything.
         overwrite: replace files that are there already; without it they are kept, since they may have been corrected.
 
     Returns:
@@ -485,7 +485,7 @@ def export(predictions, formats, out=None, images=None, mpp=None, overwrite=Fals
     pictures = find_images(images) if images is not None else {}
     if lacking := [stem for stem in files if images is not None and stem not in pictures]:
         raise ValueError(f"{images} lacks the images of {len(lacking)} label images: {named(lacking)}")
-    measured, names = {}, {}
+    measured, names, sizes = {}, {}, {}
     if (predictions / "nuclei.csv").is_file():
         everything = pd.read_csv(predictions / "nuclei.csv", dtype={"image": str}, keep_default_na=True)
         empty = everything.iloc[:0]
@@ -494,6 +494,8 @@ def export(predictions, formats, out=None, images=None, mpp=None, overwrite=Fals
     if (predictions / "summary.csv").is_file():
         summary = pd.read_csv(predictions / "summary.csv", dtype=str, keep_default_na=False)
         names = dict(zip(summary["image"], summary["file"], strict=True))
+        if "mpp" in summary:
+            sizes = {stem: float(size) for stem, size in zip(summary["image"], summary["mpp"], strict=True) if size}
     written = kept = 0
     for stem, path in files.items():
         there = {name: (out / FORMATS[name].folder / f"{stem}{FORMATS[name].suffix}").exists() for name in formats}
@@ -505,9 +507,10 @@ def export(predictions, formats, out=None, images=None, mpp=None, overwrite=Fals
         image = read_image(pictures[stem]) if stem in pictures else None
         if image is not None and image.shape[:2] != labels.shape:
             raise ValueError(f"{pictures[stem]} has {image.shape[:2]} px and {path} {labels.shape}; expected equal sizes")
-        table = table_of(stem, labels, measured.get(stem), image, mpp)
+        pixel = sizes.get(stem) if mpp is None else mpp
+        table = table_of(stem, labels, measured.get(stem), image, pixel)
         file_name = pictures[stem].name if stem in pictures else names.get(stem, f"{stem}.png")
-        write(out, todo, Nuclei(stem, file_name, labels, table, mpp))
+        write(out, todo, Nuclei(stem, file_name, labels, table, pixel))
         written += len(todo)
         say(f"{stem}: {len(table)} nuclei as {', '.join(todo)}")
     return written, kept
@@ -787,7 +790,7 @@ def main(argv=None):
     add("--formats", type=choice_of(FORMATS), metavar="NAME,...", help=f"see above (default {FORMATS_DEFAULT})")
     add("--out", metavar="DIR", help="(default: PREDICTIONS itself; for a model its own folder)")
     add("--images", metavar="DIR", help="folder of the images, to measure anew (default: take nuclei.csv as it is)")
-    add("--mpp", type=microns, metavar="UM", help="µm per pixel: pixel size and measurements in µm")
+    add("--mpp", type=microns, metavar="UM", help="µm per pixel (default: what predict.py was told, if anything)")
     add("--overwrite", action="store_true", help="replace files that are there already; without it they are kept")
     add("--model-out", type=choice_of(("onnx", "bioimageio")), metavar="NAME,...", help="export a model: onnx, bioimageio")
     add("--model", default=MODEL, metavar="FILE", help=f"for --model-out (default {MODEL})")

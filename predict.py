@@ -254,6 +254,7 @@ def write_results(
         "intensity_low": intensity[0],
         "intensity_high": intensity[1],
         "seconds": round(seconds, 3),
+        "mpp": "" if mpp is None else mpp,
         "made_by": made_by,
         "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
     }
