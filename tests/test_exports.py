@@ -19,6 +19,7 @@ import shapely
 import tifffile
 from PIL import Image
 from pycocotools.coco import COCO
+from skimage.measure import regionprops
 from synthetic import draw
 
 import evaluate
@@ -152,6 +153,22 @@ def test_there_are_some_forty_measurements_and_those_of_a_known_shape_are_right(
     assert table["nearest_id"].tolist() == [2, 1, 2]
     assert table["nearest_distance_um"] == pytest.approx(np.array(table["nearest_distance_px"]) / 2)
     assert table["touches_border"].tolist() == [0, 0, 0]
+
+
+def test_shapes_agree_with_scikit_image(pictures):
+    for _, labels in pictures.values():
+        table = instances.measure(labels)
+        regions = regionprops(labels)
+        for name, theirs in (
+            ("perimeter_px", "perimeter"), ("major_axis_px", "axis_major_length"), ("minor_axis_px", "axis_minor_length"),
+            ("eccentricity", "eccentricity"), ("extent", "extent"), ("area_px", "area"),
+        ):  # fmt: skip
+            np.testing.assert_allclose(table[name], [region[theirs] for region in regions], atol=0.006, err_msg=name)
+        np.testing.assert_allclose(
+            np.stack([table["centroid_row_px"], table["centroid_column_px"]], axis=1), [r.centroid for r in regions], atol=0.006
+        )
+        boxes = np.stack([table[f"box_{side}_px"] for side in ("top", "left", "height", "width")], axis=1)
+        assert boxes.tolist() == [[*r.bbox[:2], r.bbox[2] - r.bbox[0], r.bbox[3] - r.bbox[1]] for r in regions]
 
 
 def test_a_diagonal_leans_the_way_that_is_said():
