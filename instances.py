@@ -164,7 +164,7 @@ def outlines(labels):
             rings = []
             for contour in sorted(range(len(contours)), key=lambda contour: tree[0, contour, 3] >= 0):
                 ring = (contours[contour][:, 0, ::-1] + 1) // 2
-                rings.append(corner + ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)])
+                rings.append(corner + ring[(ring != ring[np.arange(-1, len(ring) - 1)]).any(axis=1)])
             polygons.append(rings)
         yield index, polygons
 
@@ -173,13 +173,14 @@ def hull_measures(polygons):
     """Of the convex hull of a nucleus: (area in px, longest and shortest distance between two parallel tangents in px)."""
     import cv2
 
-    hull = cv2.convexHull(np.concatenate([rings[0] for rings in polygons]))[:, 0].astype(float)
-    sides = np.roll(hull, -1, axis=0) - hull
-    normals = np.stack([-sides[:, 1], sides[:, 0]]) / np.hypot(sides[:, 0], sides[:, 1])
+    corners = cv2.convexHull(np.concatenate([rings[0] for rings in polygons]))
+    hull = corners[:, 0].astype(float)
+    sides = hull - hull[np.arange(-1, len(hull) - 1)]
+    normals = np.array([-sides[:, 1], sides[:, 0]]) / np.hypot(sides[:, 0], sides[:, 1])
     across = hull @ normals  # (corners, sides): the shortest distance lies across one of the sides
     between = hull[:, None] - hull[None]
-    area = 0.5 * abs(np.sum(hull[:, 0] * np.roll(hull[:, 1], -1) - hull[:, 1] * np.roll(hull[:, 0], -1)))
-    return area, np.sqrt((between**2).sum(axis=-1).max()), np.ptp(across, axis=0).min()
+    longest = np.sqrt((between**2).sum(axis=-1).max())
+    return cv2.contourArea(corners), longest, (across.max(axis=0) - across.min(axis=0)).min()
 
 
 def perimeters(labels, inside, nucleus, num_nuclei):
