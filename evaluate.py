@@ -31,6 +31,7 @@ from import_data import (
     IMAGE_SUFFIXES,
     find_images,
     find_pairs,
+    find_truths,
     named,
     read_pair,
     read_split,
@@ -168,7 +169,7 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
         FileNotFoundError, ValueError: no masks, a folder compared with itself, no stem in common, no prediction for
             some of the images.
     """
-    predicted_files, truth_files = find_images(predicted_dir), find_images(truth_dir)
+    predicted_files, truth_files = find_images(predicted_dir), find_truths(truth_dir)
     if os.path.samefile(predicted_dir, truth_dir):
         raise ValueError(
             f"{predicted_dir} and {truth_dir} are the same folder: a folder compared with itself scores 1 and says "
@@ -220,7 +221,8 @@ def tally_folders(pairs, allow_missing=False):
         if os.path.samefile(*paths):
             raise ValueError(f"{paths[0]} and {paths[1]} are one file: expected a prediction and a truth of its own.")
         try:
-            predicted, truth = (read_truth(path) for path in paths)
+            predicted = read_truth(paths[0])
+            truth = read_truth(paths[1], predicted.labels.shape)  # outlines do not hold the size
         except (OSError, ValueError) as error:
             unreadable.append(str(error))
             continue

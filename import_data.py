@@ -6,7 +6,8 @@
     python import_data.py --download                       fetch that public set (BBBC038, CC0) and bring it in
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their truth, paired by stem: `raw/a.jpg` belongs to `gt/a.png`.
-Any mix of png, tif, jpg and bmp, any size, 8-bit, 16-bit or float; the form of the truth is recognised by itself.
+Any mix of png, tif, jpg and bmp, any size, 8-bit, 16-bit or float; the form of the truth is recognised by itself. The
+truth may also be outlines, as corrected in QuPath (a.geojson), ImageJ (a.zip or a.roi) or a COCO tool (a.json).
 Nothing here needs Keras, so the check opens at once.
 """
 
@@ -15,8 +16,10 @@ import contextlib
 import csv
 import errno
 import functools
+import gzip
 import hashlib
 import http.client
+import json
 import math
 import os
 import shutil
@@ -42,6 +45,7 @@ DATA_DIR = "data"  # holds raw/ and gt/
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own, so that an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, CC0, about 80 MB
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+OUTLINE_SUFFIXES = (".geojson.gz", ".geojson.zip", ".geojson", ".json", ".zip", ".roi")  # a longer one before its end
 MAX_PIXELS = 500_000_000  # px in one file: 20,000 x 20,000 passes (1.2 GB as 8-bit RGB), a decompression bomb does not
 RANGE_PERCENTILES = (0.5, 99.8)  # of all values, to 0 and 1; sparse nuclei cover less than 1 %: cut little above
 FLOAT_PERCENTILES = (0.02, 99.98)  # float and 32-bit files to uint16: wider, only to survive a few broken pixels
@@ -55,6 +59,7 @@ RETRY_SECONDS = 2.0  # pause where a retry brought nothing
 TIMEOUT_SECONDS = 60.0  # without a byte from the server
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
 BAND_PIXELS = 4_000_000  # px handled at once where a temporary array is wider than the image
+REGION_TIMES = 20  # an annotation so many times larger than the median outline, with others inside, is no nucleus
 MIN_CLEAN_SHARE_JPEG = 0.6  # of the foreground near its top value: DSB2018 masks as JPEG > 0.99, its ids as JPEG < 0.55
 MIN_CLEAN_SHARE = 0.3  # the same in exact files, where small nuclei with soft edges have 0.4 and noise has 0.2
 TISSUE_CHROMA = 0.05  # mean (max - min of R, G, B) / white: in DSB2018 grey bright field <= 0.04, pale H&E >= 0.06
@@ -64,7 +69,7 @@ class Truth(NamedTuple):
     """Per-nucleus truth of one image, and how it was understood.
 
     labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
-    form: "binary", "binary (lossy JPEG)", "instances", "instance colours" or "empty".
+    form: "binary", "binary (lossy JPEG)", "instances" (ids, or outlines), "instance colours" or "empty".
     repaired: share of pixels, 0...1, that held neither the background nor the nucleus value (JPEG noise, soft edges).
     """
 
@@ -91,17 +96,18 @@ def named(names: Iterable[object]) -> str:
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def image_files(folder: Path) -> dict[str, list[Path]]:
+def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
     """Image files of a folder (none where it is missing) by stem, sorted; hidden files and other suffixes pass by."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), None)
         # A leading dot is how macOS marks its own companions of real files (._a.png), which are no images.
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-            found.setdefault(path.stem, []).append(path)
+        if suffix and not path.name.startswith(".") and path.is_file():
+            found.setdefault(path.name[: -len(suffix)], []).append(path)
     return {stem: found[stem] for stem in sorted(found)}
 
 
-def find_images(folder) -> dict[str, Path]:
+def find_images(folder, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Image files of a folder: {stem: path}, sorted by stem.
 
     Raises: FileNotFoundError where the folder is missing, ValueError where it holds no image or one stem twice.
@@ -109,14 +115,28 @@ def find_images(folder) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"{folder} {what}; expected a folder of images ({', '.join(IMAGE_SUFFIXES)})")
-    found = image_files(folder)
+        raise FileNotFoundError(f"{folder} {what}; expected a folder of images ({', '.join(suffixes)})")
+    found = image_files(folder, suffixes)
     if not found:
-        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(suffixes)}")
     twice = [" = ".join(path.name for path in paths) for paths in found.values() if len(paths) > 1]
     if twice:
         raise ValueError(f"{folder}: {len(twice)} stem(s) appear more than once ({named(twice)}); keep one of each")
     return {stem: paths[0] for stem, paths in found.items()}
+
+
+def find_truths(gt_dir, stems: Iterable[str] = ()) -> dict[str, Path]:
+    """Truth files of a folder, images or outlines: {stem: path}, sorted by stem.
+
+    stems: of the images. The truth a.ome.tif belongs to the image a.ome.tif, or else to a.png, a.tif and so on.
+    Raises: as `find_images`.
+    """
+    stems = set(stems)
+    found = find_images(gt_dir, OUTLINE_SUFFIXES + IMAGE_SUFFIXES)
+    for stem in [stem for stem in found if stem.endswith(".ome") and stem not in stems]:
+        if stem[:-4] in stems and stem[:-4] not in found:
+            found[stem[:-4]] = found.pop(stem)
+    return {stem: found[stem] for stem in sorted(found)}
 
 
 def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
@@ -124,7 +144,8 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
 
     Raises: FileNotFoundError and ValueError as `find_images`; ValueError where no stem is shared.
     """
-    images, truths = find_images(raw_dir), find_images(gt_dir)
+    images = find_images(raw_dir)
+    truths = find_truths(gt_dir, images)
     pairs = {stem: (images[stem], truths[stem]) for stem in images if stem in truths}
     if not pairs:
         raise ValueError(
@@ -385,16 +406,19 @@ def modality(image: np.ndarray) -> str:
 # Truth
 
 
-def read_truth(path) -> Truth:
-    """Read a mask in any of its usual forms as one id per nucleus.
+def read_truth(path, shape: tuple[int, int] | None = None) -> Truth:
+    """Read a mask in any of its usual forms, or outlines, as one id per nucleus.
 
     Understood without being told: 0/1, 0/255 or boolean (binary), the same after JPEG or with soft edges (thresholded
     half-way, the repaired share reported), integer ids (instances), one colour per nucleus on black or on the most
     frequent colour (instance colours). Touching nuclei of a binary truth are merged: its components are the nuclei.
 
+    shape: (height, width) of the image, which files of outlines do not hold; see `read_outlines`.
     Raises: FileNotFoundError; ValueError as `read_stored`, or where the values fit none of these forms, as ids that
     went through JPEG.
     """
+    if str(path).lower().endswith(OUTLINE_SUFFIXES):
+        return read_outlines(path, shape)
     pixels, lossy = read_stored(path)
     if pixels.ndim == 3:
         pixels = pixels[..., :3]  # without alpha
@@ -498,13 +522,249 @@ def without_gaps(ids: np.ndarray) -> np.ndarray:
 
 def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
     """An image and its truth, of one size. Raises: as `read_image` and `read_truth`; ValueError on unequal sizes."""
-    image, truth = read_image(image_path), read_truth(truth_path)
+    image = read_image(image_path)
+    truth = read_truth(truth_path, image.shape[:2])
     if image.shape[:2] != truth.labels.shape:
         raise ValueError(
             f"{truth_path} has {truth.labels.shape[0]} x {truth.labels.shape[1]} px (height x width), its image "
             f"{image_path} {image.shape[0]} x {image.shape[1]}; expected equal sizes: export it again at that size"
         )
     return image, truth
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Truth as outlines: what exports.py writes and people correct in QuPath, ImageJ or a COCO tool. The readers stand here,
+# beside the other forms of truth, so that training needs nothing of exports.py, which imports this file.
+
+
+class Outline(NamedTuple):
+    """One drawn nucleus: polygons whose areas add up; in each, rings of (n, 2) float, (row, column) of points where (0, 0)
+    is the upper left corner of the image. What an even number of rings of a polygon enclose is a hole."""
+
+    polygons: list[list[np.ndarray]]
+    may_be_region: bool = False
+
+
+def read_outlines(path, shape: tuple[int, int] | None) -> Truth:
+    """Fill the outlines of a file: a pixel belongs to a nucleus when its centre lies inside.
+
+    Understood by content: GeoJSON of QuPath (detections, cells by their nucleus, annotations; also in a gz or zip), an
+    ImageJ ROI or a zip of them, COCO JSON. Where nuclei overlap the smaller one lies on top. Points and lines are passed
+    over, and so is what QuPath itself ignores (classes ending in *) and a large annotation around other objects, which
+    is the region that somebody worked in.
+
+    path: a file of OUTLINE_SUFFIXES. shape: (height, width) of its image.
+    Raises: FileNotFoundError; ValueError naming the file where it is damaged or of another kind, or where nothing of it
+    lies inside the image.
+    """
+    path = Path(path)
+    if shape is None:
+        raise ValueError(f"{path} holds outlines, not pixels: it can only be read together with its image, as a pair")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} {'is a folder, not a file' if path.is_dir() else 'does not exist'}")
+    shape = (int(shape[0]), int(shape[1]))
+    try:
+        found = read_rois(path) if holds_rois(path) else read_json_outlines(path, shape)
+        nuclei = [item if isinstance(item, np.ndarray) else fill(item.polygons, shape) for item in found]
+    except MemoryError:
+        raise ValueError(f"{path} does not fit into memory; cut its image into smaller ones") from None
+    except Exception as error:  # on a damaged file the parsers raise whatever they run into
+        if str(path) in str(error) and isinstance(error, ValueError):  # our own
+            raise
+        if isinstance(error, OSError) and error.errno is not None:  # a fault of the disk or a permission
+            raise
+        raise ValueError(
+            f"{path} is damaged or no file of outlines ({type(error).__name__}: {first_line(error)}); expected GeoJSON "
+            "as QuPath writes it, ImageJ ROIs (one or a zip) or COCO JSON: export it again"
+        ) from error
+    if found and not any(nucleus.size for nucleus in nuclei):
+        raise ValueError(
+            f"{path} holds {len(found)} outlines and none lies inside its image of {shape[0]} x {shape[1]} px (height x "
+            "width); was it drawn on another image, or at another scale?"
+        )
+    nuclei = without_regions(found, nuclei)
+    labels = merge_nuclei(nuclei, shape)[0]
+    return Truth(labels, "instances" if nuclei else "empty", 0.0)
+
+
+def without_regions(found: list, nuclei: list[np.ndarray]) -> list[np.ndarray]:
+    """Leave out outlines outside of the image, and annotations far larger than a nucleus that hold two others or more."""
+    areas = np.array([nucleus.size for nucleus in nuclei])
+    middles = np.array([nucleus[nucleus.size // 2] for nucleus in nuclei if nucleus.size])
+    usual = np.median(areas[areas > 0]) if middles.size else 0
+    kept = []
+    for item, nucleus in zip(found, nuclei, strict=True):
+        large = getattr(item, "may_be_region", False) and nucleus.size > REGION_TIMES * usual
+        if nucleus.size and not (large and np.isin(middles, nucleus).sum() > 2):  # its own middle is one of them
+            kept.append(nucleus)
+    return kept
+
+
+def fill(polygons: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
+    """Flat indices of the pixels of an image of this shape whose centres lie inside the polygons, ascending."""
+    from skimage.draw import polygon
+
+    points = np.concatenate([ring for rings in polygons for ring in rings])
+    if not np.isfinite(points).all():
+        raise ValueError("a coordinate is no finite number")
+    top, left = np.clip(np.floor(points.min(axis=0)), 0, shape).astype(int)
+    bottom, right = np.clip(np.ceil(points.max(axis=0)), 0, shape).astype(int)
+    inside = np.zeros((max(0, bottom - top), max(0, right - left)), bool)
+    for rings in polygons if inside.size else ():
+        part = np.zeros_like(inside)
+        for ring in rings:
+            # Pixel (0, 0) has its centre at (0.5, 0.5) of the drawing.
+            part[polygon(ring[:, 0] - 0.5 - top, ring[:, 1] - 0.5 - left, inside.shape)] ^= True
+        inside |= part
+    rows, columns = np.nonzero(inside)
+    return (rows + top) * shape[1] + columns + left
+
+
+def holds_rois(path: Path) -> bool:
+    """Whether a file is an ImageJ ROI or a zip of ROIs (perhaps of none), by its first bytes and its members."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head[:2] == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            return not names or any(name.lower().endswith(".roi") for name in names)
+    return head == b"Iout"
+
+
+def read_rois(path: Path) -> list[Outline]:
+    """The areas among ImageJ's ROIs: polygons, freehand and traced shapes, ovals, boxes and combinations of them."""
+    try:
+        import roifile
+    except ModuleNotFoundError:
+        raise ValueError(f"{path}: reading ImageJ ROIs needs the package roifile: python -m pip install roifile") from None
+
+    if path.stat().st_size > MAX_MEMBER_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
+    kinds = roifile.ROI_TYPE
+    areas = (kinds.POLYGON, kinds.FREEHAND, kinds.TRACED, kinds.RECT, kinds.OVAL)
+    if not zipfile.is_zipfile(path):  # by content, where roifile itself goes by the name
+        rois = [roifile.ImagejRoi.frombytes(path.read_bytes())]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            refuse_unsafe_archive(path, archive)
+            names = [name for name in archive.namelist() if name.lower().endswith(".roi")]
+            rois = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in names]
+    outlines = [
+        Outline([[ring[:, ::-1].astype(float) for ring in roi.coordinates(multi=True)]])  # from (x, y)
+        for roi in rois
+        if roi.roitype in areas
+    ]
+    if rois and not outlines:
+        raise ValueError(f"{path} holds {len(rois)} ROIs and no area among them (points or lines); expected outlines")
+    return outlines
+
+
+def read_json_outlines(path: Path, shape: tuple[int, int]) -> list:
+    """Outlines of a GeoJSON or COCO file, plain, gzipped or the only .json or .geojson member of a zip."""
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if head == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            refuse_unsafe_archive(path, archive)
+            names = [name for name in archive.namelist() if name.lower().endswith((".geojson", ".json"))]
+            if len(names) != 1:
+                raise ValueError(f"{path} holds {len(names)} .geojson files and no .roi; expected one, or ImageJ ROIs")
+            text = archive.read(names[0])
+    else:
+        with gzip.open(path) if head == b"\x1f\x8b" else open(path, "rb") as file:
+            text = file.read(MAX_MEMBER_BYTES + 1)
+        if len(text) > MAX_MEMBER_BYTES:
+            raise ValueError(f"{path} unpacks to more than {MAX_MEMBER_BYTES:,} bytes; cut its image into smaller ones")
+    data = json.loads(text)
+    if isinstance(data, dict) and "annotations" in data:
+        return coco_outlines(data, path, shape)
+    return geojson_outlines(data, path)
+
+
+def geojson_outlines(data, path: Path) -> list[Outline]:
+    """Areas of a FeatureCollection, a Feature, a geometry or a list of such, as QuPath understands its objects."""
+    if isinstance(data, dict) and data.get("type") == "FeatureCollection":
+        data = data["features"]
+    outlines, others = [], 0
+    for feature in data if isinstance(data, list) else [data]:
+        properties = feature.get("properties") or {}
+        kind = properties.get("objectType") or properties.get("object_type") or "annotation"
+        name = (properties.get("classification") or {}).get("name") or ""
+        if kind in ("root", "tile", "tmaCore") or name.endswith("*"):
+            continue
+        geometry = feature.get("nucleusGeometry") or feature.get("geometry", feature)
+        polygons = geojson_polygons(geometry)
+        others += not polygons
+        if polygons:
+            outlines.append(Outline(polygons, kind == "annotation"))
+    if others and not outlines:
+        raise ValueError(f"{path} holds {others} objects and no area among them (points or lines); expected outlines")
+    return outlines
+
+
+def geojson_polygons(geometry: dict) -> list[list[np.ndarray]]:
+    """The polygons of a GeoJSON geometry, [] where it is a point or a line. Coordinates are (x, y)."""
+    kind = geometry["type"]
+    if kind == "GeometryCollection":
+        return [polygon for part in geometry["geometries"] for polygon in geojson_polygons(part)]
+    if kind not in ("Polygon", "MultiPolygon"):
+        if kind not in ("Point", "MultiPoint", "LineString", "MultiLineString"):
+            raise ValueError(f"{kind!r} is no geometry of GeoJSON")
+        return []
+    polygons = [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
+    return [[np.array(ring, float).reshape(len(ring), -1)[:, 1::-1] for ring in rings] for rings in polygons if rings]
+
+
+def coco_outlines(data: dict, path: Path, shape: tuple[int, int]) -> list:
+    """Outlines, or flat indices of the pixels, of the annotations that COCO JSON has for the image of this stem."""
+    stem = next(path.name[: -len(suffix)] for suffix in OUTLINE_SUFFIXES if path.name.lower().endswith(suffix))
+    images = data["images"]
+    mine = images if len(images) == 1 else [image for image in images if Path(image["file_name"]).stem == stem]
+    if len(mine) != 1:
+        raise ValueError(
+            f"{path} describes {len(images)} images, {len(mine)} of which are called {stem}; expected a file for each image"
+        )
+    image = mine[0]
+    if (image.get("height", shape[0]), image.get("width", shape[1])) != shape:
+        raise ValueError(
+            f"{path} was drawn on an image of {image['height']} x {image['width']} px (height x width), its image here has "
+            f"{shape[0]} x {shape[1]}; expected equal sizes"
+        )
+    found: list = []
+    for annotation in data["annotations"]:
+        if annotation["image_id"] != image["id"] or annotation.get("iscrowd"):
+            continue
+        drawn = annotation["segmentation"]
+        if isinstance(drawn, dict):
+            found.append(unpack_runs(drawn["counts"], shape))
+        elif drawn:
+            found.append(Outline([[np.array(ring, float).reshape(-1, 2)[:, ::-1]] for ring in drawn]))
+    return found
+
+
+def unpack_runs(counts, shape: tuple[int, int]) -> np.ndarray:
+    """COCO's run lengths, down the columns, from background on: flat indices (row by row) of the pixels, ascending.
+
+    counts: a list of numbers, or text: per number groups of 5 bits from the lowest on, as characters from "0" on, bit 6
+    set where one more follows, the last group signed; from the third on each number is a difference to the last but one.
+    """
+    if isinstance(counts, str):
+        lengths: list[int] = []
+        value, bits = 0, 0
+        for character in counts:
+            group = ord(character) - 48
+            value |= (group & 31) << bits
+            bits += 5
+            if not group & 32:
+                value -= (group & 16) << (bits - 4)
+                lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+                value, bits = 0, 0
+        counts = lengths
+    lengths_of_runs = np.array(counts, np.int64)
+    if (lengths_of_runs < 0).any() or lengths_of_runs.sum() != shape[0] * shape[1]:
+        raise ValueError(f"runs of {lengths_of_runs.sum():,} px in an image of {shape[0] * shape[1]:,} px")
+    mask = np.repeat(np.arange(len(lengths_of_runs)) % 2 == 1, lengths_of_runs).reshape(shape[1], shape[0]).T
+    return np.flatnonzero(mask)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -653,7 +913,8 @@ def check_pairs(raw_dir, gt_dir) -> tuple[dict[str, Checked], dict[str, list[str
     Returns: {stem: Checked} of the sound pairs, {kind of problem: offenders}, and the reasons why training could not
     run (none: it can). Raises: as `find_pairs`.
     """
-    images, truths = find_images(raw_dir), find_images(gt_dir)
+    images = find_images(raw_dir)
+    truths = find_truths(gt_dir, images)
     pairs = find_pairs(raw_dir, gt_dir)
     checked: dict[str, Checked] = {}
     problems: dict[str, list[str]] = {
@@ -662,9 +923,9 @@ def check_pairs(raw_dir, gt_dir) -> tuple[dict[str, Checked], dict[str, list[str
     }
     problems["other files (passed over)"] = [
         str(path)
-        for folder in (raw_dir, gt_dir)
+        for folder, suffixes in ((raw_dir, IMAGE_SUFFIXES), (gt_dir, OUTLINE_SUFFIXES + IMAGE_SUFFIXES))
         for path in sorted(Path(folder).iterdir())
-        if path.suffix.lower() not in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if not path.name.lower().endswith(suffixes) and not path.name.startswith(".")
     ]
     broken, empty, full = [], [], []
     for done, (stem, (image_path, truth_path)) in enumerate(pairs.items(), 1):
@@ -781,12 +1042,16 @@ def refuse_unsafe_archive(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def merge_masks(masks: Iterable[np.ndarray], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """One label image of many (H, W) bool masks, one nucleus each: ((H, W) int32 labels, pixels claimed twice or more).
+    """One label image of many (H, W) bool masks, one nucleus each, as `merge_nuclei`."""
+    return merge_nuclei([np.flatnonzero(mask) for mask in masks], shape)  # hundreds of whole masks would fill the memory
 
-    Ids follow the order of the masks. A pixel that several masks claim goes to the smallest of them (of equal ones, to
-    the last), since a small nucleus under a large one would vanish.
+
+def merge_nuclei(nuclei: list[np.ndarray], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """One label image of many nuclei, given as flat indices: ((H, W) int32 labels, pixels claimed twice or more).
+
+    Ids follow the order of the nuclei. A pixel that several claim goes to the smallest of them (of equal ones, to the
+    last), since a small nucleus under a large one would vanish.
     """
-    nuclei = [np.flatnonzero(mask) for mask in masks]  # hundreds of whole masks would fill the memory
     labels, claims = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for index in sorted(range(len(nuclei)), key=lambda index: (-nuclei[index].size, index)):
         labels.flat[nuclei[index]] = index + 1

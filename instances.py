@@ -16,7 +16,8 @@ import numpy as np
 from scipy import ndimage, optimize, special
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from skimage.measure import regionprops_table
+from scipy.spatial import KDTree
+from skimage.color import hed_from_rgb
 from skimage.segmentation import watershed
 
 # 0.50, 0.55 … 0.95, the levels of the Data Science Bowl 2018. Divided rather than stepped, so that each is the float
@@ -33,6 +34,7 @@ THRESHOLDS = {
     "min_probability": 0.5,  # objects with a lower mean nucleus probability are dropped
 }
 SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, however large the network saw it
+NEIGHBOURHOOD_PX = 100  # centroids nearer than this count as nearby: some five diameters of a usual nucleus
 MIN_MARKER_PX = 3  # a smaller heart is a ripple of the depth map
 RIDGE = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
 EMPTY_SHARE = 1e-3  # of an image; less nucleus than that is none, however undecided
@@ -237,54 +239,260 @@ def expected_calibration_error(probabilities, hits, bins=10):
 # --- Measuring nuclei -----------------------------------------------------------------------------------------------
 
 
-def measure(labels, image, maps=None):
-    """One row for each nucleus: where it is, its size and shape, how sure the network is, how bright it is.
+def outlines(labels):
+    """The outline of each nucleus along the edges of its pixels, so that the area inside is its number of pixels.
+
+    Args:
+        labels: (H, W) integer, 0 background.
+
+    Yields:
+        (id, polygons) by ascending id. A polygon is one piece of the nucleus (pixels joined by their edges): a list of
+        rings, the outer one first, then its holes. A ring is (n, 2) int32, (row, column) of pixel corners, where
+        (0, 0) is the upper left corner of the image; it is not closed (the first corner is not repeated), visits no
+        corner twice, and its corners are real turns.
+    """
+    import cv2  # here, since its import takes a while and scores do without it
+
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:  # an id without pixels
+            continue
+        num_pieces, pieces = cv2.connectedComponents((labels[box] == index).astype(np.uint8), connectivity=4)
+        corner = np.array([box[0].start, box[1].start], np.int32)
+        polygons = []
+        for piece in range(1, num_pieces):
+            # OpenCV walks through the centres of pixels, which would cut half a pixel off all around. In a picture of
+            # twice the size each pixel has four, one for each of its corners: the walk then visits the corners.
+            doubled = cv2.resize((pieces == piece).astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+            contours, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+            rings = []
+            for contour in sorted(range(len(contours)), key=lambda contour: tree[0, contour, 3] >= 0):
+                ring = (contours[contour][:, 0, ::-1] + 1) // 2
+                rings.append(corner + ring[(ring != ring[np.arange(-1, len(ring) - 1)]).any(axis=1)])
+            polygons.append(rings)
+        yield index, polygons
+
+
+def hull_measures(polygons):
+    """Of the convex hull of a nucleus: (area in px, longest and shortest distance between two parallel tangents in px)."""
+    import cv2
+
+    corners = cv2.convexHull(np.concatenate([rings[0] for rings in polygons]))
+    hull = corners[:, 0].astype(float)
+    sides = hull - hull[np.arange(-1, len(hull) - 1)]
+    normals = np.array([-sides[:, 1], sides[:, 0]]) / np.hypot(sides[:, 0], sides[:, 1])
+    across = hull @ normals  # (corners, sides): the shortest distance lies across one of the sides
+    between = hull[:, None] - hull[None]
+    longest = np.sqrt((between**2).sum(axis=-1).max())
+    return cv2.contourArea(corners), longest, (across.max(axis=0) - across.min(axis=0)).min()
+
+
+def perimeters(labels, inside, nucleus, num_nuclei):
+    """Lengths of the outlines in px, corners rounded off: each border pixel counts 1, the root of 2 or something between,
+    by which of its neighbours are border pixels of the same nucleus. As `skimage.measure.perimeter`, of all at once.
+
+    Args:
+        labels: (H, W) integer. inside: flat indices of its nucleus pixels. nucleus: the place of each in the result.
+
+    Returns:
+        (num_nuclei,) float64.
+
+    References:
+        Benkrid & Crookes 2000, "Design and FPGA implementation of a perimeter estimator".
+    """
+    framed = np.pad(labels, 1).ravel()  # so that every pixel has eight neighbours
+    width = labels.shape[1] + 2
+    place = (inside // labels.shape[1] + 1) * width + inside % labels.shape[1] + 1
+    own = framed[place]
+    border = np.zeros(framed.size, bool)
+    border[place] = np.any([framed[place + step] != own for step in (-width, -1, 1, width)], axis=0)
+    is_border = border[place]
+    place, own, nucleus = place[is_border], own[is_border], nucleus[is_border]
+
+    def beside(steps):
+        return sum((border[place + step] & (framed[place + step] == own)).astype(np.intp) for step in steps)
+
+    straight, diagonal = beside((-width, -1, 1, width)), beside((-width - 1, -width + 1, width - 1, width + 1))
+    length = np.zeros((5, 5))  # by the numbers of straight and of diagonal neighbours
+    length[2, 0] = length[3, 0] = length[2, 1] = length[3, 1] = length[2, 2] = length[3, 2] = 1
+    length[0, 2] = length[1, 3] = np.sqrt(2)
+    length[1, 1] = length[1, 2] = (1 + np.sqrt(2)) / 2
+    return np.bincount(nucleus, length[straight, diagonal], minlength=num_nuclei)
+
+
+def stain_densities(image, white):
+    """Optical density of haematoxylin, eosin and DAB in each of n pixels, by colour deconvolution.
+
+    Args:
+        image: (n, 3) RGB grey levels. white: the grey level of empty glass.
+
+    Returns:
+        (n, 3) float64; a stain that is not there comes out around 0, and a little below it through noise.
+
+    References:
+        Ruifrok & Johnston 2001, "Quantification of histochemical staining by color deconvolution".
+    """
+    density = -np.log10((np.asarray(image, float) + 1) / (white + 1))  # + 1: black is dense, not infinitely so
+    return density @ hed_from_rgb
+
+
+def measure_neighbours(labels, centroids, ids):
+    """Who is beside whom, as columns: nuclei that touch, nuclei within NEIGHBOURHOOD_PX, the nearest one and how far."""
+    touching = np.zeros((len(ids), 2), np.int64)[:0]
+    height, width = labels.shape
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):  # each of the 8 neighbours of a pixel, from one side
+        one = labels[: height - down, max(0, -right) : width - max(0, right)]
+        other = labels[down:, max(0, right) : width + min(0, right)]
+        differ = (one != other) & (one > 0) & (other > 0)
+        touching = np.concatenate([touching, np.stack([one[differ], other[differ]], axis=1)])
+    pairs = np.unique(np.sort(touching, axis=1), axis=0)
+    num_touching = np.bincount(pairs.ravel(), minlength=int(labels.max(initial=0)) + 1)[ids]
+    num_near, nearest_id, nearest = np.zeros(len(ids), int), np.zeros(len(ids), int), np.full(len(ids), np.nan)
+    if len(ids) > 1:
+        tree = KDTree(centroids)
+        num_near = tree.query_ball_point(centroids, NEIGHBOURHOOD_PX, return_length=True) - 1
+        distances, places = tree.query(centroids, k=2)
+        # Of two nuclei with one centroid (a ring and its kernel) the first place need not be the nucleus itself.
+        second = np.where(places[:, 1] == np.arange(len(ids)), 0, 1)
+        rows = np.arange(len(ids))
+        nearest_id, nearest = ids[places[rows, second]], distances[rows, second]
+    return {
+        "touching_nuclei": num_touching,
+        "nuclei_nearby": num_near,
+        "nearest_id": nearest_id,
+        "nearest_distance_px": nearest.round(2),
+    }
+
+
+def measure(labels, image=None, maps=None, stained=False, mpp=None):
+    """One row for each nucleus: where it is, its size and shape, how sure the network is, how bright it is, who is near.
 
     Args:
         labels: (H, W) int32, 0 background, 1…n.
-        image: (H, W, 3) uint8 or uint16; intensities are means over R, G and B, in its grey levels.
-        maps: (H, W, K) float32, for the mean nucleus probability; None leaves that column out.
+        image: (H, W, 3) uint8 or uint16; intensities are means over R, G and B, in its grey levels. None leaves the
+            columns of intensities and stains out.
+        maps: (H, W, K) float32, for the nucleus probability; None leaves its columns out.
+        stained: the image is bright field in colour. Otherwise the optical densities of the stains, which mean nothing
+            there, are NaN: the columns stay, so that the tables of two images fit together.
+        mpp: µm per pixel; None leaves the columns in µm out.
 
     Returns:
-        A dict of columns, each with n values: id, centroid_row_px, centroid_column_px, area_px, diameter_px (of the
-        circle of equal area), major_axis_px, minor_axis_px, eccentricity (0 circle to 1 line), perimeter_px,
-        circularity (4 pi area / perimeter squared; 1 circle), mean_probability, mean_intensity, mean_red, mean_green,
-        mean_blue, touches_border (1 where a part may lie outside of the image).
+        A dict of columns, each with n values:
+
+        - id, centroid_row_px, centroid_column_px; box_top_px, box_left_px, box_height_px, box_width_px
+        - area_px, diameter_px (of the circle of equal area), major_axis_px, minor_axis_px (of the ellipse of equal
+          second moments), aspect_ratio, eccentricity (0 circle to 1 line), orientation_degrees (of the major axis,
+          0 along the rows, 90 along the columns, counter-clockwise), perimeter_px, circularity (4 pi area / perimeter
+          squared; 1 circle), extent (share of the box), convex_area_px, solidity (share of the convex hull),
+          longest_px, narrowest_px (largest and smallest caliper)
+        - mean_probability, std_probability
+        - mean_intensity, std_intensity, min_intensity, max_intensity, mean_red, mean_green, mean_blue
+        - haematoxylin_od, haematoxylin_od_std, haematoxylin_od_max, eosin_od, dab_od, dab_od_std, dab_od_max, total_od
+          (means, unless std or max is said; `stain_densities`)
+        - touching_nuclei, nuclei_nearby (centroids within NEIGHBOURHOOD_PX), nearest_id (0: none), nearest_distance_px
+          (between centroids; NaN: none), touches_border (1 where a part may lie outside of the image)
+        - with mpp, as `in_microns`: centroid_row_um, … area_um2, …
     """
     height, width = labels.shape
-    table = regionprops_table(
-        labels,
-        properties=("label", "area", "centroid", "bbox", "axis_major_length", "axis_minor_length", "eccentricity", "perimeter"),
-    )
-    ids, area = table["label"], table["area"]
-    flat, size = labels.ravel(), int(labels.max()) + 1
+    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
+    ids = ids[ids > 0]
+    rank = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
+    rank[ids] = np.arange(len(ids))
+    inside = np.flatnonzero(labels)
+    nucleus = rank[labels.ravel()[inside]]  # of each pixel inside, the row in the table
+    area = np.bincount(nucleus, minlength=len(ids))
 
     def mean_of(values):
-        return np.bincount(flat, values.ravel(), minlength=size)[ids] / area
+        return np.bincount(nucleus, values, minlength=len(ids)) / area
 
-    colours = [mean_of(image[..., channel]) for channel in range(3)]
-    touches = (table["bbox-0"] == 0) | (table["bbox-1"] == 0) | (table["bbox-2"] == height) | (table["bbox-3"] == width)
-    perimeter = table["perimeter"]
+    def std_of(values):
+        return np.sqrt(mean_of((values - mean_of(values)[nucleus]) ** 2))
+
+    def extreme_of(values, which, start):
+        found = np.full(len(ids), start, np.asarray(values).dtype)
+        which.at(found, nucleus, values)
+        return found
+
+    row, column = np.divmod(inside, width)
+    top, left = extreme_of(row, np.minimum, height), extreme_of(column, np.minimum, width)
+    tall, wide = extreme_of(row, np.maximum, -1) + 1 - top, extreme_of(column, np.maximum, -1) + 1 - left
+    centroids = np.stack([mean_of(row), mean_of(column)], axis=1)
+    # The ellipse of equal second moments, from their 2 x 2 matrix.
+    down, right = row - centroids[nucleus, 0], column - centroids[nucleus, 1]
+    of_rows, of_columns, mixed = mean_of(down**2), mean_of(right**2), mean_of(down * right)
+    spread = np.sqrt((of_rows - of_columns) ** 2 + 4 * mixed**2)
+    major = 4 * np.sqrt((of_rows + of_columns + spread) / 2)
+    minor = 4 * np.sqrt(np.maximum((of_rows + of_columns - spread) / 2, 0))
+    orientation = np.degrees(np.arctan2(-2 * mixed, of_columns - of_rows)) / 2 % 180  # minus: rows grow downwards
+    perimeter = perimeters(labels, inside, nucleus, len(ids))
+    hulls = np.array([hull_measures(polygons) for _, polygons in outlines(labels)]).reshape(len(ids), 3)
     columns = {
         "id": ids,
-        "centroid_row_px": table["centroid-0"].round(2),
-        "centroid_column_px": table["centroid-1"].round(2),
-        "area_px": area.astype(int),
+        "centroid_row_px": centroids[:, 0].round(2),
+        "centroid_column_px": centroids[:, 1].round(2),
+        "box_top_px": top,
+        "box_left_px": left,
+        "box_height_px": tall,
+        "box_width_px": wide,
+        "area_px": area,
         "diameter_px": np.sqrt(4 * area / np.pi).round(2),
-        "major_axis_px": table["axis_major_length"].round(2),
-        "minor_axis_px": table["axis_minor_length"].round(2),
-        "eccentricity": table["eccentricity"].round(4),
+        "major_axis_px": major.round(2),
+        "minor_axis_px": minor.round(2),
+        # A line of pixels has no minor axis; its pixels still are one wide.
+        "aspect_ratio": (np.maximum(major, 1) / np.maximum(minor, 1)).round(4),
+        "eccentricity": np.sqrt(1 - (minor / np.where(major > 0, major, np.inf)) ** 2 - (major == 0)).round(4),
+        "orientation_degrees": orientation.round(2),
         "perimeter_px": perimeter.round(2),
         # Digital perimeters of the smallest nuclei come out short, so that a few would pass 1: cut there.
         "circularity": np.minimum(4 * np.pi * area / np.maximum(perimeter, 1) ** 2, 1).round(4),
+        "extent": (area / (tall * wide)).round(4),
+        "convex_area_px": hulls[:, 0].round(2),
+        "solidity": (area / hulls[:, 0]).round(4),
+        "longest_px": hulls[:, 1].round(2),
+        "narrowest_px": hulls[:, 2].round(2),
     }
     if maps is not None:
-        columns["mean_probability"] = mean_of(maps[..., 0]).round(4)
-    columns["mean_intensity"] = np.mean(colours, axis=0).round(2)
-    for name, colour in zip(("mean_red", "mean_green", "mean_blue"), colours, strict=True):
-        columns[name] = colour.round(2)
+        probability = maps[..., 0].ravel()[inside].astype(float)
+        columns["mean_probability"] = mean_of(probability).round(4)
+        columns["std_probability"] = std_of(probability).round(4)
+    if image is not None:
+        colours = image.reshape(-1, 3)[inside].astype(float)
+        grey = colours.mean(axis=1)
+        columns["mean_intensity"] = mean_of(grey).round(2)
+        columns["std_intensity"] = std_of(grey).round(2)
+        columns["min_intensity"] = extreme_of(grey, np.minimum, np.inf).round(2)
+        columns["max_intensity"] = extreme_of(grey, np.maximum, -np.inf).round(2)
+        for name, colour in zip(("mean_red", "mean_green", "mean_blue"), colours.T, strict=True):
+            columns[name] = mean_of(colour).round(2)
+        # Cameras of 10 to 16 bits all come as uint16: there the brightest value stands for the empty glass.
+        white = 255 if image.dtype == np.uint8 else int(image.max(initial=1))
+        for name, density in zip(("haematoxylin", "eosin", "dab"), stain_densities(colours, white).T, strict=True):
+            columns[f"{name}_od"] = mean_of(density).round(4)
+            if name != "eosin":  # it stains what is not nucleus
+                columns[f"{name}_od_std"] = std_of(density).round(4)
+                columns[f"{name}_od_max"] = extreme_of(density, np.maximum, -np.inf).round(4)
+        columns["total_od"] = mean_of(-np.log10((grey + 1) / (white + 1))).round(4)
+        if not stained:
+            columns.update({name: np.full(len(ids), np.nan) for name in columns if "_od" in name})
+    columns.update(measure_neighbours(labels, centroids, ids))
+    touches = (top == 0) | (left == 0) | (top + tall == height) | (left + wide == width)
     columns["touches_border"] = touches.astype(int)
-    return columns
+    return columns if mpp is None else {**columns, **in_microns(columns, mpp)}
+
+
+def in_microns(columns, mpp):
+    """The columns of lengths and areas in µm and µm²: {"diameter_um": …, "area_um2": …}; boxes stay in pixels.
+
+    Args:
+        columns: as of `measure`; those whose names end in _px count, as areas where "area" is in the name.
+        mpp: µm per pixel.
+    """
+    return {
+        name.removesuffix("_px") + ("_um2" if "area" in name else "_um"): np.round(
+            np.asarray(values, float) * (mpp**2 if "area" in name else mpp), 4
+        )
+        for name, values in columns.items()
+        if name.endswith("_px") and not name.startswith("box_")
+    }
 
 
 # --- Comparing two labellings ---------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ For every image, at its own size:
     predictions/nuclei.csv          one row for each nucleus
     predictions/summary.csv         one row for each image
 
+    python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
+
 The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
 network so much larger or smaller (column zoom of summary.csv); all results are at the image's own size.
 
-A second run goes on where the first one was stopped and skips what is finished. A file that cannot be read is named and
-skipped; the exit status is then 1.
+A second run goes on where the first one was stopped and skips what is finished; a format that an image lacks is added. A
+file that cannot be read is named and skipped; the exit status is then 1.
 """
 
 import argparse
@@ -32,6 +34,7 @@ import numpy as np
 import pandas as pd
 from skimage.segmentation import find_boundaries
 
+import exports
 import instances
 import tiling
 import unet
@@ -53,6 +56,7 @@ MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # the us
 OUT = "predictions"
 SEEN_DIAMETER_PX = 24  # median nucleus diameter that a model was trained for, where its file does not say
 NUCLEUS_UM = 8.0  # median nucleus diameter assumed with --mpp: between lymphocytes (6-7) and cultured cells (10-15)
+FORMATS = ("masks", "labels", "overlays", "csv")  # written unless --formats says otherwise; csv is nuclei.csv
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -120,13 +124,24 @@ def write_table(path, table):
 
 
 def append_table(path, table):
-    """Add rows at the end of a CSV file, with the header where it is new."""
-    new = not path.is_file() or path.stat().st_size == 0
-    table.to_csv(path, mode="a", header=new, index=False, lineterminator="\n")
+    """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
+    other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
+    columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
+    if columns is not None and not set(table) <= set(columns):
+        write_table(path, pd.concat([read_table(path), table]))
+        return
+    table = table if columns is None else table.reindex(columns=columns)
+    table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
+
+
+def replace_row(path, row):
+    """Put a row, a dict, into summary.csv, in the place of an earlier one of the same image."""
+    table = read_table(path)
+    write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
 
 
 def finished_before(out, made_by, overwrite, stems):
-    """Stems that an earlier run has finished in `out`, after both tables are reduced to whole images.
+    """What an earlier run has finished in `out`, after both tables are reduced to whole images: {stem: its formats}.
 
     An image is finished when summary.csv has its row, which is written last.
 
@@ -141,10 +156,13 @@ def finished_before(out, made_by, overwrite, stems):
             f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
             "or --overwrite to replace them"
         )
+    if "formats" not in summary:  # of an earlier version, which wrote these always
+        summary["formats"] = " ".join(FORMATS)
+    with_table = summary["formats"].str.split().map(lambda formats: "csv" in formats).astype(bool)
     kept = summary[~asked] if overwrite else summary
     write_table(out / "summary.csv", kept)
-    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"])])
-    return set(kept["image"]) & set(stems)
+    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"][with_table[kept.index]])])
+    return {image: formats.split() for image, formats in zip(summary["image"][asked], summary["formats"][asked], strict=True)}
 
 
 # --- One image ------------------------------------------------------------------------------------------------------
@@ -226,26 +244,36 @@ def predict_image(path, network, num_maps, thresholds, min_area, seen_diameter, 
     return image, intensity, instances.separate(maps, zoom=zoom, **thresholds), maps, zoom
 
 
-def write_results(out, stem, path, image, intensity, labels, maps, zoom, settings, seconds, made_by):
-    """Write the pictures and table rows of one image; the row in summary.csv comes last and marks it as finished."""
-    write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
-    write_labels(out / "labels", stem, labels)
-    overlay = draw_overlay(image, intensity, labels)
-    encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    table = pd.DataFrame(instances.measure(labels, image, maps))
+def write_results(
+    out, stem, path, image, intensity, labels, maps, zoom, settings, seconds, made_by,
+    formats=FORMATS, formats_there=(), mpp=None,
+):  # fmt: skip
+    """Write one image in the formats asked for; the row in summary.csv comes last and marks it as finished in these and in
+    formats_there, those of an earlier run."""
+    kind = modality(image)
+    table = pd.DataFrame(instances.measure(labels, image, maps, stained=kind == "tissue", mpp=mpp))
     if "calibration" in settings:
         features = instances.doubt_features(labels, maps, zoom)
         sure = instances.confidence(features, settings["calibration"]["weights"]).round(4)
         table.insert(table.columns.get_loc("mean_probability"), "confidence", sure)
     table.insert(0, "image", stem)
-    append_table(out / "nuclei.csv", table)
+    if "masks" in formats:
+        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+    if "labels" in formats:
+        write_labels(out / "labels", stem, labels)
+    if "overlays" in formats:
+        overlay = draw_overlay(image, intensity, labels)
+        encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    exports.write(out, [name for name in formats if name not in FORMATS], exports.Nuclei(stem, path.name, labels, table, mpp))
+    if "csv" in formats:
+        append_table(out / "nuclei.csv", table)
     doubt = instances.image_doubt(maps)
     summary = {
         "image": stem,
         "file": path.name,
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
-        "modality": modality(image),
+        "modality": kind,
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
         "zoom": round(zoom, 3),
@@ -255,9 +283,14 @@ def write_results(out, stem, path, image, intensity, labels, maps, zoom, setting
         "intensity_low": intensity[0],
         "intensity_high": intensity[1],
         "seconds": round(seconds, 3),
+        "mpp": "" if mpp is None else mpp,
         "made_by": made_by,
+        "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
     }
-    append_table(out / "summary.csv", pd.DataFrame([summary]))
+    if formats_there:
+        replace_row(out / "summary.csv", summary)
+    else:
+        append_table(out / "summary.csv", pd.DataFrame([summary]))
     return len(table)
 
 
@@ -284,17 +317,22 @@ def main(argv=None):
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
-    add("--mpp", type=float, metavar="UM", help=f"micrometres per pixel: nuclei of {NUCLEUS_UM:g} um are expected")
     add("--tta", action="store_true", help="average over eight flips and turns: better outlines, eight times the work")
+    formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
+    add("--formats", type=exports.choice_of(formats), default=list(FORMATS), metavar="NAME,...",
+        help=f"of {', '.join(formats)} (default {','.join(FORMATS)})")  # fmt: skip
+    add(
+        "--mpp",
+        type=exports.microns,
+        metavar="UM",
+        help=f"µm per pixel: results in µm, too, and nuclei of {NUCLEUS_UM:g} µm are expected unless --diameter is given",
+    )
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
-    if args.diameter is not None and args.mpp is not None:
-        parser.error("--diameter and --mpp both set the scale; give one of them")
-    for name in ("diameter", "mpp"):
-        if getattr(args, name) is not None and not getattr(args, name) > 0:
-            parser.error(f"--{name} is {getattr(args, name)}; it must be above 0")
+    if args.diameter is not None and not args.diameter > 0:
+        parser.error(f"--diameter is {args.diameter}; it must be above 0")
 
     out, files, model_path = Path(args.out), collect(args.inputs), find_model(args.model)
     settings = unet.read_settings(model_path)
@@ -302,16 +340,24 @@ def main(argv=None):
     if args.threshold is not None:
         thresholds["nucleus_threshold"] = args.threshold
     seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
-    diameter = NUCLEUS_UM / args.mpp if args.mpp else args.diameter
+    diameter = args.diameter or (NUCLEUS_UM / args.mpp if args.mpp else None)
     zoom = float(np.clip(seen_diameter / diameter, *tiling.ZOOM_LIMITS)) if diameter else None
-    model_hash = hashlib.sha256(
-        model_path.read_bytes() + repr((sorted(thresholds.items()), args.min_area, zoom, args.tta)).encode()
-    ).hexdigest()[:12]
+    exports.require_formats(args.formats)
+    decisive = repr((sorted(thresholds.items()), args.min_area, zoom, args.tta, args.mpp))
+    model_hash = hashlib.sha256(model_path.read_bytes() + decisive.encode()).hexdigest()[:12]
     made_by = f"{model_path.name} {model_hash}"
-    finished = finished_before(out, made_by, args.overwrite, files)
-    todo = {stem: path for stem, path in files.items() if stem not in finished}
-    if finished:
-        print(f"{len(finished)} images are finished already (--overwrite does them again)")
+    there = finished_before(out, made_by, args.overwrite, files)
+    # Formats still to be written. Doing an image again renews all that it had: none of it may stay behind.
+    asked = {
+        stem: list(dict.fromkeys([*there.get(stem, ()), *args.formats])) if args.overwrite
+        else [name for name in args.formats if name not in there.get(stem, ())]
+        for stem in files
+    }  # fmt: skip
+    todo = {stem: path for stem, path in files.items() if asked[stem]}
+    if len(files) > len(todo):
+        print(f"{len(files) - len(todo)} images are finished already (--overwrite does them again)")
+    if lacking := [stem for stem in todo if stem in there and not args.overwrite]:
+        print(f"{len(lacking)} images are finished but for {', '.join(sorted({n for s in lacking for n in asked[s]}))}")
     if not todo:
         print(f"Nothing to do: all results lie in {out}")
         return 0
@@ -335,9 +381,12 @@ def main(argv=None):
             print(f"\nskipped: {failures[-1]}", file=sys.stderr)
         else:
             seconds = time.monotonic() - image_started
-            nuclei += write_results(out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by)
+            nuclei += write_results(
+                out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by,
+                asked[stem], there.get(stem, ()), args.mpp,
+            )  # fmt: skip
         show_progress(done, len(todo), started, nuclei)
-    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: masks, labels, overlays and tables lie in {out}/")
+    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
     if failures:
         print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
         return 1

@@ -34,6 +34,7 @@ import unet
 from import_data import (
     find_images,
     find_pairs,
+    find_truths,
     intensity_range,
     modality,
     named,
@@ -84,7 +85,7 @@ def load_samples(raw_dir, gt_dir, say=print):
         FileNotFoundError, ValueError: no pairs, or files that cannot be read or do not fit together (up to five named).
     """
     pairs = find_pairs(raw_dir, gt_dir)
-    unpaired = len(find_images(raw_dir)) + len(find_images(gt_dir)) - 2 * len(pairs)
+    unpaired = len(find_images(raw_dir)) + len(find_truths(gt_dir)) - 2 * len(pairs)
     if unpaired:
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []

@@ -13,10 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
-LIBRARIES = {"import_data", "augment", "unet", "losses", "tiling", "instances", "graph"}
+LIBRARIES = {"import_data", "augment", "unet", "losses", "tiling", "instances", "exports", "graph"}
 SCRIPTS = {"train", "predict", "evaluate"}
 COLAB = {"google_colab", "sync_colab"}  # a copy of the others that stands alone, and the tool that makes it
-WITH_KERAS = {"unet", "losses", "train", "google_colab"}
+# Arrows between libraries: exports.py is a script besides, which reads its files and ends its errors as all do, measures
+# by instances.py and, for the model out, loads one by unet.py. It reads nothing back: corrected outlines are a form of
+# truth, so that import_data.py has their readers and needs nothing of exports.py.
+ARROWS = {"exports": {"import_data", "instances", "unet"}}
+WITH_KERAS = {"unet", "losses", "train", "exports", "google_colab"}
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
 
 
@@ -37,6 +41,7 @@ def imports_of(path):
 
 def test_every_file_has_a_room():
     assert set(MODULES) == LIBRARIES | SCRIPTS | COLAB
+    assert set(ARROWS) <= LIBRARIES
     assert len(MODULES) <= 16
 
 
@@ -45,12 +50,20 @@ def test_arrows_point_one_way(name):
     anywhere, at_top = imports_of(MODULES[name])
     ours = anywhere & set(MODULES)
     if name in LIBRARIES | {"google_colab"}:
-        assert not ours
+        assert ours == ARROWS.get(name, set())
     assert not ours & SCRIPTS
     if anywhere & HEAVY:
         assert name in WITH_KERAS
     if name != "losses":  # which is nothing but Keras, and is itself imported late
         assert not at_top & (HEAVY | {"losses"})
+
+
+def test_the_data_contract_opens_without_the_packages_of_other_formats():
+    code = (
+        "import sys, import_data; print(*sorted({'roifile', 'zarr', 'pyarrow', 'pandas', 'cv2', 'exports'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stdout.strip(), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -64,7 +77,7 @@ def test_nothing_happens_at_import(name):
             assert "__main__" in ast.unparse(node.test) or "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-@pytest.mark.parametrize("name", sorted((SCRIPTS | {"import_data", "graph", "sync_colab"}) & set(MODULES)))
+@pytest.mark.parametrize("name", sorted((SCRIPTS | {"import_data", "exports", "graph", "sync_colab"}) & set(MODULES)))
 def test_help_opens_without_keras(name):
     code = (
         "import sys, runpy\n"

@@ -178,8 +178,18 @@ def test_sixteen_bit_colour_png_keeps_its_depth(tmp_path, channels):
     np.testing.assert_array_equal(data.read_image(tmp_path / "deep.png"), deep[..., :3])
 
 
+@pytest.fixture(params=["with imagecodecs where it is installed", "without imagecodecs"])
+def codecs(request, monkeypatch):
+    """Both ways of unpacking a TIFF: imagecodecs is no dependency, but others bring it along."""
+    if request.param.startswith("without"):
+        from tifffile import _imagecodecs  # what tifffile does itself where the package is missing
+
+        monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
+        monkeypatch.setattr(tifffile.TIFF.DECOMPRESSORS, "_codecs", {})
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
-def test_every_lossless_tiff_compression_is_read(tmp_path, compression):
+def test_every_lossless_tiff_compression_is_read(tmp_path, codecs, compression):
     for array in (GREY, COLOUR, ALPHA, GREY > 50):
         Image.fromarray(array).save(tmp_path / "a.tif", compression=compression)
         expected = (array * np.uint8(255) if array.dtype == bool else array)[..., : 3 if array.ndim == 3 else None]
@@ -190,7 +200,7 @@ def test_every_lossless_tiff_compression_is_read(tmp_path, compression):
     np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), expected)
 
 
-def test_compressed_tiff_keeps_its_depth_and_jpeg_in_tiff_is_known_as_lossy(tmp_path):
+def test_compressed_tiff_keeps_its_depth_and_jpeg_in_tiff_is_known_as_lossy(tmp_path, codecs):
     for deep in (GREY.astype(np.uint16) * 40, COLOUR.astype(np.uint16) * 257):
         cv2.imwrite(str(tmp_path / "a.tif"), deep[..., ::-1] if deep.ndim == 3 else deep)  # LZW is OpenCV's default
         expected = deep if deep.ndim == 3 else np.dstack([deep] * 3)

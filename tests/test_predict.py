@@ -171,7 +171,7 @@ def test_the_scale_is_estimated_or_given_and_written_down(model, tmp_path, capsy
     assert float(rows(tmp_path / "mpp" / "summary.csv")[0]["zoom"]) == pytest.approx(expected, abs=0.001)
 
 
-@pytest.mark.parametrize("flags", [("--diameter", "0"), ("--mpp", "-1"), ("--mpp", "0.5", "--diameter", "9"), ("--mpp", "nan")])
+@pytest.mark.parametrize("flags", [("--diameter", "0"), ("--mpp", "-1"), ("--diameter", "nan"), ("--mpp", "nan")])
 def test_scales_that_mean_nothing_are_usage_errors(flags, capsys):
     with pytest.raises(SystemExit) as stopped:
         predict.main([*flags])
@@ -202,6 +202,76 @@ def test_confidence_and_unlike_images_come_from_the_models_settings(model, image
     assert all(0 < float(row["confidence"]) < 1 for row in table)
     flags = {row["image"]: row["unlike_training"] for row in rows(tmp_path / "with" / "summary.csv")}
     assert flags == {image: str(int(doubt > limit)) for image, doubt in doubts.items()}
+
+
+def test_other_formats_are_added_without_touching_what_is_there(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(model, out, images / "image0.png", "--formats", "masks,geojson") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["geojson", "masks", "summary.csv"]
+    assert rows(out / "summary.csv")[0]["formats"] == "masks geojson"
+    (out / "masks" / "image0.png").write_bytes(b"touched")
+    (out / "geojson" / "image0.geojson").write_bytes(b"corrected")
+    capsys.readouterr()
+    assert run(model, out, images, "--formats", "masks,csv,coco") == 0
+    said = capsys.readouterr().out
+    assert "1 images are finished but for coco, csv" in said and "finished already" not in said
+    assert (out / "masks" / "image0.png").read_bytes() == b"touched"
+    assert (out / "geojson" / "image0.geojson").read_bytes() == b"corrected"
+    summary = {row["image"]: row["formats"] for row in rows(out / "summary.csv")}
+    assert summary == {"image0": "masks geojson csv coco", "image1": "masks csv coco", "image2": "masks csv coco"}
+    assert {row["image"] for row in rows(out / "nuclei.csv")} == set(summary)
+    before = contents(out)
+    assert run(model, out, images, "--formats", "coco,masks") == 0
+    assert "3 images are finished already" in capsys.readouterr().out and contents(out) == before
+    # Done again, an image renews all that it had, and so does its table.
+    assert run(model, out, images, "--formats", "masks", "--overwrite") == 0
+    assert (out / "geojson" / "image0.geojson").read_bytes().startswith(b'{"type":"FeatureCollection"')
+    assert (out / "masks" / "image0.png").read_bytes() != b"touched"
+    assert (out / "nuclei.csv").read_bytes() == before[Path("nuclei.csv")]
+
+
+def test_a_table_half_added_is_not_doubled(model, images, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(model, whole, images / "image0.png", "--formats", "masks,csv")
+    run(model, cut, images / "image0.png", "--formats", "masks")
+    # Stopped between the rows of nuclei.csv and the row of summary.csv that says that they are there.
+    (cut / "nuclei.csv").write_bytes((whole / "nuclei.csv").read_bytes())
+    assert run(model, cut, images / "image0.png", "--formats", "masks,csv") == 0
+    assert (cut / "nuclei.csv").read_bytes() == (whole / "nuclei.csv").read_bytes()
+
+
+def test_tables_of_an_earlier_version_are_continued_by_name(model, images, tmp_path):
+    out = tmp_path / "out"
+    run(model, out, images / "image0.png")
+    for name, gone in (("summary.csv", ["formats"]), ("nuclei.csv", ["solidity", "nearest_id"])):
+        table = predict.read_table(out / name).drop(columns=gone)
+        predict.write_table(out / name, table)
+    assert run(model, out, images) == 0
+    table = rows(out / "nuclei.csv")
+    assert {row["solidity"] == "" for row in table if row["image"] == "image0"} == {True}
+    assert all(float(row["solidity"]) > 0 and int(row["area_px"]) > 0 for row in table if row["image"] == "image1")
+    assert [row["formats"] for row in rows(out / "summary.csv")] == ["masks labels overlays csv"] * 3
+
+
+def test_pixel_size_gives_microns_and_is_not_mixed(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(model, out, images, "--mpp", "0.5", "--formats", "csv,ometiff") == 0
+    for row in rows(out / "nuclei.csv"):
+        assert float(row["area_um2"]) == pytest.approx(int(row["area_px"]) / 4)
+    with tifffile.TiffFile(out / "ometiff" / "image0.ome.tif") as tiff:
+        assert 'PhysicalSizeX="0.5"' in tiff.ome_metadata
+    assert run(model, out, images) == 1
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_unknown_formats_and_missing_packages_end_before_any_work(model, images, tmp_path, capsys, monkeypatch):
+    with pytest.raises(SystemExit) as stopped:
+        run(model, tmp_path / "out", images, "--formats", "masks,bmp")
+    assert stopped.value.code == 2
+    monkeypatch.setattr(predict.exports, "is_installed", lambda package: package != "roifile")
+    assert run(model, tmp_path / "out", images, "--formats", "masks,imagej") == 1
+    assert "python -m pip install roifile" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (37, 3), (131, 257)])
