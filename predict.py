@@ -19,6 +19,7 @@ skipped; the exit status is then 1.
 import argparse
 import hashlib
 import io
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -301,6 +302,8 @@ def main(argv=None):
             nuclei += write_results(out, stem, path, image, intensity, labels, maps, seconds, made_by)
         show_progress(done, len(todo), started, nuclei)
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: masks, labels, overlays and tables lie in {out}/")
+    folders = dict.fromkeys(str(path.parent) for path in files.values())
+    print("To look at them:", shlex.join(["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]))
     if failures:
         print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
         return 1
