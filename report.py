@@ -50,6 +50,8 @@ THUMBNAIL_PX = 192  # long side: 96 px on a screen of double density
 THUMBNAIL_QUALITY = 60  # of WebP
 STEPS = ((1, 80), (1, 60), (0.7, 60), (0.5, 60), (0.35, 60), (0.25, 50), (0.125, 50))  # size, WebP quality: the first
 # that fits into the space that is left for an image; at 80 nuclei edges show no artefact, below 50 they do
+RESERVE_BYTES = 100_000  # of the page for its sections of text
+ROW_BYTES = 500  # of the page for an image beside its pictures: table, tags
 LABEL_KIND = "<u4"  # little endian, as every browser's machine is
 SIGNIFICANT_DIGITS = 5  # of measurements in the page; the exact ones are in nuclei.csv
 SHOWN_SCORES = {  # of an image in the table, from evaluation.json
@@ -369,7 +371,7 @@ def contents(rows, measured, scores, images, order, figure):
         records.append(record)
     return {
         "images": records,
-        "nuclei": measured,
+        "measures": list(measured),
         "score_names": SHOWN_SCORES if scores else {},
         "order": order,
         "training": figure,
@@ -385,7 +387,8 @@ def table_of(header, rows, caption):
     """A table in HTML; cells are HTML already, the first of each row is its heading."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>" for first, *others in rows
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
+        for first, *others in rows
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="plain">'
@@ -491,9 +494,7 @@ def model_section(settings, model_path, rows):
             for kind, score in scores.items()
             if isinstance(score, dict) and "images" in score
         ]
-        own = table_of(
-            ["", "images", "Dice", "AP at 0.5", "mean AP"], lines, "The model's scores on its own validation images"
-        )
+        own = table_of(["", "images", "Dice", "AP at 0.5", "mean AP"], lines, "The model's scores on its own validation images")
     everything = json.dumps(settings, indent=1, ensure_ascii=False)
     return (
         definitions(facts)
@@ -526,7 +527,11 @@ def limits(settings, rows):
     if {"percentile_5", "percentile_95"} <= sizes.keys():
         low, high = sizes["percentile_5"], sizes["percentile_95"]
         outside = [row["image"] for row in rows if not low <= row["median_diameter_px"] <= high and row["nuclei"]]
-        here = f" Here the median lies outside of it in {plural(len(outside), 'image')}: {text(named(outside))}." if outside else ""
+        here = (
+            f" Here the median lies outside of it in {plural(len(outside), 'image')}: {text(named(outside))}."
+            if outside
+            else ""
+        )
         lines.append(f"It has seen nuclei of {low:g} to {high:g} px; rescale images of other magnifications.{here}")
     if scores:
         lines.append("Epoch and thresholds were chosen on the validation images, so their scores flatter a little.")
@@ -618,8 +623,8 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
     template = PAGE.read_text(encoding="utf-8")
     plotly = packed(get_plotlyjs().encode("utf-8"))
     measured = measurements(nuclei, rows)
-    weight = len(plotly) + len(packed(json.dumps(measured).encode("utf-8"))) + len(template) + 500 * len(rows) + 100_000
-    space = PAGE_MB * 10**6 - weight
+    measured_text = packed(json.dumps(measured, separators=(",", ":")).encode("utf-8"))
+    space = PAGE_MB * 10**6 - len(plotly) - len(measured_text) - len(template) - ROW_BYTES * len(rows) - RESERVE_BYTES
     images = pack_images(folder, rows, pictures, space)
     everything = contents(rows, measured, scores, images, order, curves)
     parts = {
@@ -635,7 +640,8 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
             block(f"picture-{number}", image["picture"]) + block(f"labels-{number}", image["labels"])
             for number, image in enumerate(images)
         ),
-        "DATA": block("data", packed(json.dumps(everything, separators=(",", ":")).encode("utf-8"))),
+        "DATA": block("data", packed(json.dumps(everything).encode("utf-8"))),
+        "NUCLEI": block("nuclei", measured_text),
         "PLOTLY": block("plotly", plotly),
     }
     page = fill(template, parts).encode("utf-8")
