@@ -465,7 +465,7 @@ def model_section(settings, model_path, rows):
     """What the model was trained on, its scores and its limits, from the settings inside its file."""
     data, sizes = settings.get("data", {}), settings.get("nucleus_diameter_px", {})
     kinds, architecture = data.get("train", {}), settings.get("architecture", {})
-    total = sum(kinds.values())
+    total, aside = sum(kinds.values()), data.get("validation", 0)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
     truth = ", ".join(f"{count:,} {form}" for form, count in data.get("truth", {}).items())
     thresholds = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in settings.get("thresholds", {}).items())
@@ -479,7 +479,7 @@ def model_section(settings, model_path, rows):
     facts = [
         ("file", f"<code>{text(model_path)}</code>"),
         ("trained on", f"{plural(total, 'image')}: {text(by_kind)}" if total else ""),
-        ("set aside", f"{plural(data['validation'], 'image')} to choose the epoch and the thresholds" if data.get("validation") else ""),
+        ("set aside", f"{plural(aside, 'image')} to choose the epoch and the thresholds" if aside else ""),
         ("truth", text(truth)),
         ("nucleus diameters", diameters),
         ("maps", text(", ".join(architecture.get("heads", [])))),

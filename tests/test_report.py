@@ -7,7 +7,6 @@ import re
 import shutil
 import time
 import zlib
-from pathlib import Path
 
 import cv2
 import h5py
@@ -207,11 +206,7 @@ def test_scores_stand_with_their_intervals_for_each_group(folder):
             assert (
                 f'<b>{score["value"]:.3f}</b> <span class="interval">{score["low"]:.3f} to {score["high"]:.3f}</span>' in page
             )
-    assert '<th scope="row">tissue</th>' in page and text_of(record["definitions"]["pq"]) in page
-
-
-def text_of(words):
-    return report.text(words)
+    assert '<th scope="row">tissue</th>' in page and report.text(record["definitions"]["pq"]) in page
 
 
 def test_undefined_scores_are_dashes():
@@ -442,12 +437,16 @@ def visit(browser):
     """Opens a page; at the end, none of all pages has said anything to the console or asked anybody for anything."""
     trouble, expected = [], []
 
+    def asked(url, path):
+        if not url.startswith(("data:", "blob:", path.as_uri())):
+            trouble.append(url)
+
     def open_page(path, errors=0, plots=True, script=None, **settings):
         context = browser.new_context(**{"viewport": {"width": 1366, "height": 900}, **settings})
         page = context.new_page()
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda request: trouble.append(request.url) if not request.url.startswith(("data:", "blob:", path.as_uri())) else None)  # fmt: skip
+        page.on("request", lambda request: asked(request.url, path))
         if script:
             page.add_init_script(script)
         page.goto(path.as_uri())
@@ -720,8 +719,7 @@ def test_selecting_over_all_images_by_form_by_bars_and_by_lasso(page, original):
     assert sorted(map(tuple, chosen(page))) == sorted(zip(within["image"], within["id"], strict=True))
     chips = page.locator("#chips button")
     assert chips.count() == within["image"].nunique()
-    badges = {card["title"]: card["n"] for card in page.evaluate(
-        "images.map((image) => ({ title: image.stem, n: image.badge.hidden ? 0 : Number(image.badge.textContent) }))")}  # fmt: skip
+    badges = dict(page.evaluate("images.map(({ stem, badge }) => [stem, badge.hidden ? 0 : Number(badge.textContent)])"))
     assert badges == {stem: int((within["image"] == stem).sum()) for stem in PICTURES}
     chips.first.click()
     assert page.inner_text("#name") == within["image"].value_counts().index[0]
@@ -740,7 +738,9 @@ def test_selecting_over_all_images_by_form_by_bars_and_by_lasso(page, original):
     wait(page, "selectionCount > 0")
     assert {tuple(one) for one in chosen(page)} == {(row.image, row.id) for row in table.itertuples() if row.area_px > border}
 
-    page.evaluate("Plotly.relayout($('scatter'), { dragmode: 'lasso' })")
+    page.click("#clear")
+    page.hover("#scatter .nsewdrag")
+    page.click("#scatter [data-title='Lasso Select']")
     area = page.locator("#scatter .nsewdrag").bounding_box()
     corners = [(0.02, 0.02), (0.98, 0.02), (0.02, 0.98)]
     page.mouse.move(area["x"] + 0.02 * area["width"], area["y"] + 0.02 * area["height"])
@@ -787,11 +787,31 @@ def test_a_click_on_a_nucleus_selects_and_describes_it(page, original):
     assert not chosen(page)
 
 
+def test_a_click_on_a_point_selects_its_nucleus_and_opens_its_image(page, original):
+    table = pd.read_csv(original / "found" / "nuclei.csv")
+    page.check("[name=scope][value=all]", force=True)
+    wait(page, "$('scatter').data?.[0]?.x.length > 0")
+    largest = table.loc[table["diameter_px"].idxmax()]
+    area = page.locator("#scatter .nsewdrag").bounding_box()
+    place = (
+        f"$('scatter')._fullLayout.xaxis.d2p({largest.diameter_px}), $('scatter')._fullLayout.yaxis.d2p({largest.circularity})"
+    )
+    x, y = page.evaluate(f"[{place}]")
+    page.mouse.move(area["x"] + x, area["y"] + y)
+    page.mouse.click(area["x"] + x, area["y"] + y)
+    wait(page, "selectionCount === 1")
+    assert chosen(page) == [[largest.image, largest.id]]
+    wait(page, "stem => document.documentElement.dataset.shown === stem", largest.image)
+    time.sleep(0.5)  # a click of Plotly's own that undoes selections would come late
+    assert chosen(page) == [[largest.image, largest.id]]
+
+
 def test_cards_of_the_gallery_follow_the_switch(page):
     page.evaluate("$('all').scrollIntoView()")
     page.wait_for_selector("#gallery canvas")
     page.evaluate("setMode('masks')")
-    wait(page, "document.querySelectorAll('#gallery canvas').length === 4 && [...document.querySelectorAll('#gallery canvas')].every(c => c.style.background)")  # fmt: skip
+    wait(page, "document.querySelectorAll('#gallery canvas').length === 4")
+    wait(page, "[...document.querySelectorAll('#gallery canvas')].every((canvas) => canvas.style.background)")
     page.evaluate("setMode('image')")
     wait(page, "[...document.querySelectorAll('#gallery canvas')].every(c => c.hidden)")
     page.evaluate("setMode('masks')")
@@ -825,21 +845,18 @@ def contrast(one, two):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_can_be_read_in_either_scheme(visit, shown, scheme):
-    page = visit(shown, color_scheme=scheme)
+def test_colours_can_be_read_in_either_scheme(page, scheme):
+    page.emulate_media(color_scheme=scheme)
     names = ("ground", "sheet", "ink", "quiet", "accent", "on-accent", "warn", "warn-ground", "mild")
-    style = {
-        name: page.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()") for name in names
-    }
-    style = {name: "#" + "".join(2 * c for c in colour[1:]) if len(colour) == 4 else colour for name, colour in style.items()}
+    rule = "getComputedStyle(document.documentElement).getPropertyValue"
+    style = {name: page.evaluate(f"{rule}('--{name}').trim()") for name in names}
+    whole = {name: "#" + "".join(2 * c for c in colour[1:]) if len(colour) == 4 else colour for name, colour in style.items()}
     pairs = [(text, ground) for text in ("ink", "quiet", "accent") for ground in ("sheet", "ground")]
     for text, ground in [*pairs, ("on-accent", "accent"), ("warn", "warn-ground"), ("ink", "mild"), ("accent", "mild")]:
-        assert contrast(style[text], style[ground]) >= 4.5, (text, ground)
-    assert (contrast(style["ground"], "#000000") < 3) == (scheme == "dark")
-    assert page.evaluate("$('scatter').layout.font.color") == style["ink"] or len(style["ink"]) == 7
-    other = "light" if scheme == "dark" else "dark"
-    page.emulate_media(color_scheme=other)
-    wait(page, "$('scatter').layout.font.color === getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
+        assert contrast(whole[text], whole[ground]) >= 4.5, (text, ground)
+    assert (contrast(whole["ground"], "#000000") < 3) == (scheme == "dark")
+    wait(page, f"$('scatter').layout.font.color === '{style['ink']}'")  # the plots follow
+    page.emulate_media(color_scheme="light")
 
 
 def test_a_phone_sees_it_all_without_scrolling_sideways(visit, shown):
@@ -856,9 +873,12 @@ def test_a_phone_sees_it_all_without_scrolling_sideways(visit, shown):
     page.evaluate(
         """() => {
           const box = $("viewer").getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
-          const send = (name, pointerId, dx) => $("viewer").dispatchEvent(new PointerEvent(name, { pointerId, clientX: x + dx, clientY: y, pointerType: "touch", bubbles: true }));
-          $("viewer").setPointerCapture = () => {};
-          send("pointerdown", 5, -20); send("pointerdown", 6, 20); send("pointermove", 6, 60); send("pointerup", 5, -20); send("pointerup", 6, 60);
+          const send = (name, pointerId, dx) => $("viewer").dispatchEvent(
+            new PointerEvent(name, { pointerId, clientX: x + dx, clientY: y, pointerType: "touch", bubbles: true }));
+          $("viewer").setPointerCapture = () => {}; // refuses fingers that are not there
+          send("pointerdown", 5, -20); send("pointerdown", 6, 20);
+          send("pointermove", 6, 60);
+          send("pointerup", 5, -20); send("pointerup", 6, 60);
         }"""
     )
     assert page.evaluate("view.scale") == pytest.approx(2 * whole) and not chosen(page)
@@ -882,7 +902,8 @@ def test_everything_can_be_reached_by_keyboard(page):
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("view.mode") == "masks"
     unnamed = page.evaluate(
-        "[...document.querySelectorAll('button, input, select')].filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.[0]?.textContent.trim())).length"
+        """[...document.querySelectorAll("button, input, select")].filter(
+          (one) => !(one.textContent.trim() || one.ariaLabel || one.labels?.[0]?.textContent.trim())).length"""
     )
     assert unnamed == 0
 
