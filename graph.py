@@ -245,7 +245,7 @@ def lay_out(figure, panels):
             "domain": [bottom, top],
             **fit,
             "automargin": True,
-            "tickformat": "~e" if kind == "learning rate" else "~g",
+            "tickformat": "~g",
             "nticks": 4 if weight < 1 else 8,
             "zeroline": False,
             "linecolor": "#bbb",
@@ -351,7 +351,9 @@ def write_html(figure, path, title, lines):
         # a finger that drags over the graph scrolls the page, as it does everywhere else
         post_script="if (matchMedia('(pointer: coarse)').matches) Plotly.relayout('{plot_id}', {dragmode: false});",
     )
-    lines = "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    marks = [f'<span style="color:{COLOURS[number % len(COLOURS)]}">●</span> ' for number in range(len(lines))]
+    marks = marks if len(lines) > 1 else [""]  # whose curve is which, without scrolling down to the legend
+    lines = "\n".join(f"<p>{mark}{html.escape(line)}</p>" for mark, line in zip(marks, lines, strict=True))
     height = round(110 + 190 * figure.layout.meta["height"])
     page = PAGE.format(title=html.escape(title), lines=lines, key=KEY, graph=graph, height=height, reserved=120)
     replace(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))

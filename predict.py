@@ -25,6 +25,7 @@ file that cannot be read is named and skipped; the exit status is then 1.
 import argparse
 import hashlib
 import io
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -387,6 +388,8 @@ def main(argv=None):
             )  # fmt: skip
         show_progress(done, len(todo), started, nuclei)
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
+    folders = dict.fromkeys(str(path.parent) for path in files.values())
+    print("To look at them:", shlex.join(["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]))
     if failures:
         print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
         return 1

@@ -131,6 +131,9 @@ def test_several_histories_share_a_graph_in_the_current_folder(tmp_path, monkeyp
     assert (tmp_path / "Training_Graph.html").exists() and not list((tmp_path / "A").glob("*.html"))
 
     figure = graph.draw({name: graph.read_history(tmp_path / name / "history.csv") for name in "AB"})
+    page = (tmp_path / "Training_Graph.html").read_text(encoding="utf-8")
+    for name, colour in zip("AB", [trace.line.color for trace in figure.data if trace.showlegend], strict=True):
+        assert f'<p><span style="color:{colour}">●</span> {name}: ' in page  # told apart at the top, too
     assert len([key for key in figure.layout if key.startswith("yaxis")]) == 5  # one panel for each number
     assert [trace.name for trace in figure.data if trace.showlegend] == ["A", "B"]
     assert len({trace.line.color for trace in curves(figure)}) == 2

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from synthetic import draw
 
 import instances
 import predict
+import report
 import unet
 from import_data import read_truth
 
@@ -92,7 +94,10 @@ def test_everything_is_written_at_the_size_of_the_image(model, images, tmp_path,
         counts = instances.count_matches(instances.match(truth, labels), thresholds=(0.4,))
         assert instances.average_precision(counts)[0] > 0.5
         read_truth(out / "labels" / f"{stem}.png")
-    assert str(out) in capsys.readouterr().out.splitlines()[-1]
+    last = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(last.removeprefix("To look at them: "))
+    assert words[:3] == ["python", "report.py", str(out)]
+    assert report.main(words[2:]) == 0 and (out / "report.html").is_file()
 
 
 def test_a_second_run_skips_what_is_finished_and_overwrite_does_it_again(model, images, tmp_path, capsys):
