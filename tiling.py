@@ -139,9 +139,7 @@ def read_window(image, window):
     return np.pad(part, ((0, below), (0, beside), (0, 0)), mode="reflect") if below or beside else part
 
 
-def predict_tiled(
-    predict, image, num_maps, prepare=None, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX, batch_size=1, on_window=None
-):
+def predict_tiled(predict, image, num_maps, prepare=None, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX, batch_size=1):
     """Run a network over an image of any size.
 
     Args:
@@ -152,7 +150,6 @@ def predict_tiled(
             image; None where `image` is float32 in [0, 1] already.
         tile, margin, multiple: see `cut`.
         batch_size: windows in one call of the network.
-        on_window: called with the number of pixels done after each batch, for a progress line.
 
     Returns:
         (H, W, num_maps) float32.
@@ -169,8 +166,6 @@ def predict_tiled(
             maps[w.core_top : w.core_bottom, w.core_left : w.core_right] = painted[
                 w.core_top - w.top : w.core_bottom - w.top, w.core_left - w.left : w.core_right - w.left
             ]
-        if on_window:
-            on_window(sum((w.core_bottom - w.core_top) * (w.core_right - w.core_left) for w in group))
     return maps
 
 
