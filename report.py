@@ -29,6 +29,7 @@ import pandas as pd
 
 import graph
 import predict
+import tiling
 import unet
 from import_data import (
     first_line,
@@ -54,6 +55,10 @@ RESERVE_BYTES = 100_000  # of the page for its sections of text
 ROW_BYTES = 500  # of the page for an image beside its pictures: table, tags
 LABEL_KIND = "<u4"  # little endian, as every browser's machine is
 SIGNIFICANT_DIGITS = 5  # of measurements in the page; the exact ones are in nuclei.csv
+MEASURES_MB = 8  # of the page at most for measurements: 100,000 nuclei with all columns of today are 11
+FIRST_MEASURES = (  # what the page opens with; these are kept, whatever there is room for
+    "diameter_px", "circularity", "area_px", "eccentricity", "confidence", "mean_probability", "mean_intensity",
+)  # fmt: skip
 SHOWN_SCORES = {  # of an image in the table, from evaluation.json
     "mean_ap": "mean AP",
     "ap_50": "AP at 0.5",
@@ -69,7 +74,8 @@ FOREST = (  # columns of the table of scores: name, how summarised, heading, end
     ("count_error_relative", "pooled", "count error", (-0.5, 0.5)),
 )
 MISTAKES = ("merges", "splits", "misses", "extras")
-UNLIKE = "unlike_training"  # column of summary.csv: 1 where the image is unlike the training data
+UNLIKE = "unlike_training"  # column of summary.csv: 1 where the image is unlike the training data; empty where unknown
+CERTAINTY = {"confidence": "mean confidence", "mean_probability": "mean probability"}  # of an image; the first there is
 SUMMARY_COLUMNS = ("file", "height_px", "width_px", "modality", "nuclei", "median_diameter_px", "nucleus_share")
 INTENSITIES = ("intensity_low", "intensity_high")
 
@@ -96,12 +102,21 @@ def read_predictions(folder):
     missing = [name for name in (*SUMMARY_COLUMNS, *INTENSITIES) if name not in summary]
     if missing:
         raise ValueError(f"{path} has no column {named(missing)}; run python predict.py --overwrite to write it anew")
-    for name in ("height_px", "width_px", "nuclei", "median_diameter_px", "nucleus_share", *INTENSITIES, UNLIKE):
+    if "formats" in summary:
+        partly = summary["image"][[not {"labels", "csv"} <= set(formats.split()) for formats in summary["formats"]]]
+        if len(partly):
+            raise ValueError(
+                f"{folder} has no labels or no csv of {named(partly)}; run python predict.py again with --formats labels,csv, "
+                "which adds them"
+            )
+    for name in ("height_px", "width_px", "nuclei", "median_diameter_px", "nucleus_share", *INTENSITIES, UNLIKE, "zoom", "mpp"):
         if name in summary:
             summary[name] = pd.to_numeric(summary[name], errors="coerce")
     broken = summary["image"][summary[["height_px", "width_px", "nuclei", *INTENSITIES]].isna().any(axis=1)]
     if len(broken):
         raise ValueError(f"{path}: a size, count or intensity of {named(broken)} is no number; predict with --overwrite")
+    if UNLIKE in summary and summary[UNLIKE].isna().all():
+        summary = summary.drop(columns=UNLIKE)  # the model cannot tell, so nothing is said
     rows = summary.to_dict("records")
     counts = nuclei["image"].value_counts()
     wrong = [row["image"] for row in rows if counts.get(row["image"], 0) != row["nuclei"]]
@@ -141,16 +156,16 @@ def by_attention(rows, nuclei, scores):
     """Order the images by how much they need a look, and say by what.
 
     Flagged images come first; then the lowest mean AP, images without a truth last. Where there is no truth at all,
-    the lowest mean nucleus probability comes first: on 77 images held out from the training of the shipped weights its
-    rank correlation with mean AP was 0.76 (Spearman).
+    the lowest mean of the nuclei's confidence or, without that column, probability comes first. On 77 images held out
+    from the training of the shipped weights the rank correlation of the latter with mean AP was 0.63 (Spearman), that of
+    the doubt in summary.csv -0.50.
 
     Returns:
         The rows in that order, each with `certainty` (mean of its nuclei; NaN without any), and a sentence.
     """
-    certainty = {}
-    if "mean_probability" in nuclei:
-        probability = pd.to_numeric(nuclei["mean_probability"], errors="coerce")
-        certainty = probability.groupby(nuclei["image"]).mean().to_dict()
+    certainty, column = {}, certainty_column(nuclei)
+    if column:
+        certainty = pd.to_numeric(nuclei[column], errors="coerce").groupby(nuclei["image"]).mean().to_dict()
     rows = [{**row, "certainty": certainty.get(row["image"], math.nan)} for row in rows]
     flagged = any(row.get(UNLIKE) == 1 for row in rows)
     words = ["those unlike the training data"] if flagged else []
@@ -158,7 +173,8 @@ def by_attention(rows, nuclei, scores):
         words.append("those of the lowest mean AP")
         rank = {stem: score["mean_ap"] for stem, score in scores.items()}
     else:
-        words.append("those with the least certain nuclei (mean probability), since there is no truth to compare with")
+        name = f" ({CERTAINTY[column]})" if column else ""
+        words.append(f"those with the least certain nuclei{name}, since there is no truth to compare with")
         rank = certainty
     known = [value for value in rank.values() if value is not None and math.isfinite(value)]
     last = max(known, default=0) + 1
@@ -168,6 +184,11 @@ def by_attention(rows, nuclei, scores):
         return row.get(UNLIKE) != 1, last if value is None or math.isnan(value) else value
 
     return sorted(rows, key=key), "First come " + ", then ".join(words) + "."
+
+
+def certainty_column(nuclei):
+    """The column of nuclei.csv that says how sure the network is of a nucleus, or None."""
+    return next((name for name in CERTAINTY if name in nuclei), None)
 
 
 def find_history(model_path):
@@ -338,14 +359,31 @@ def measurements(nuclei, rows):
     if list(ids) != expected:
         raise ValueError("nuclei.csv: the nuclei of an image are not numbered 1…n in order; run python predict.py --overwrite")
     columns = {}
-    for name in table.columns.drop(["image", "id", "made_by"], errors="ignore"):
+    for name in table.columns.drop(["image", "id", "nearest_id"], errors="ignore"):
         values = pd.to_numeric(table[name], errors="coerce")
         if len(values) and values.notna().any():
             columns[name] = [shortened(value) for value in values]
     return columns
 
 
-def contents(rows, measured, scores, images, order, figure):
+def pack_measurements(measured):
+    """Pack each column by itself, so that the page unpacks those that it shows, as far as MEASURES_MB go.
+
+    Returns:
+        dict, name → text for the page, and the names of columns that found no room.
+    """
+    kept, left_out, space = {}, [], MEASURES_MB * 10**6
+    for name in sorted(measured, key=lambda name: name not in FIRST_MEASURES):  # else in the order of the file
+        column = packed(json.dumps(measured[name], separators=(",", ":")).encode("utf-8"))
+        if name in FIRST_MEASURES or len(column) <= space:
+            kept[name] = column
+            space -= len(column)
+        else:
+            left_out.append(name)
+    return {name: kept[name] for name in measured if name in kept}, left_out
+
+
+def contents(rows, measures, certainty, scores, images, order, figure):
     """What the script of the page reads, without the pictures themselves."""
     records = []
     for row, image in zip(rows, images, strict=True):
@@ -364,14 +402,19 @@ def contents(rows, measured, scores, images, order, figure):
             "label_width": image["label_width"],
             "thumbnail": image["thumbnail"],
         }
-        if UNLIKE in row:
+        for name in ("zoom", "mpp"):
+            if math.isfinite(row.get(name, math.nan)):
+                record[name] = shortened(row[name])
+        if math.isfinite(row.get(UNLIKE, math.nan)):
             record["unlike"] = int(row[UNLIKE] == 1)
         if row["image"] in scores:
             record["scores"] = {name: scores[row["image"]].get(name) for name in SHOWN_SCORES}
         records.append(record)
     return {
         "images": records,
-        "measures": list(measured),
+        "measures": list(measures),
+        "first_measures": [name for name in FIRST_MEASURES if name in measures],
+        "certainty_name": CERTAINTY.get(certainty, ""),
         "score_names": SHOWN_SCORES if scores else {},
         "order": order,
         "training": figure,
@@ -527,19 +570,25 @@ def limits(settings, rows):
     if {"percentile_5", "percentile_95"} <= sizes.keys():
         low, high = sizes["percentile_5"], sizes["percentile_95"]
         outside = [row["image"] for row in rows if not low <= row["median_diameter_px"] <= high and row["nuclei"]]
-        here = (
-            f" Here the median lies outside of it in {plural(len(outside), 'image')}: {text(named(outside))}."
-            if outside
-            else ""
-        )
-        lines.append(f"It has seen nuclei of {low:g} to {high:g} px; rescale images of other magnifications.{here}")
+        line = f"It was trained on nuclei of {low:g} to {high:g} px (5th to 95th percentile)."
+        zooms = [row["zoom"] for row in rows if math.isfinite(row.get("zoom", math.nan))]
+        if zooms:  # estimated for each image, so that a size outside of that is no mistake by itself
+            line += f" To bring nuclei to the size it knows best, the images here were zoomed by {min(zooms):.2g} to"
+            line += f" {max(zooms):.2g}; a wrong zoom shows as nuclei in pieces or run together."
+            extreme = [row["image"] for row in rows if row.get("zoom") in tiling.ZOOM_LIMITS]
+            if extreme:
+                line += f" The limit of zoom was reached in {plural(len(extreme), 'image')}: {text(named(extreme))}."
+        elif outside:
+            line += " Rescale images of other magnifications: the median lies outside in"
+            line += f" {plural(len(outside), 'image')}: {text(named(outside))}."
+        lines.append(line)
     if scores:
         lines.append("Epoch and thresholds were chosen on the validation images, so their scores flatter a little.")
     lines.append("A research tool: not validated for diagnosis.")
     return lines
 
 
-def made_section(rows, folder, folders, model_path, missing, command):
+def made_section(rows, folder, folders, model_path, missing, left_out, command):
     """How the page came about."""
     makers = sorted({row["made_by"] for row in rows})
     others = [maker for maker in makers if maker.split(" ")[0] != model_path.name]
@@ -549,6 +598,7 @@ def made_section(rows, folder, folders, model_path, missing, command):
         ("predictions", f"<code>{text(folder)}</code>, made by {text('; '.join(makers))}.{warning}"),
         ("images", ", ".join(f"<code>{text(path)}</code>" for path in folders)),
         ("not found", f"{plural(len(missing), 'image')}, shown without a picture: {text(named(missing))}" if missing else ""),
+        ("left out", f"for want of room, columns of nuclei.csv: {text(', '.join(left_out))}" if left_out else ""),
         ("brightness", "as the network saw it: percentiles of the whole image stretched to black and white"),
         ("this page", f"<code>{text(command)}</code>, {time.strftime('%Y-%m-%d %H:%M')}"),
         ("versions", text(f"Python {platform.python_version()}, {versions}")),
@@ -622,11 +672,11 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
 
     template = PAGE.read_text(encoding="utf-8")
     plotly = packed(get_plotlyjs().encode("utf-8"))
-    measured = measurements(nuclei, rows)
-    measured_text = packed(json.dumps(measured, separators=(",", ":")).encode("utf-8"))
-    space = PAGE_MB * 10**6 - len(plotly) - len(measured_text) - len(template) - ROW_BYTES * len(rows) - RESERVE_BYTES
+    measures, left_out = pack_measurements(measurements(nuclei, rows))
+    weight = len(plotly) + sum(map(len, measures.values())) + len(template) + ROW_BYTES * len(rows) + RESERVE_BYTES
+    space = PAGE_MB * 10**6 - weight
     images = pack_images(folder, rows, pictures, space)
-    everything = contents(rows, measured, scores, images, order, curves)
+    everything = contents(rows, measures, certainty_column(nuclei), scores, images, order, curves)
     parts = {
         "GENERATOR": GENERATOR,
         "TITLE": text(f"Nuclei in {plural(len(rows), 'image')}"),
@@ -635,13 +685,13 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
         "SCORES": scores_section(record, note),
         "TRAINING": training,
         "MODEL": model_section(settings, model_path, rows),
-        "MADE": made_section(rows, folder, folders, model_path, missing, command),
+        "MADE": made_section(rows, folder, folders, model_path, missing, left_out, command),
         "PICTURES": "".join(
             block(f"picture-{number}", image["picture"]) + block(f"labels-{number}", image["labels"])
             for number, image in enumerate(images)
         ),
         "DATA": block("data", packed(json.dumps(everything).encode("utf-8"))),
-        "NUCLEI": block("nuclei", measured_text),
+        "NUCLEI": "".join(block(f"measure-{name}", column) for name, column in measures.items()),
         "PLOTLY": block("plotly", plotly),
     }
     page = fill(template, parts).encode("utf-8")

@@ -61,9 +61,8 @@ def write_predictions(folder, pictures=PICTURES, flags=True):
             labels = (labels + 1) // 2
         maps = np.full((*labels.shape, 1), 0 if math.isnan(probability) else probability, np.float32)
         path = folder / "raw" / f"{stem}.png"
-        predict.write_results(
-            folder / "found", stem, path, image, intensity_range(image), labels, maps, 0.1, "trained_model.h5 0123"
-        )
+        found, made_by = folder / "found", "trained_model.h5 0123"
+        predict.write_results(found, stem, path, image, intensity_range(image), labels, maps, 1.0, {}, 0.1, made_by)
     if flags:
         change(
             folder / "found" / "summary.csv", lambda table: table.assign(unlike_training=[row[-1] for row in pictures.values()])
@@ -127,8 +126,8 @@ def test_the_page_holds_every_image_and_nucleus_exactly(folder, capsys):
     page = page_of(folder)
     data = data_of(page)
     table = pd.read_csv(folder / "found" / "nuclei.csv")
-    values = json.loads(unpack(block_of(page, "nuclei")))
-    assert data["measures"] == list(values) and "area_px" in values and "id" not in values
+    values = {name: json.loads(unpack(block_of(page, f"measure-{name}"))) for name in data["measures"]}
+    assert {"area_px", "circularity", "mean_red"} <= values.keys() and "id" not in values
     at = 0
     for number, image in enumerate(data["images"]):
         labels = cv2.imread(str(folder / "found" / "labels" / f"{image['stem']}.png"), cv2.IMREAD_UNCHANGED)
@@ -143,7 +142,8 @@ def test_the_page_holds_every_image_and_nucleus_exactly(folder, capsys):
         mine = table[table["image"] == image["stem"]]
         assert len(mine) == image["nuclei"] == labels.max()
         for name, column in values.items():
-            np.testing.assert_allclose(column[at : at + len(mine)], mine[name], rtol=1e-4)
+            here = np.array(column[at : at + len(mine)], float)  # None, where there is no such thing, is NaN
+            np.testing.assert_allclose(here, mine[name], rtol=1e-4)
         at += len(mine)
     assert at == len(table) == len(values["area_px"])
 
@@ -186,6 +186,39 @@ def test_without_truth_the_least_certain_come_first_and_nothing_is_said_of_score
     assert "unlike the training data</span>" not in page and "unlike" not in data["order"]
 
 
+def test_flags_that_the_model_could_not_set_are_no_flags(folder):
+    path = folder / "found" / "summary.csv"
+    change(path, lambda table: table.assign(unlike_training=""))
+    make(folder)
+    assert "unlike the training data</span>" not in page_of(folder) and "unlike" not in data_of(page_of(folder))["images"][0]
+    change(path, lambda table: table.assign(unlike_training=["0", "", "1", ""]))
+    make(folder)
+    images = {image["stem"]: image.get("unlike") for image in data_of(page_of(folder))["images"]}
+    assert images == {"tissue <b>&amp;": 1, "fluorescence_a": 0, "fluorescence_b": None, "tissue_empty": None}
+
+
+def test_confidence_goes_before_probability_and_a_pixel_size_into_the_page(folder):
+    (folder / "found" / "evaluation.json").unlink()
+    change(
+        folder / "found" / "nuclei.csv",
+        lambda table: table.assign(confidence=table["image"].eq("fluorescence_b").astype(float)),
+    )
+    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=report.UNLIKE).assign(mpp="0.25", zoom="0.8"))
+    make(folder)
+    data = data_of(page_of(folder))
+    assert data["certainty_name"] == "mean confidence" and "(mean confidence)" in data["order"]
+    assert [image["stem"] for image in data["images"]][2] == "fluorescence_b"  # the surest; the one without nuclei is last
+    assert data["images"][0]["mpp"] == 0.25 and data["images"][0]["zoom"] == 0.8
+
+
+def test_columns_without_room_are_named(folder, monkeypatch):
+    monkeypatch.setattr(report, "MEASURES_MB", 0)
+    make(folder)
+    page = page_of(folder)
+    assert set(data_of(page)["measures"]) == set(data_of(page)["first_measures"]) >= {"diameter_px", "circularity"}
+    assert "for want of room, columns of nuclei.csv: centroid_row_px" in page
+
+
 def test_without_probabilities_the_order_is_that_of_the_table(folder):
     (folder / "found" / "evaluation.json").unlink()
     change(folder / "found" / "summary.csv", lambda table: table.drop(columns=report.UNLIKE))
@@ -222,7 +255,7 @@ def test_the_model_its_scores_and_limits_come_from_its_file(folder):
     assert "45 images: 40 fluorescence, 5 tissue" in page and "6 images to choose the epoch" in page
     assert "Fewest training images: tissue (5 of 45)." in page
     assert "Weakest on tissue: AP at 0.5 of 0.45, against 0.75 at best." in page
-    assert "It has seen nuclei of 9 to 30 px" in page and "nucleus_threshold" in page
+    assert "It was trained on nuclei of 9 to 30 px" in page and "zoomed by 1 to 1;" in page and "nucleus_threshold" in page
     assert data_of(page)["training"]["data"] and "6 epochs, best 4" in page
 
 
@@ -233,7 +266,9 @@ def test_limits_name_images_of_sizes_and_kinds_that_were_not_learnt():
     ]
     lines = " ".join(report.limits(SETTINGS, rows))
     assert "1 image here of a kind that the training did not have: a." in lines
-    assert "outside of it in 1 image: a." in lines and "b" not in re.findall(r": (\w+)\.", lines)
+    assert "the median lies outside in 1 image: a." in lines and "b" not in re.findall(r": (\w+)\.", lines)
+    zoomed = " ".join(report.limits(SETTINGS, [{**rows[0], "zoom": 0.5}, {**rows[1], "zoom": 3.0}]))
+    assert "zoomed by 0.5 to 3;" in zoomed and "limit of zoom was reached in 1 image: b." in zoomed and "outside" not in zoomed
     assert report.limits({}, rows) == ["A research tool: not validated for diagnosis."]
 
 
@@ -349,6 +384,10 @@ def spoil_missing_column(found):
     change(found / "summary.csv", lambda table: table.drop(columns="intensity_low"))
 
 
+def spoil_formats(found):
+    change(found / "summary.csv", lambda table: table.assign(formats="masks overlays"))
+
+
 def spoil_number(found):
     change(found / "summary.csv", lambda table: table.assign(height_px="tall"))
 
@@ -378,6 +417,7 @@ def spoil_all_pictures(found):
     "spoil, words",
     [
         (spoil_missing_column, ["summary.csv", "intensity_low", "--overwrite"]),
+        (spoil_formats, ["no labels or no csv", "--formats labels,csv"]),
         (spoil_number, ["summary.csv", "no number"]),
         (spoil_count, ["count differently", "fluorescence_a"]),
         (spoil_order, ["not numbered"]),
@@ -477,6 +517,7 @@ def page(opened):
           $("unlike").checked = false;
           $("scope").querySelector("[value=one]").checked = true;
           $("across").value = "diameter_px";
+          $("up").value = "circularity";
           Object.assign(view.opacity, { masks: 1, overlay: 1 });
           $("reset").click();
           setMode("overlay");
@@ -712,6 +753,10 @@ def test_selecting_over_all_images_by_form_by_bars_and_by_lasso(page, original):
     page.select_option("#across", "area_px")
     wait(page, "$('scatter').layout.xaxis.title.text === 'area, px²'")
     low, high = table["area_px"].quantile([0.3, 0.8])
+    page.select_option("#up", "solidity")  # a column that is not unpacked before it is asked for
+    wait(page, "$('scatter').layout.yaxis.title.text === 'solidity'")
+    assert page.evaluate("$('scatter').data.flatMap((trace) => trace.y).every((value) => value > 0 && value <= 1)")
+    page.select_option("#up", "circularity")
     page.fill("#from", str(low))
     page.fill("#to", str(high))
     page.locator("#to").press("Enter")
@@ -776,7 +821,8 @@ def test_a_click_on_a_nucleus_selects_and_describes_it(page, original):
     one, two = list(mine.itertuples())[:2]
     click(one)
     assert chosen(page) == [["fluorescence_b", one.id]]
-    assert page.inner_text("#nucleus").startswith(f"Nucleus {one.id}: area, px² {one.area_px}")
+    told = page.inner_text("#nucleus")
+    assert told.startswith(f"Nucleus {one.id}: diameter, px {one.diameter_px:g};") and f"; area, px² {one.area_px};" in told
     click(two, add=True)
     assert chosen(page) == [["fluorescence_b", one.id], ["fluorescence_b", two.id]]
     click(two)
