@@ -75,6 +75,8 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained, data):
         "preprocessing",
         "thresholds",
         "nucleus_diameter_px",
+        "seen_diameter_px",
+        "unlike",
         "arguments",
         "data",
         "versions",
@@ -86,8 +88,15 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained, data):
     assert settings["scores"]["validation"]["all"]["images"] == settings["data"]["validation"] >= 1
     assert 8 < settings["nucleus_diameter_px"]["median"] < 20
     json.dumps(settings)
-    assert model.output_shape[-1] == 2
+    assert model.output_shape[-1] == len(unet.HEADS)
     assert sorted(path.name for path in trained.iterdir()) == ["history.csv", "trained_model.h5"]  # nothing else is left
+
+
+def test_fine_tuning_may_change_the_heads(trained, data, tmp_path):
+    model = trained / "trained_model.h5"
+    assert run(data, tmp_path, "--init", model, "--epochs", 1, "--heads", "nucleus", "distance") == 0
+    assert unet.read_settings(tmp_path / "trained_model.h5")["architecture"]["heads"] == ["nucleus", "distance"]
+    assert run(data, tmp_path, "--heads", "contact", "--epochs", 1) == 1  # a map that needs the two before it
 
 
 def test_two_runs_with_one_seed_agree_and_another_seed_differs(trained, data, tmp_path):
