@@ -2,6 +2,7 @@
 
     python evaluate.py                                # predictions/ against data/test_gt/
     python evaluate.py PRED TRUTH                     # any two folders of masks with the same stems
+    python evaluate.py --groups predictions/summary.csv   # and for each modality
     python evaluate.py --stress RAW TRUTH             # what the model bears: the images darker, blurred, smaller ...
     python evaluate.py PRED TRUTH --split split.csv --subset validation --groups split.csv --group-column modality
 
@@ -126,7 +127,7 @@ def read_groups(csv_path, column):
     """Read which group each image belongs to.
 
     Args:
-        csv_path: CSV with a header line and the columns `stem` and `column`.
+        csv_path: CSV with a header line and the columns `stem` (or `image`, as in summary.csv) and `column`.
         column: name of the column that holds the group.
 
     Returns:
@@ -140,13 +141,14 @@ def read_groups(csv_path, column):
         with open(csv_path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             columns = rows.fieldnames or ()
-            if not {"stem", column} <= set(columns):
+            key = "image" if "image" in columns and "stem" not in columns else "stem"
+            if not {key, column} <= set(columns):
                 raise ValueError(
                     f"{csv_path} has the columns {', '.join(columns) or '(none)'}; expected stem and {column} among "
                     "them: name the column of groups with --group-column"
                 )
             for row in rows:
-                stem = (row["stem"] or "").strip()
+                stem = (row[key] or "").strip()
                 stem = Path(stem).stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem
                 groups[stem] = (row[column] or "").strip() or NO_GROUP
     except (UnicodeDecodeError, csv.Error) as error:
@@ -615,7 +617,7 @@ def main(argv=None):
         "truth", nargs="?", default=TRUTH_DIR, metavar="TRUTH", help="folder of true masks with the same stems (%(default)s)"
     )
     parser.add_argument("--out", metavar="DIR", help="folder for evaluation.csv and evaluation.json (PRED)")
-    parser.add_argument("--groups", metavar="CSV", help="CSV with a column `stem`: scores are also given per group")
+    parser.add_argument("--groups", metavar="CSV", help="CSV with a column `stem` or `image`: scores are also given per group")
     parser.add_argument("--group-column", default="modality", help="column of --groups that names it (%(default)s)")
     parser.add_argument("--split", metavar="CSV", help="CSV with columns `stem` and `split`: score one subset only")
     parser.add_argument("--subset", default="validation", help="value of `split` to score (%(default)s)")

@@ -397,6 +397,11 @@ def test_groups_subset_out_and_worst(folders, capsys):
     }  # fmt: skip
     assert record["groups"]["bright"]["pooled"]["dice"] == {"value": 1.0, "low": None, "high": None}
     assert "worst images" not in capsys.readouterr().out
+    # The table of predict.py names the stems `image`.
+    (folders / "summary.csv").write_text(table.read_text().replace("stem", "image", 1))
+    arguments = ("--groups", folders / "summary.csv", "--out", folders / "same")
+    assert run(folders / "predictions", folders / "truth", *arguments) == 0
+    assert result(folders / "same")[1]["groups"] == record["groups"]
     # The same file gives the subset; its other column the groups.
     arguments = ("--split", table, "--subset", "validation", "--groups", table, "--group-column", "kind")
     assert run(folders / "predictions", folders / "truth", *arguments) == 0
