@@ -2548,14 +2548,13 @@ def score_validation(model, samples, geometry, thresholds=None):
         (pooled) and map (Kaggle, mean over images) for all images and for each group.
     """
     maps, zooms, truths, groups, pixels = [], [], [], [], 0
-    known = thresholds or THRESHOLDS
     for sample in samples:
         painted, zoom = predict_at_known_size(
             model.predict_on_batch,
             sample.image,
             model.output_shape[-1],
             DIAMETER_PX,
-            measure=lambda seen: median_diameter(separate(seen, **known)),
+            measure=lambda seen: median_diameter(separate(seen)),
             prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
             **geometry,
         )

@@ -320,10 +320,13 @@ def test_unpaired_files_are_counted(tmp_path):
 
 def test_validation_crops_cover_and_are_capped(data, monkeypatch):
     samples = list(train.load_samples(data / "raw", data / "gt")[0].values())
-    images, truths = train.validation_crops(samples, ("nucleus", "distance"), 64)  # larger than the images: mirrored
-    assert images.shape == (8, 64, 64, 3) and truths.shape == (8, 64, 64, 2)
-    images, _ = train.validation_crops(samples, ("nucleus",), 32)
-    assert len(images) > 8
+    images, truths = train.validation_crops(samples, ("nucleus", "distance"), 256)  # larger than the images: mirrored
+    assert images.shape == (8, 256, 256, 3) and truths.shape == (8, 256, 256, 2)
+    images, truths = train.validation_crops(samples, ("nucleus",), 32)
+    assert len(images) > 8 and images.min() >= 0 and images.max() <= 1 and set(np.unique(truths)) == {0, 1}
+    # They show the size that the training does: zoomed images have as many more pixels, and so many more crops.
+    monkeypatch.setattr(train.augment, "DIAMETER_PX", 2 * train.augment.DIAMETER_PX)
+    assert len(train.validation_crops(samples, ("nucleus",), 32)[0]) > 2 * len(images)
     monkeypatch.setattr(train, "MAX_VALIDATION_CROPS", 5)
     assert len(train.validation_crops(samples, ("nucleus",), 32)[0]) == 5
 
