@@ -69,7 +69,7 @@ def predictions(pictures, tmp_path_factory):
         Image.fromarray(image).save(folder / "raw" / f"{stem}.png")
         maps = np.stack([np.where(labels > 0, 0.9, 0.1)] * 2, axis=-1).astype(np.float32)
         predict.write_results(
-            folder / "out", stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, "model",
+            folder / "out", stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, {}, 1.0, "model",
             formats=("labels", "csv"),
         )  # fmt: skip
     return folder / "out"
@@ -447,7 +447,7 @@ def test_the_pixel_size_that_predict_was_told_is_kept(pictures, tmp_path):
     maps = np.full((*labels.shape, 2), 0.9, np.float32)
     for stem, mpp in (("known", 0.25), ("unknown", None)):
         predict.write_results(
-            tmp_path, stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, "model", mpp=mpp,
+            tmp_path, stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, {}, 1.0, "model", mpp=mpp,
             formats=("labels", "csv", "geojson"),
         )  # fmt: skip
     before = (tmp_path / "geojson" / "known.geojson").read_bytes()
