@@ -319,7 +319,7 @@ def main(argv=None):
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
-    add("--tta", action="store_true", help="average over eight flips and turns: better outlines, eight times the work")
+    add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
     formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
     add("--formats", type=exports.choice_of(formats), default=list(FORMATS), metavar="NAME,...",
         help=f"of {', '.join(formats)} (default {','.join(FORMATS)})")  # fmt: skip
