@@ -20,6 +20,7 @@ import ast
 import builtins
 import dis
 import json
+import os
 import re
 import sys
 import textwrap
@@ -27,7 +28,7 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
-from import_data import named, replacing, user_errors_in_one_line
+# Nothing of ours is imported: the tool reads the files as text, so that it runs where none of their packages is installed.
 
 FOLDER = Path(__file__).resolve().parent
 SCRIPT = "google_colab.py"
@@ -455,7 +456,7 @@ def require_complete(text):
             known |= {*bound_names(part), *(name for *_, name in imported_names(part))}
     unknown = [f"{name} (line {line})" for line, _, _, name in sorted(global_uses(text, SCRIPT)) if name not in known]
     if unknown:
-        raise ValueError(f"{SCRIPT} would use what nothing in it defines: {named(unknown)}; see TAKEN in sync_colab.py")
+        raise ValueError(f"{SCRIPT} would use what nothing in it defines: {', '.join(unknown)}; see TAKEN in sync_colab.py")
 
 
 def make_notebook(script):
@@ -484,12 +485,18 @@ def make_notebook(script):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Write what is stale, or name it. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where something is stale")
-    check = parser.parse_args(argv).check
+def write_whole(path, text):
+    """Replace a file at once, so that a stop leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refresh(check):
+    """Write what is stale, or only name it with `check`. Returns the exit status."""
     script = make_script((FOLDER / SCRIPT).read_text(encoding="utf-8"), FOLDER)
     stale = []
     for name, text in ((SCRIPT, script), (NOTEBOOK, make_notebook(script))):
@@ -498,13 +505,24 @@ def main(argv=None):
             continue
         stale.append(name)
         if not check:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="\n")
+            write_whole(path, text)
     if stale and check:
         print(f"stale: {', '.join(stale)}; run `python sync_colab.py` and commit what it writes")
     else:
         print(f"wrote {', '.join(stale)}" if stale else "nothing to do: all is as its sources are")
     return 1 if stale and check else 0
+
+
+def main(argv=None):
+    """Refresh or check. Returns the exit status; a mistake in a source ends in one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where something is stale")
+    args = parser.parse_args(argv)
+    try:
+        return refresh(args.check)
+    except (OSError, ValueError, SyntaxError) as error:
+        print(f"sync_colab.py: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -83,6 +83,13 @@ def replace_in(path, old, new):
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def test_the_tool_runs_on_a_bare_python():
+    """-S: without the folder of installed packages."""
+    command = [sys.executable, "-S", str(Path(sync_colab.__file__)), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "nothing to do" in done.stdout, done.stderr
+
+
 def test_a_change_anywhere_makes_it_stale_and_a_run_makes_it_fresh(checkout, capsys):
     script, notebook = checkout / "google_colab.py", checkout / "google_colab.ipynb"
     replace_in(checkout / "losses.py", "SMOOTH = 1.0", "SMOOTH = 2.5")
