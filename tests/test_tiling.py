@@ -37,9 +37,10 @@ def test_tiled_equals_whole(shape):
     model = unet.build_unet(width=8, depth=2, stem_stride=2)
     geometry = {"margin": unet.receptive_radius(2, 2), "multiple": unet.size_multiple(2, 2)}
     image = np.random.default_rng(0).random((*shape, 3)).astype(np.float32)
-    whole = tiling.predict_tiled(model.predict_on_batch, image, 2, tile=1024, **geometry)
-    tiled = tiling.predict_tiled(model.predict_on_batch, image, 2, tile=136, batch_size=3, **geometry)
-    assert whole.shape == (*shape, 2)
+    maps = model.output_shape[-1]
+    whole = tiling.predict_tiled(model.predict_on_batch, image, maps, tile=1024, **geometry)
+    tiled = tiling.predict_tiled(model.predict_on_batch, image, maps, tile=136, batch_size=3, **geometry)
+    assert whole.shape == (*shape, maps)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
