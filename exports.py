@@ -105,20 +105,23 @@ def rows_of(table, names):
 
 
 def geojson_features(nuclei):
-    """The nuclei as GeoJSON Features that QuPath reads as detections, one at a time.
+    """The nuclei of an image as GeoJSON Features, see `features`."""
+    return features(nuclei.stem, instances.outlines(nuclei.labels), nuclei.table)
+
+
+def features(stem, outlined, table):
+    """GeoJSON Features that QuPath reads as detections, one at a time, of outlines and their rows in a table.
 
     The UUID follows from the stem and the outline: the same nucleus has the same in every export, and so has no other
     nucleus, as ids would have after a change of the model.
     """
-    for (index, polygons), measurements in zip(
-        instances.outlines(nuclei.labels), rows_of(nuclei.table, GEOJSON_MEASUREMENTS), strict=True
-    ):
+    for (index, polygons), measurements in zip(outlined, rows_of(table, GEOJSON_MEASUREMENTS), strict=True):
         # From (row, column) to (x, y); GeoJSON closes its rings.
         coordinates = [[[*ring[:, ::-1].tolist(), ring[0, ::-1].tolist()] for ring in rings] for rings in polygons]
         one = len(coordinates) == 1
         yield {
             "type": "Feature",
-            "id": str(uuid.uuid5(NAMESPACE, f"{nuclei.stem} {coordinates}")),
+            "id": str(uuid.uuid5(NAMESPACE, f"{stem} {coordinates}")),
             "geometry": {
                 "type": "Polygon" if one else "MultiPolygon",
                 "coordinates": coordinates[0] if one else coordinates,
@@ -276,70 +279,91 @@ def tiles_of(labels):
 
 def write_ometiff(path, nuclei):
     """A 32-bit OME-TIFF of ids in tiles, with a pyramid of every other pixel (ids cannot be averaged) and pixel size."""
+    levels = [nuclei.labels[:: 1 << level, :: 1 << level] for level in range(num_levels(nuclei.labels.shape))]
+    write_label_levels(path, nuclei.stem, levels, nuclei.mpp)
+
+
+def write_label_levels(path, stem, levels, mpp):
+    """As `write_ometiff`, of the levels of a pyramid: anything that slices like (h, w) arrays, read tile by tile."""
     import tifffile
 
-    height, width = nuclei.labels.shape
-    metadata = {"axes": "YX", "UUID": f"urn:uuid:{uuid.uuid5(NAMESPACE, f'{nuclei.stem} {height} {width}')}"}
+    height, width = levels[0].shape
+    metadata = {"axes": "YX", "UUID": f"urn:uuid:{uuid.uuid5(NAMESPACE, f'{stem} {height} {width}')}"}
     resolution = {}
-    if nuclei.mpp is not None:
-        metadata.update(PhysicalSizeX=nuclei.mpp, PhysicalSizeY=nuclei.mpp, PhysicalSizeXUnit="µm", PhysicalSizeYUnit="µm")
-        resolution = {"resolution": (1e4 / nuclei.mpp,) * 2, "resolutionunit": "CENTIMETER"}
-    levels = num_levels(nuclei.labels.shape)
+    if mpp is not None:
+        metadata.update(PhysicalSizeX=mpp, PhysicalSizeY=mpp, PhysicalSizeXUnit="µm", PhysicalSizeYUnit="µm")
+        resolution = {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
     with replacing(path) as temporary:
-        large = nuclei.labels.size * 4 > 1 << 31  # before compression: a classic TIFF ends at 4 GB
+        large = height * width * 4 > 1 << 31  # before compression: a classic TIFF ends at 4 GB
         with tifffile.TiffWriter(temporary, bigtiff=large, ome=True) as tiff:
-            for level in range(levels):
-                part = nuclei.labels[:: 1 << level, :: 1 << level]
+            for number, level in enumerate(levels):
                 tiff.write(
-                    tiles_of(part),
-                    shape=part.shape,
+                    tiles_of(level),
+                    shape=level.shape,
                     dtype=np.uint32,
                     tile=(TILE_PX, TILE_PX),
                     photometric="minisblack",
                     compression="zlib",
-                    **({"subifds": levels - 1, "metadata": metadata, **resolution} if level == 0 else {"subfiletype": 1}),
+                    **({"subfiletype": 1} if number else {"subifds": len(levels) - 1, "metadata": metadata, **resolution}),
                 )
 
 
 def write_omezarr(path, nuclei):
     """OME-Zarr 0.4, the version that most programs read: a pyramid of ids, marked as labels."""
+    with new_omezarr(path, nuclei.stem, nuclei.labels.shape, nuclei.mpp) as levels:
+        for top in range(0, nuclei.labels.shape[0], TILE_PX):
+            levels[0][top : top + TILE_PX] = nuclei.labels[top : top + TILE_PX].astype(np.uint32)
+        fill_pyramid(levels)
+
+
+@contextlib.contextmanager
+def new_omezarr(path, stem, shape, mpp):
+    """Make the OME-Zarr of `write_omezarr`, whole or not at all: yields the arrays of its levels, to be filled."""
     import zarr
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    scale = 1.0 if nuclei.mpp is None else nuclei.mpp
-    unit = {} if nuclei.mpp is None else {"unit": "micrometer"}
-    levels = range(num_levels(nuclei.labels.shape))
+    scale = 1.0 if mpp is None else mpp
+    unit = {} if mpp is None else {"unit": "micrometer"}
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=2)
-        for level in levels:
-            part = nuclei.labels[:: 1 << level, :: 1 << level]
-            array = group.create_array(
-                str(level), shape=part.shape, chunks=(TILE_PX, TILE_PX), dtype="uint32",
+        levels = [
+            group.create_array(
+                str(level), shape=tuple(-(-length >> level) for length in shape), chunks=(TILE_PX, TILE_PX), dtype="uint32",
                 chunk_key_encoding={"name": "v2", "separator": "/"},
-            )  # fmt: skip
-            for top in range(0, part.shape[0], TILE_PX):
-                array[top : top + TILE_PX] = part[top : top + TILE_PX].astype(np.uint32)
+            )
+            for level in range(num_levels(shape))
+        ]  # fmt: skip
         group.attrs["multiscales"] = [
             {
                 "version": "0.4",
-                "name": nuclei.stem,
+                "name": stem,
                 "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
                 "datasets": [
                     {
                         "path": str(level),
                         "coordinateTransformations": [{"type": "scale", "scale": [scale * (1 << level)] * 2}],
                     }
-                    for level in levels
+                    for level in range(len(levels))
                 ],
             }
         ]
         group.attrs["image-label"] = {"version": "0.4"}
+        yield levels
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fill_pyramid(levels):
+    """Fill each level but the first with every other pixel of the one before, in pieces that fit into any memory."""
+    for larger, smaller in zip(levels, levels[1:], strict=False):
+        for top in range(0, smaller.shape[0], TILE_PX):
+            for left in range(0, smaller.shape[1], 8 * TILE_PX):
+                place = (slice(top, top + TILE_PX), slice(left, left + 8 * TILE_PX))
+                smaller[place] = larger[2 * top : 2 * (top + TILE_PX) : 2, 2 * left : 2 * (left + 8 * TILE_PX) : 2]
 
 
 # --- Tables ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ import http.client
 import json
 import math
 import os
+import platform
 import shutil
 import stat
 import sys
@@ -57,6 +58,7 @@ MAX_MEMBER_BYTES = 1 << 30  # of one archive member once unpacked: an image of D
 RETRIES = 5  # downloads cut in a row before giving up
 RETRY_SECONDS = 2.0  # pause where a retry brought nothing
 TIMEOUT_SECONDS = 60.0  # without a byte from the server
+LOCK = ".lock"  # in a folder of results, while a run writes to it
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
 BAND_PIXELS = 4_000_000  # px handled at once where a temporary array is wider than the image
 REGION_TIMES = 20  # an annotation so many times larger than the median outline, with others inside, is no nucleus
@@ -850,6 +852,54 @@ def replacing(path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_run(folder) -> Iterator[None]:
+    """Keep a second run out of a folder. The lock is the operating system's: it goes with the process, however that ends.
+
+    Raises: ValueError where another run has the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            if not lock(file):
+                file.seek(0)
+                who = file.read(100).strip() or "which has just begun"
+                raise ValueError(f"{folder} is being written to by another run ({who}); wait for its end or give --out another")
+            try:
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+            except FileNotFoundError:
+                pass  # the run that had it has ended in between, and removed it: again
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows does not remove what is open
+                path.unlink()
+
+
+def lock(file) -> bool:
+    """Take the lock of an open file; False where another process has it. File systems without locks let everybody pass."""
+    try:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            import msvcrt
+
+            file.seek(1 << 20)  # a place that nobody reads
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
 
 
 def positive(text):

@@ -286,6 +286,16 @@ def hull_measures(polygons):
     return cv2.contourArea(corners), longest, (across.max(axis=0) - across.min(axis=0)).min()
 
 
+class WindowOf(NamedTuple):
+    """A part of a larger image: its upper left corner there, and what the whole is. white: grey level of empty glass."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    white: int | None = None
+
+
 def perimeters(labels, inside, nucleus, num_nuclei):
     """Lengths of the outlines in px, corners rounded off: each border pixel counts 1, the root of 2 or something between,
     by which of its neighbours are border pixels of the same nucleus. As `skimage.measure.perimeter`, of all at once.
@@ -335,8 +345,8 @@ def stain_densities(image, white):
     return density @ hed_from_rgb
 
 
-def measure_neighbours(labels, centroids, ids):
-    """Who is beside whom, as columns: nuclei that touch, nuclei within NEIGHBOURHOOD_PX, the nearest one and how far."""
+def count_touching(labels, ids):
+    """How many other nuclei each of these touches, by one of the 8 neighbours of a pixel: (n,) int64."""
     touching = np.zeros((len(ids), 2), np.int64)[:0]
     height, width = labels.shape
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):  # each of the 8 neighbours of a pixel, from one side
@@ -345,7 +355,11 @@ def measure_neighbours(labels, centroids, ids):
         differ = (one != other) & (one > 0) & (other > 0)
         touching = np.concatenate([touching, np.stack([one[differ], other[differ]], axis=1)])
     pairs = np.unique(np.sort(touching, axis=1), axis=0)
-    num_touching = np.bincount(pairs.ravel(), minlength=int(labels.max(initial=0)) + 1)[ids]
+    return np.bincount(pairs.ravel(), minlength=int(labels.max(initial=0)) + 1)[ids]
+
+
+def measure_neighbours(centroids, ids):
+    """Who is near whom, as columns: nuclei within NEIGHBOURHOOD_PX, the nearest one and how far. centroids: (n, 2) px."""
     num_near, nearest_id, nearest = np.zeros(len(ids), int), np.zeros(len(ids), int), np.full(len(ids), np.nan)
     if len(ids) > 1:
         tree = KDTree(centroids)
@@ -355,15 +369,10 @@ def measure_neighbours(labels, centroids, ids):
         second = np.where(places[:, 1] == np.arange(len(ids)), 0, 1)
         rows = np.arange(len(ids))
         nearest_id, nearest = ids[places[rows, second]], distances[rows, second]
-    return {
-        "touching_nuclei": num_touching,
-        "nuclei_nearby": num_near,
-        "nearest_id": nearest_id,
-        "nearest_distance_px": nearest.round(2),
-    }
+    return {"nuclei_nearby": num_near, "nearest_id": nearest_id, "nearest_distance_px": nearest.round(2)}
 
 
-def measure(labels, image=None, maps=None, stained=False, mpp=None):
+def measure(labels, image=None, maps=None, stained=False, mpp=None, window=None, outlined=None):
     """One row for each nucleus: where it is, its size and shape, how sure the network is, how bright it is, who is near.
 
     Args:
@@ -374,6 +383,8 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
         stained: the image is bright field in colour. Otherwise the optical densities of the stains, which mean nothing
             there, are NaN: the columns stay, so that the tables of two images fit together.
         mpp: µm per pixel; None leaves the columns in µm out.
+        window: of what larger image this is a part, a `WindowOf`; places are then those in the larger one.
+        outlined: list of `outlines(labels)`, where they are known already.
 
     Returns:
         A dict of columns, each with n values:
@@ -392,7 +403,8 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
           (between centroids; NaN: none), touches_border (1 where a part may lie outside of the image)
         - with mpp, as `in_microns`: centroid_row_um, … area_um2, …
     """
-    height, width = labels.shape
+    whole = window or WindowOf(0, 0, *labels.shape)
+    width = labels.shape[1]
     ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
     ids = ids[ids > 0]
     rank = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
@@ -413,7 +425,8 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
         return found
 
     row, column = np.divmod(inside, width)
-    top, left = extreme_of(row, np.minimum, height), extreme_of(column, np.minimum, width)
+    row, column = row + whole.top, column + whole.left
+    top, left = extreme_of(row, np.minimum, whole.height), extreme_of(column, np.minimum, whole.width)
     tall, wide = extreme_of(row, np.maximum, -1) + 1 - top, extreme_of(column, np.maximum, -1) + 1 - left
     centroids = np.stack([mean_of(row), mean_of(column)], axis=1)
     # The ellipse of equal second moments, from their 2 x 2 matrix.
@@ -424,7 +437,7 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
     minor = 4 * np.sqrt(np.maximum((of_rows + of_columns - spread) / 2, 0))
     orientation = np.degrees(np.arctan2(-2 * mixed, of_columns - of_rows)) / 2 % 180  # minus: rows grow downwards
     perimeter = perimeters(labels, inside, nucleus, len(ids))
-    hulls = np.array([hull_measures(polygons) for _, polygons in outlines(labels)]).reshape(len(ids), 3)
+    hulls = np.array([hull_measures(polygons) for _, polygons in outlined or outlines(labels)]).reshape(len(ids), 3)
     columns = {
         "id": ids,
         "centroid_row_px": centroids[:, 0].round(2),
@@ -464,7 +477,7 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
         for name, colour in zip(("mean_red", "mean_green", "mean_blue"), colours.T, strict=True):
             columns[name] = mean_of(colour).round(2)
         # Cameras of 10 to 16 bits all come as uint16: there the brightest value stands for the empty glass.
-        white = 255 if image.dtype == np.uint8 else int(image.max(initial=1))
+        white = whole.white or (255 if image.dtype == np.uint8 else int(image.max(initial=1)))
         for name, density in zip(("haematoxylin", "eosin", "dab"), stain_densities(colours, white).T, strict=True):
             columns[f"{name}_od"] = mean_of(density).round(4)
             if name != "eosin":  # it stains what is not nucleus
@@ -473,8 +486,9 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None):
         columns["total_od"] = mean_of(-np.log10((grey + 1) / (white + 1))).round(4)
         if not stained:
             columns.update({name: np.full(len(ids), np.nan) for name in columns if "_od" in name})
-    columns.update(measure_neighbours(labels, centroids, ids))
-    touches = (top == 0) | (left == 0) | (top + tall == height) | (left + wide == width)
+    columns["touching_nuclei"] = count_touching(labels, ids)
+    columns.update(measure_neighbours(centroids, ids))
+    touches = (top == 0) | (left == 0) | (top + tall == whole.height) | (left + wide == whole.width)
     columns["touches_border"] = touches.astype(int)
     return columns if mpp is None else {**columns, **in_microns(columns, mpp)}
 

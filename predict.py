@@ -3,6 +3,7 @@
     python predict.py                                       # test_raw -> predictions/
     python predict.py slides/a.png more_images --out found  # files and folders
     python predict.py --mpp 0.5                             # micrometres per pixel are known: no guessing of the scale
+    python predict.py slide.svs                             # a whole slide, or a folder of them
     python predict.py --model Saved_Model/previous/2026-11-22_10-00-00/trained_model.h5 --out old
 
 For every image, at its own size:
@@ -15,6 +16,13 @@ For every image, at its own size:
 
     python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
 
+A whole slide (.svs, .ndpi, .mrxs ..., OME-TIFF, large tiled TIFF, OME-Zarr) is read window by window where there is tissue:
+
+    predictions/tissue/STEM.png             where that is
+    predictions/overlays/STEM.jpg           the slide with its nuclei, or how many there are where
+    predictions/geojson/STEM.geojson.zip    for QuPath
+    predictions/nuclei.csv, summary.csv     as for images; --formats adds ometiff, omezarr, geojson.gz, parquet
+
 The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
 network so much larger or smaller (column zoom of summary.csv); all results are at the image's own size.
 
@@ -23,6 +31,8 @@ file that cannot be read is named and skipped; the exit status is then 1.
 """
 
 import argparse
+import contextlib
+import csv
 import hashlib
 import io
 import shlex
@@ -37,15 +47,18 @@ from skimage.segmentation import find_boundaries
 
 import exports
 import instances
+import slides
 import tiling
 import unet
 from import_data import (
     IMAGE_SUFFIXES,
     find_images,
+    image_files,
     intensity_range,
     modality,
     named,
     normalise,
+    only_run,
     positive,
     read_image,
     replacing,
@@ -58,6 +71,11 @@ OUT = "predictions"
 SEEN_DIAMETER_PX = 24  # median nucleus diameter that a model was trained for, where its file does not say
 NUCLEUS_UM = 8.0  # median nucleus diameter assumed with --mpp: between lymphocytes (6-7) and cultured cells (10-15)
 FORMATS = ("masks", "labels", "overlays", "csv")  # written unless --formats says otherwise; csv is nuclei.csv
+MPP_TIMES = 1.5  # between --mpp and what a slide says, from which that is told
+SUMMARY = (  # columns of summary.csv
+    "image", "file", "height_px", "width_px", "modality", "nuclei", "median_diameter_px", "zoom", "doubt", "unlike_training",
+    "nucleus_share", "intensity_low", "intensity_high", "seconds", "mpp", "made_by", "formats",
+)  # fmt: skip
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -65,22 +83,24 @@ OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and t
 
 
 def collect(inputs):
-    """Image files of the given files and folders, {stem: path}, in the order given.
+    """Files of images and slides of the given files and folders, {stem: path}, in the order given.
 
     Raises:
         FileNotFoundError, ValueError: an input is missing or no image, a folder is empty, or a stem appears twice.
     """
+    suffixes = (*IMAGE_SUFFIXES, *slides.SUFFIXES)
     found = {}
     for entry in map(Path, inputs):
-        if entry.is_dir():
-            files = find_images(entry)
-        elif not entry.exists():
-            raise FileNotFoundError(f"{entry} does not exist; expected an image file or a folder of images")
-        elif entry.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ValueError(f"{entry} is no image by its name; expected one of {', '.join(IMAGE_SUFFIXES)}")
+        if not entry.exists():
+            raise FileNotFoundError(f"{entry} does not exist; expected a file of an image or slide, or a folder of them")
+        if entry.is_file() or slides.is_slide(entry):
+            if entry.suffix.lower() not in suffixes:
+                raise ValueError(f"{entry} is no image by its name; expected one of {', '.join(suffixes)}")
+            files = [(entry.stem, entry)]
         else:
-            files = {entry.stem: entry}
-        for stem, path in files.items():
+            files = slides.find_slides(entry)
+            files += find_images(entry).items() if image_files(entry) or not files else ()
+        for stem, path in files:
             if stem in found and found[stem].resolve() != path.resolve():
                 raise ValueError(f"{found[stem]} and {path} would both become {stem}.png; predict into two --out folders")
             found.setdefault(stem, path)
@@ -128,11 +148,43 @@ def append_table(path, table):
     """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
     other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
     columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
-    if columns is not None and not set(table) <= set(columns):
-        write_table(path, pd.concat([read_table(path), table]))
-        return
-    table = table if columns is None else table.reindex(columns=columns)
+    if columns is not None:
+        if more := [name for name in table if name not in columns]:
+            rewrite_rows(path, lambda row: row, more)
+        table = table.reindex(columns=columns + more)
     table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
+
+
+def rewrite_rows(path, change, more_columns=()):
+    """Pass each whole row of a CSV file, a dict of texts, through `change`, which drops it by None: one at a time, since
+    slides have millions of rows. Columns are added at the end; a file without rows is removed, one that stays is left alone.
+
+    Raises: ValueError where it is no table of ours.
+    """
+
+    def rows(file):  # a last line that was cut off is left out
+        return csv.DictReader((line for line in file if line.endswith("\n")), restval="")
+
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as old:
+        header = rows(old).fieldnames or []
+        if header and "image" not in header:
+            raise ValueError(f"{path} is no table of ours: it has the columns {named(header)}; give --out another folder")
+        old.seek(0)
+        total = sum(bool(line) for line in old) - 1
+        old.seek(0)
+        kept = sum(change(row) is not None for row in rows(old))
+        if kept == total and not more_columns:
+            return
+        if not kept and not more_columns:
+            path.unlink()
+            return
+        old.seek(0)
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as new:
+            writer = csv.DictWriter(new, [*header, *more_columns], restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row for row in map(change, rows(old)) if row is not None)
 
 
 def replace_row(path, row):
@@ -149,7 +201,7 @@ def finished_before(out, made_by, overwrite, stems):
     Raises:
         ValueError: `out` holds results for these stems that were made by another model or with other settings.
     """
-    summary, nuclei = read_table(out / "summary.csv"), read_table(out / "nuclei.csv")
+    summary = read_table(out / "summary.csv")
     asked = summary["image"].isin(list(stems))
     others = summary["image"][asked & (summary["made_by"] != made_by)]
     if len(others) and not overwrite:
@@ -161,8 +213,9 @@ def finished_before(out, made_by, overwrite, stems):
         summary["formats"] = " ".join(FORMATS)
     with_table = summary["formats"].str.split().map(lambda formats: "csv" in formats).astype(bool)
     kept = summary[~asked] if overwrite else summary
+    whole = set(kept["image"][with_table[kept.index]])
+    rewrite_rows(out / "nuclei.csv", lambda row: row if row["image"] in whole else None)  # first, since it may refuse
     write_table(out / "summary.csv", kept)
-    write_table(out / "nuclei.csv", nuclei[nuclei["image"].isin(kept["image"][with_table[kept.index]])])
     return {image: formats.split() for image, formats in zip(summary["image"][asked], summary["formats"][asked], strict=True)}
 
 
@@ -296,6 +349,58 @@ def write_results(
     return len(table)
 
 
+def formats_of(path, is_slide, asked):
+    """The formats of an image or slide, of those asked for (None: the default). Raises: ValueError where none is left."""
+    if not is_slide:
+        return list(asked or FORMATS)
+    formats = [name for name in asked or slides.FORMATS_DEFAULT if name in slides.FORMATS]
+    if not formats:
+        raise ValueError(f"{path} is a slide, which is written as {', '.join(slides.FORMATS)}; got {', '.join(asked)}")
+    return formats
+
+
+def write_slide(
+    args, out, stem, path, network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by, formats,
+    formats_there,
+):  # fmt: skip
+    """Find the nuclei of a slide and write them, as predict_image and write_results do for an image; returns their number.
+
+    Raises: ValueError as `slides.open_slide` and `slides.find_nuclei`.
+    """
+    started = time.monotonic()
+    slide = slides.open_slide(path, args.channel)
+    for note in slide.notes:
+        print(f"{stem}: {note}")
+    mpp = slide.mpp if args.mpp is None else args.mpp
+    if args.mpp and slide.mpp and max(args.mpp / slide.mpp, slide.mpp / args.mpp) > MPP_TIMES:
+        print(f"{stem}: --mpp {args.mpp:g} is taken, although the file says {slide.mpp:g} µm per pixel")
+    if zoom is None and mpp:
+        zoom = float(np.clip(seen_diameter / (NUCLEUS_UM / mpp), *tiling.ZOOM_LIMITS))
+    weights = settings["calibration"]["weights"] if "calibration" in settings else None
+    found = slides.find_nuclei(
+        slide, out, stem, network, num_maps, thresholds, seen_diameter, geometry, made_by, zoom=zoom, min_area=args.min_area,
+        weights=weights, mpp=mpp, tile=args.tile, batch_size=args.batch_size, tissue_mask=not args.no_tissue_mask,
+        channel=args.channel,
+    ).gather()  # fmt: skip
+    found.write(out, formats)
+    if "csv" in formats:
+        for table, _ in found.parts():
+            append_table(out / "nuclei.csv", table)
+    if found.cut:
+        print(f"{stem}: {found.cut} nuclei are larger than windows overlap; they may be cut, or there twice (--diameter?)")
+    summary = {"image": stem, "file": path.name, **found.summary()}
+    summary["unlike_training"] = int(summary["doubt"] > settings["unlike"]["doubt_above"]) if "unlike" in settings else ""
+    summary |= {"seconds": round(time.monotonic() - started, 3), "made_by": made_by}
+    summary["formats"] = " ".join(dict.fromkeys([*formats_there, *formats]))
+    summary = {name: summary[name] for name in SUMMARY}
+    if formats_there:
+        replace_row(out / "summary.csv", summary)
+    else:
+        append_table(out / "summary.csv", pd.DataFrame([summary]))
+    slides.clear(out, stem)
+    return summary["nuclei"]
+
+
 def show_progress(done, total, started, nuclei):
     """One line that rewrites itself on a terminal; a line for every tenth of the work otherwise."""
     passed = time.monotonic() - started
@@ -307,8 +412,8 @@ def show_progress(done, total, started, nuclei):
         print(line, flush=True)
 
 
-@user_errors_in_one_line
-def main(argv=None):
+def predict_all(argv, held):
+    """What `main` does. held: for the lock of the folder, which goes when `main` ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("inputs", nargs="*", default=[INPUT], metavar="INPUT", help=f"image files and folders (default {INPUT})")
@@ -321,14 +426,16 @@ def main(argv=None):
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
     add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
     formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
-    add("--formats", type=exports.choice_of(formats), default=list(FORMATS), metavar="NAME,...",
-        help=f"of {', '.join(formats)} (default {','.join(FORMATS)})")  # fmt: skip
+    add("--formats", type=exports.choice_of(formats), metavar="NAME,...",
+        help=f"of {', '.join(formats)} (default {','.join(FORMATS)}; slides {','.join(slides.FORMATS_DEFAULT)})")  # fmt: skip
     add(
         "--mpp",
         type=exports.microns,
         metavar="UM",
         help=f"µm per pixel: results in µm, too, and nuclei of {NUCLEUS_UM:g} µm are expected unless --diameter is given",
     )
+    add("--channel", metavar="NAME", help="of fluorescence slides, by name or number from 1 (default: one named like nuclei)")
+    add("--no-tissue-mask", action="store_true", help="search all of a slide, empty glass, too")
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
@@ -344,20 +451,30 @@ def main(argv=None):
     seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
     diameter = args.diameter or (NUCLEUS_UM / args.mpp if args.mpp else None)
     zoom = float(np.clip(seen_diameter / diameter, *tiling.ZOOM_LIMITS)) if diameter else None
-    exports.require_formats(args.formats)
+    large = {stem for stem, path in files.items() if slides.is_slide(path)}
+    formats = {stem: formats_of(path, stem in large, args.formats) for stem, path in files.items()}
+    exports.require_formats(dict.fromkeys(name for names in formats.values() for name in names))
+    exports.require(["zarr"] if any("ometiff" in formats[stem] for stem in large) else [], "the format ometiff of slides")
     decisive = repr((sorted(thresholds.items()), args.min_area, zoom, args.tta, args.mpp))
+    if args.channel or args.no_tissue_mask:
+        decisive += repr((args.channel, args.no_tissue_mask))
     model_hash = hashlib.sha256(model_path.read_bytes() + decisive.encode()).hexdigest()[:12]
     made_by = f"{model_path.name} {model_hash}"
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
+    held.enter_context(only_run(out))
     there = finished_before(out, made_by, args.overwrite, files)
     # Formats still to be written. Doing an image again renews all that it had: none of it may stay behind.
     asked = {
-        stem: list(dict.fromkeys([*there.get(stem, ()), *args.formats])) if args.overwrite
-        else [name for name in args.formats if name not in there.get(stem, ())]
+        stem: list(dict.fromkeys([*there.get(stem, ()), *formats[stem]])) if args.overwrite
+        else [name for name in formats[stem] if name not in there.get(stem, ())]
         for stem in files
     }  # fmt: skip
     todo = {stem: path for stem, path in files.items() if asked[stem]}
     if len(files) > len(todo):
         print(f"{len(files) - len(todo)} images are finished already (--overwrite does them again)")
+    for stem in files.keys() - todo.keys():
+        slides.clear(out, stem)  # the last step of a slide, which a kill may have kept from it
     if lacking := [stem for stem in todo if stem in there and not args.overwrite]:
         print(f"{len(lacking)} images are finished but for {', '.join(sorted({n for s in lacking for n in asked[s]}))}")
     if not todo:
@@ -366,15 +483,20 @@ def main(argv=None):
 
     unet.set_up_backend()
     model, _ = unet.load_model(model_path)
-    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
     network = tiling.dihedral(model.predict_on_batch) if args.tta else model.predict_on_batch
-    tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
     print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
 
     started, nuclei, failures = time.monotonic(), 0, []
     for done, (stem, path) in enumerate(todo.items(), start=1):
         image_started = time.monotonic()
         try:
+            if stem in large:
+                nuclei += write_slide(
+                    args, out, stem, path, network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by,
+                    asked[stem], there.get(stem, ()),
+                )  # fmt: skip
+                show_progress(done, len(todo), started, nuclei)
+                continue
             image, intensity, labels, maps, image_zoom = predict_image(
                 path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size, geometry
             )
@@ -388,13 +510,22 @@ def main(argv=None):
                 asked[stem], there.get(stem, ()), args.mpp,
             )  # fmt: skip
         show_progress(done, len(todo), started, nuclei)
-    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
+    written = dict.fromkeys(name for stem in todo for name in asked[stem])
+    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(written)} and summary.csv lie in {out}/")
     folders = dict.fromkeys(str(path.parent) for path in files.values())
-    print("To look at them:", shlex.join(["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]))
+    if not large:  # whose labels report.py would have to hold as a whole
+        command = ["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]
+        print("To look at them:", shlex.join(command))
     if failures:
         print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
         return 1
     return 0
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    with contextlib.ExitStack() as held:
+        return predict_all(argv, held)
 
 
 if __name__ == "__main__":

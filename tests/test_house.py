@@ -13,13 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
-LIBRARIES = {"import_data", "augment", "unet", "losses", "tiling", "instances", "exports", "graph"}
+LIBRARIES = {"import_data", "augment", "unet", "losses", "tiling", "instances", "slides", "exports", "graph"}
 SCRIPTS = {"train", "predict", "evaluate"}
 COLAB = {"google_colab", "sync_colab"}  # a copy of the others that stands alone, and the tool that makes it
 # Arrows between libraries: exports.py is a script besides, which reads its files and ends its errors as all do, measures
 # by instances.py and, for the model out, loads one by unet.py. It reads nothing back: corrected outlines are a form of
 # truth, so that import_data.py has their readers and needs nothing of exports.py.
-ARROWS = {"exports": {"import_data", "instances", "unet"}}
+# slides.py stands over four: a slide's windows are tiling's, its nuclei instances', its files exports', one unit at a time.
+ARROWS = {"exports": {"import_data", "instances", "unet"}, "slides": {"import_data", "tiling", "instances", "exports"}}
 RENDERERS = {"report"}  # they show what scripts have made, so they alone may import them
 WITH_KERAS = {"unet", "losses", "train", "exports", "google_colab"}
 HEAVY = {"tensorflow", "keras", "jax", "torch"}

@@ -1,5 +1,6 @@
 """The data contract: any image and any mask in, one meaning out; and every bad input ends in one clear line."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import types
 import zipfile
 import zlib
 from pathlib import Path
@@ -700,6 +702,71 @@ def test_a_reader_that_leaves_is_no_error(tmp_path, buffered):
     run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
     os.close(writing)
     assert (run.returncode, run.stderr) == (1, "")
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import import_data
+with import_data.only_run(sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_one_runs_until_its_process_is_gone(tmp_path):
+    folder = tmp_path / "new" / "out"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(SCRIPT.parent), str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"process {process.pid} on .*--out"), data.only_run(folder):
+                pass
+        with data.only_run(tmp_path):  # another folder
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+    assert (folder / data.LOCK).exists()  # killed, it could not remove its file
+    with data.only_run(folder):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+def test_a_lock_that_was_removed_in_between_is_taken_anew(tmp_path, monkeypatch):
+    take, path = data.lock, tmp_path / data.LOCK
+
+    def remove_first(file):
+        monkeypatch.setattr(data, "lock", take)
+        path.unlink()
+        return take(file)
+
+    monkeypatch.setattr(data, "lock", remove_first)
+    with data.only_run(tmp_path):
+        assert path.exists()
+        with pytest.raises(ValueError, match="another run"), data.only_run(tmp_path):
+            pass
+
+
+def test_locks_of_other_systems(tmp_path, monkeypatch):
+    def fails(number):
+        def call(*_):
+            raise OSError(number, "no")
+
+        return call
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", fails(errno.ENOLCK))  # a network folder without locks
+    with data.only_run(tmp_path):
+        pass
+    windows = types.SimpleNamespace(LK_NBLCK=2, locking=lambda *_: None)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    with data.only_run(tmp_path):
+        pass
+    windows.locking = fails(errno.EACCES)
+    with pytest.raises(ValueError, match="another run"), data.only_run(tmp_path):
+        pass
 
 
 # ---- the check

@@ -23,6 +23,24 @@ def test_perfect_maps_give_the_nuclei_back(kind, seed):
     assert found.dtype == np.int32 and set(np.unique(found)) == set(range(found.max() + 1))
 
 
+def test_a_window_of_a_larger_image_is_measured_as_in_it():
+    image, labels = draw("tissue", 120, 160, num_nuclei=20, diameter=18, seed=1, touching=0.3)
+    image = image.astype(np.uint16) * 200  # where glass is what the brightest pixel says
+    whole = instances.measure(labels, image, perfect_maps(labels), stained=True)
+    place = np.s_[0:120, 40:140]
+    inside = [k for k in range(1, labels.max() + 1) if (labels[place] == k).sum() == (labels == k).sum()]
+    part = np.where(np.isin(labels, inside), labels, 0)[place]
+    window = instances.WindowOf(0, 40, 120, 160, int(image.max()))
+    outlined = list(instances.outlines(part))
+    table = instances.measure(part, image[place], perfect_maps(labels)[place], stained=True, window=window, outlined=outlined)
+    rows = np.isin(whole["id"], inside)
+    assert 5 < rows.sum() < len(rows)
+    for name, values in table.items():
+        if name not in ("touching_nuclei", "nuclei_nearby", "nearest_id", "nearest_distance_px"):
+            np.testing.assert_array_equal(values, whole[name][rows], name)
+    np.testing.assert_array_equal(instances.count_touching(labels, whole["id"]), whole["touching_nuclei"])
+
+
 def test_touching_nuclei_come_apart_and_without_depth_do_not():
     labels = np.zeros((40, 60), np.int32)
     y, x = np.mgrid[:40, :60]

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -256,6 +257,24 @@ def test_tables_of_an_earlier_version_are_continued_by_name(model, images, tmp_p
     assert {row["solidity"] == "" for row in table if row["image"] == "image0"} == {True}
     assert all(float(row["solidity"]) > 0 and int(row["area_px"]) > 0 for row in table if row["image"] == "image1")
     assert [row["formats"] for row in rows(out / "summary.csv")] == ["masks labels overlays csv"] * 3
+
+
+def test_tables_are_rewritten_a_row_at_a_time(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    predict.rewrite_rows(path, lambda row: row)  # nothing there, nothing done
+    text = 'image,id\n"a, ""b""",1\nc,2\nd\nc,3'
+    path.write_text(text)
+    predict.rewrite_rows(path, lambda row: row, ["more"])
+    assert path.read_text() == 'image,id,more\n"a, ""b""",1,\nc,2,\nd,,\n'
+    predict.append_table(path, pd.DataFrame({"more": [1.5], "image": ["e"], "id": [7], "new": [8]}))
+    assert path.read_text().splitlines()[0::4] == ["image,id,more,new", "e,7,1.5,8"]
+    predict.rewrite_rows(path, lambda row: row if row["image"] in "ce" else None)
+    assert path.read_text() == "image,id,more,new\nc,2,,\ne,7,1.5,8\n"
+    predict.rewrite_rows(path, lambda row: None)
+    assert not path.exists()
+    path.write_text("name,size\na,1\n")
+    with pytest.raises(ValueError, match="no table of ours"):
+        predict.rewrite_rows(path, lambda row: row)
 
 
 def test_pixel_size_gives_microns_and_is_not_mixed(model, images, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Windows: their cores partition any image, and stitched maps equal those of the whole."""
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -70,7 +71,25 @@ def test_a_part_of_a_resized_image_is_that_part_of_the_whole(zoom):
     assert (height, width) == (round(113 * zoom), round(190 * zoom))
     whole = resized[0:height, 0:width]
     part = resized[height // 3 : height // 3 + 11, width // 2 : width + 5]
-    np.testing.assert_allclose(part, whole[height // 3 : height // 3 + 11, width // 2 :], rtol=1e-4)
+    np.testing.assert_array_equal(part, whole[height // 3 : height // 3 + 11, width // 2 :])
+    sized = tiling.Resized(image, size=(height, width))
+    np.testing.assert_array_equal(sized[0:height, 0:width], whole)
+
+
+@pytest.mark.parametrize("shape", [(60, 81), (113, 190), (130, 500), (340, 191)])
+def test_a_part_of_resized_maps_is_that_part_of_the_whole(shape):
+    maps = np.random.default_rng(1).random((113, 190, 3)).astype(np.float32)
+    whole = tiling.resize_maps(maps, shape)
+    assert whole.shape == (*shape, 3) and whole.dtype == np.float32
+    way = cv2.INTER_AREA if shape[0] < 113 else cv2.INTER_LINEAR
+    if (shape[0] < 113) == (shape[1] < 190):  # OpenCV goes one way for both axes
+        np.testing.assert_allclose(whole, cv2.resize(maps, shape[::-1], interpolation=way), atol=1e-5)
+    place = (shape[0] // 3, shape[0] // 2, 7, shape[1])
+    needed = [tiling.taps(*place[2 * axis : 2 * axis + 2], maps.shape[axis], shape[axis])[0] for axis in (0, 1)]
+    top, left = (indices.min() for indices in needed)
+    part = maps[top : needed[0].max() + 1, left : needed[1].max() + 1]
+    part = tiling.resize_maps(part, shape, maps.shape[:2], (top, left), place)
+    np.testing.assert_array_equal(part, whole[place[0] : place[1], place[2] : place[3]])
 
 
 @pytest.mark.parametrize("zoom", [0.4, 1.0, 1.7])
