@@ -2122,6 +2122,8 @@ def taps(start, stop, length, full):
 
 def weighted(array, axis, indices, weights):
     """The sums of `taps` along one axis (0 or 1) of (h, w, C) float32; a sparse matrix takes half the time of indexing."""
+    from scipy.sparse import csr_array  # here: its import takes longer than all of a small image
+
     count, number = indices.shape
     shape = (number, array.shape[axis])
     matrix = csr_array((weights.T.ravel(), indices.T.ravel(), np.arange(0, count * number + 1, count)), shape=shape)

@@ -412,7 +412,7 @@ def show_progress(done, total, started, nuclei):
         print(line, flush=True)
 
 
-def predict_all(argv, held):
+def run(argv, held):
     """What `main` does. held: for the lock of the folder, which goes when `main` ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -487,16 +487,10 @@ def predict_all(argv, held):
     print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
 
     started, nuclei, failures = time.monotonic(), 0, []
-    for done, (stem, path) in enumerate(todo.items(), start=1):
+    images = {stem: path for stem, path in todo.items() if stem not in large}
+    for done, (stem, path) in enumerate(images.items(), start=1):
         image_started = time.monotonic()
         try:
-            if stem in large:
-                nuclei += write_slide(
-                    args, out, stem, path, network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by,
-                    asked[stem], there.get(stem, ()),
-                )  # fmt: skip
-                show_progress(done, len(todo), started, nuclei)
-                continue
             image, intensity, labels, maps, image_zoom = predict_image(
                 path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size, geometry
             )
@@ -509,7 +503,16 @@ def predict_all(argv, held):
                 out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by,
                 asked[stem], there.get(stem, ()), args.mpp,
             )  # fmt: skip
-        show_progress(done, len(todo), started, nuclei)
+        show_progress(done, len(images), started, nuclei)
+    for stem in [stem for stem in todo if stem in large]:
+        try:
+            nuclei += write_slide(
+                args, out, stem, todo[stem], network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by,
+                asked[stem], there.get(stem, ()),
+            )  # fmt: skip
+        except (ValueError, MemoryError) as error:
+            failures.append(f"{todo[stem]}: {error}" if str(todo[stem]) not in str(error) else str(error))
+            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
     written = dict.fromkeys(name for stem in todo for name in asked[stem])
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(written)} and summary.csv lie in {out}/")
     folders = dict.fromkeys(str(path.parent) for path in files.values())
@@ -525,7 +528,7 @@ def predict_all(argv, held):
 @user_errors_in_one_line
 def main(argv=None):
     with contextlib.ExitStack() as held:
-        return predict_all(argv, held)
+        return run(argv, held)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,6 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-import pandas as pd
-from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 import exports
 import instances
@@ -439,6 +436,8 @@ def find_tissue(overview, step=1):
     Args:
         overview: (H, W, 3) uint8 or uint16.
     """
+    from scipy import ndimage  # here, as pandas and scikit-image below: their imports take a second, which --help has not
+
     height, width = (-(-length // step) for length in overview.shape[:2])
     small = cv2.resize(overview, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     brightest, darkest = small.max(axis=2), small.min(axis=2)
@@ -469,6 +468,8 @@ def ground_is_light(overview):
 
 def otsu_within(values, limits):
     """Otsu's threshold, or the limit that it passes."""
+    from skimage.filters import threshold_otsu
+
     return float(np.clip(threshold_otsu(values), *limits)) if np.ptp(values) > 0 else limits[1]
 
 
@@ -854,6 +855,8 @@ class Found:
 
     def parts(self):
         """For each unit (table, [(id, polygons)]), as `instances.measure` and `instances.outlines` have them."""
+        import pandas as pd
+
         start = 0
         for unit in self.units:
             with np.load(self.path(unit)) as arrays:

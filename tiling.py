@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse import csr_array
 
 TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
 MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
@@ -126,6 +125,8 @@ def taps(start, stop, length, full):
 
 def weighted(array, axis, indices, weights):
     """The sums of `taps` along one axis (0 or 1) of (h, w, C) float32; a sparse matrix takes half the time of indexing."""
+    from scipy.sparse import csr_array  # here: its import takes longer than all of a small image
+
     count, number = indices.shape
     shape = (number, array.shape[axis])
     matrix = csr_array((weights.T.ravel(), indices.T.ravel(), np.arange(0, count * number + 1, count)), shape=shape)
