@@ -356,6 +356,8 @@ def formats_of(path, is_slide, asked):
     formats = [name for name in asked or slides.FORMATS_DEFAULT if name in slides.FORMATS]
     if not formats:
         raise ValueError(f"{path} is a slide, which is written as {', '.join(slides.FORMATS)}; got {', '.join(asked)}")
+    if left := [name for name in asked or () if name not in formats]:
+        print(f"{path} is a slide: no {', '.join(left)} of it (its labels are ometiff or omezarr)")
     return formats
 
 

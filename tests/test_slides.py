@@ -626,6 +626,7 @@ def test_predict_takes_slides_like_images(model, fluorescence, tmp_path, capsys)
     assert "finished already" in capsys.readouterr().out and contents(out) == before
     assert not slides.work_folder(out, "b.ome").exists()
     assert run(model, out, slide, "--tile", "700", "--formats", "csv,omezarr,masks") == 0  # what is missing is added
+    assert "is a slide: no masks of it" in capsys.readouterr().out
     assert (out / "omezarr" / "b.ome.zarr").is_dir() and (out / "nuclei.csv").read_bytes() == before[Path("nuclei.csv")]
     assert rows(out / "summary.csv").set_index("image").loc["b.ome", "formats"] == "overlays csv geojson.zip omezarr"
     assert run(model, out, slide, "--overwrite") == 0
