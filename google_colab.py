@@ -2021,6 +2021,8 @@ SMOOTHING = 0.4  # sigma of the blur before shrinking, in pixels of the result
 ZOOM_LIMITS = (0.1, 3.0)  # of the estimated scale: nuclei of 8 to 240 px for a network that knows 24 px
 TOLERANCE = 1.35  # times too large or too small that a nucleus may be before zooming pays; the training's scale jitter
 PROBES = 5  # looks at most; three are the rule where the scale is far off
+SURER = 0.85  # of the doubt that another size may leave to be taken; from 0.78 to 0.89 validation images fare alike
+UNSURE = 0.15  # doubt from which larger sizes are tried, too: dearer looks, and a network that is at home needs none
 PROBE_ZOOMS = (0.4, 2.5)  # tried where nothing is found
 PROBE_PX = 768  # side of a look at most; smaller images are looked at as a whole, and that look is the result
 BLUR_PAD_PX = 64  # columns added before a blur: OpenCV rounds the last few of a row unlike the others
@@ -2259,33 +2261,47 @@ def busiest_window(image, height, width):
     return min(int(top) * step, image.shape[0] - height), min(int(left) * step, image.shape[1] - width)
 
 
-def estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare=None, margin=MARGIN_PX, multiple=MULTIPLE_PX):
+def estimate_zoom(
+    predict, image, num_maps, diameter_px, measure, doubt=None, prepare=None, margin=MARGIN_PX, multiple=MULTIPLE_PX
+):  # fmt: skip
     """How many times larger an image should be shown so that its nuclei have the size that the network knows.
 
     The network looks, the nuclei that it finds are measured, the image is zoomed by what they are off, until they fit: also
-    a network that misses half of the nuclei at the wrong size says whether the others are too large or too small.
+    a network that misses half of the nuclei at the wrong size says whether the others are too large or too small. Much too
+    large ones it takes to pieces of the size that it knows, though. So it looks once more at half the size, and goes there if
+    that leaves less doubt; and at twice the size, where it is in doubt.
 
     Args:
         predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
         diameter_px: median nucleus diameter that the network was trained for.
         measure: from maps (h, w, num_maps) to the median diameter in px of the nuclei in them, or None without any.
+        doubt: from maps to how undecided they are, such as `instances.image_doubt`; None goes by the size alone.
 
     Returns:
         (zoom, maps): maps (H, W, num_maps) of the whole image at its own size where the last look covered it, else None.
         Without nuclei at any zoom (1, None).
     """
+
+    def look(zoom, box=None):
+        """Maps of the busiest part of the image, or of `box`, and that box: (top, left, bottom, right) of the image seen."""
+        seen = Resized(image, zoom) if zoom != 1 else image
+        if box is None:
+            height, width = (min(length, PROBE_PX) for length in seen.shape[:2])
+            top, left = 0, 0
+            if (height, width) != tuple(seen.shape[:2]):  # sought in the image as it is, since that costs no resampling
+                top, left = busiest_window(image, int(height / zoom), int(width / zoom))
+                top, left = min(int(top * zoom), seen.shape[0] - height), min(int(left * zoom), seen.shape[1] - width)
+            box = (top, left, top + height, left + width)
+        part = seen[box[0] : box[2], box[1] : box[3]]
+        part = part if prepare is None else prepare(part)
+        return predict_tiled(predict, part, num_maps, margin=margin, multiple=multiple), box
+
+    def size(zoom):
+        return Resized(image, zoom).shape[:2]
+
     zoom, untried = 1.0, list(PROBE_ZOOMS)
     for _ in range(PROBES):
-        seen = Resized(image, zoom) if zoom != 1 else image
-        height, width = (min(length, PROBE_PX) for length in seen.shape[:2])
-        whole = (height, width) == tuple(seen.shape[:2])
-        top, left = 0, 0
-        if not whole:  # sought in the image as it is, since that costs no resampling
-            top, left = busiest_window(image, int(height / zoom), int(width / zoom))
-            top, left = min(int(top * zoom), seen.shape[0] - height), min(int(left * zoom), seen.shape[1] - width)
-        part = seen[top : top + height, left : left + width]
-        part = part if prepare is None else prepare(part)
-        maps = predict_tiled(predict, part, num_maps, margin=margin, multiple=multiple)
+        maps, box = look(zoom)
         found = measure(maps)
         if found is None:
             if not untried:
@@ -2293,19 +2309,38 @@ def estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare=None, 
             zoom = untried.pop(0)
             continue
         if max(found / diameter_px, diameter_px / found) <= TOLERANCE or zoom in ZOOM_LIMITS:
-            return zoom, resize_maps(maps, image.shape[:2]) if whole else None
+            break
         zoom = float(np.clip(zoom * diameter_px / found, *ZOOM_LIMITS))
         if max(zoom, 1 / zoom) <= TOLERANCE**0.5:
             zoom = 1.0  # nearly native: interpolation would cost more than it gains
-    return zoom, None
+    else:
+        return zoom, None
+    for factor in (0.5, 2.0) if doubt else ():
+        began = zoom
+        while ZOOM_LIMITS[0] <= zoom * factor <= ZOOM_LIMITS[1] and (factor < 1 or doubt(maps) > UNSURE):
+            # Both are judged by the same part of the image, as much of it as a look may take.
+            height, width = (min(length, int(PROBE_PX / max(1, factor))) for length in maps.shape[:2])
+            top, left = (0, 0) if maps.shape[:2] == (height, width) else busiest_window(maps[..., :1], height, width)
+            part = maps[top : top + height, left : left + width]
+            corners = (box[0] + top, box[1] + left, box[0] + top + height, box[1] + left + width)
+            other = np.rint(np.multiply(corners, np.tile(np.divide(size(zoom * factor), size(zoom)), 2))).astype(int)
+            if other[0] == other[2] or other[1] == other[3]:
+                break
+            painted, _ = look(zoom * factor, other)
+            if doubt(painted) > SURER * doubt(part):
+                break
+            zoom, maps, box = zoom * factor, painted, other
+        if zoom != began:
+            break
+    return zoom, resize_maps(maps, image.shape[:2]) if maps.shape[:2] == tuple(size(zoom)) else None
 
 
-def predict_at_known_size(predict, image, num_maps, diameter_px, measure, zoom=None, prepare=None, **arguments):
+def predict_at_known_size(predict, image, num_maps, diameter_px, measure, doubt=None, zoom=None, prepare=None, **arguments):
     """Run a network over an image, shown at the zoom that brings its nuclei to the size that the network knows.
 
     Args:
         predict, image, num_maps, prepare, arguments: as `predict_tiled`.
-        diameter_px, measure: as `estimate_zoom`.
+        diameter_px, measure, doubt: as `estimate_zoom`.
         zoom: where it is known; None estimates it.
 
     Returns:
@@ -2314,7 +2349,7 @@ def predict_at_known_size(predict, image, num_maps, diameter_px, measure, zoom=N
     maps = None
     if zoom is None:
         geometry = {name: arguments[name] for name in ("margin", "multiple") if name in arguments}
-        zoom, maps = estimate_zoom(predict, image, num_maps, diameter_px, measure, prepare, **geometry)
+        zoom, maps = estimate_zoom(predict, image, num_maps, diameter_px, measure, doubt, prepare, **geometry)
     if maps is None:
         maps = predict_zoomed(predict, image, num_maps, zoom, prepare=prepare, **arguments)
     return maps, zoom
@@ -2612,6 +2647,7 @@ def score_validation(model, samples, geometry, thresholds=None):
             model.output_shape[-1],
             DIAMETER_PX,
             measure=lambda seen: median_diameter(separate(seen)),
+            doubt=image_doubt,
             prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
             **geometry,
         )

@@ -288,6 +288,7 @@ def predict_image(path, network, num_maps, thresholds, min_area, seen_diameter, 
         seen_diameter,
         # By the default thresholds, as train.py has it: those chosen on validation were chosen at the zooms that these give.
         measure=lambda seen: instances.median_diameter(instances.separate(seen)),
+        doubt=instances.image_doubt,
         zoom=zoom,
         prepare=lambda part: normalise(part, intensity),
         tile=tile,

@@ -338,6 +338,7 @@ def score_validation(model, samples, geometry, thresholds=None):
             model.output_shape[-1],
             augment.DIAMETER_PX,
             measure=lambda seen: instances.median_diameter(instances.separate(seen)),
+            doubt=instances.image_doubt,
             prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
             **geometry,
         )

@@ -186,3 +186,39 @@ def test_a_given_zoom_is_taken():
     maps, zoom = tiling.predict_at_known_size(lambda b: b[..., :2], image, 2, 24, None, zoom=2.0, **LOOK)
     assert zoom == 2 and maps.shape == (80, 90, 2)
     assert ((maps[..., 0] > 0.5) != (image[..., 0] > 0.5)).mean() < 0.01
+
+
+def blurred_doubt(maps):
+    """Little where discs are near the known size: what a network that was trained at 24 px has."""
+    found = measured(maps)
+    return 1.0 if found is None else abs(float(np.log(found / 24))) / 10
+
+
+def pieces(maps):
+    """Takes what is much too large to pieces of the known size: the measure is then no help."""
+    found = measured(maps)
+    return found if found is None or found < 40 else 24.0
+
+
+@pytest.mark.parametrize("diameter", [60, 100])
+def test_nuclei_that_are_taken_to_pieces_are_shown_smaller_until_no_doubt_goes(diameter):
+    image = discs(10 * diameter, 10 * diameter, diameter)
+    blind, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, pieces, **LOOK)
+    zoom, maps = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, pieces, blurred_doubt, **LOOK)
+    assert blind == 1 and 0.6 < zoom * diameter / 24 < 1.7
+    assert maps is None or maps.shape == (*image.shape[:2], 2)
+
+
+def test_nuclei_that_are_doubtful_are_shown_larger():
+    image = discs(120, 120, 6)
+    merged = lambda maps: 24.0 if measured(maps) else None  # clumps of small ones pass for one of the known size
+    zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, merged, lambda m: 2 * blurred_doubt(m), **LOOK)
+    assert zoom == 2  # four times would be beyond the limit
+
+
+def test_in_a_large_image_both_sizes_are_judged_by_the_same_part():
+    image = discs(1500, 1700, 80, top=700, left=900)
+    seen = []
+    tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, pieces, lambda m: seen.append(m.shape) or blurred_doubt(m), **LOOK)
+    assert len(seen) >= 2 and all(height <= tiling.PROBE_PX and width <= tiling.PROBE_PX for height, width, _ in seen)
+    assert seen[0][0] == 2 * seen[1][0] or seen[1][0] == 2 * seen[0][0]
