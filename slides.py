@@ -510,6 +510,7 @@ def decide(slide, overview, mask, network, num_maps, seen_diameter, geometry, zo
             num_maps,
             seen_diameter,
             measure=lambda maps: instances.median_diameter(instances.separate(maps)),  # by default thresholds, as images
+            doubt=instances.image_doubt,
             prepare=lambda part: normalise(part, intensity),
             **geometry,
         )
