@@ -14,6 +14,7 @@ For every image, at its own size:
     predictions/summary.csv         one row for each image
 
     python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
+    python predict.py --engine keras                        # instead of the fastest that is installed; unet.py has a list
 
 The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
 network so much larger or smaller (column zoom of summary.csv); all results are at the image's own size.
@@ -23,17 +24,20 @@ file that cannot be read is named and skipped; the exit status is then 1.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
+import os
 import shlex
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
-from skimage.segmentation import find_boundaries
 
 import exports
 import instances
@@ -41,6 +45,7 @@ import tiling
 import unet
 from import_data import (
     IMAGE_SUFFIXES,
+    declared_pixels,
     find_images,
     intensity_range,
     modality,
@@ -58,6 +63,8 @@ OUT = "predictions"
 SEEN_DIAMETER_PX = 24  # median nucleus diameter that a model was trained for, where its file does not say
 NUCLEUS_UM = 8.0  # median nucleus diameter assumed with --mpp: between lymphocytes (6-7) and cultured cells (10-15)
 FORMATS = ("masks", "labels", "overlays", "csv")  # written unless --formats says otherwise; csv is nuclei.csv
+WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once: one is in the network, the others before or after it
+PIXELS_AT_ONCE = 16_000_000  # of these images together, some 60 bytes each; a larger image is worked on alone
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -102,6 +109,8 @@ def find_model(model):
 
 def read_table(path):
     """The whole rows of a CSV file, all cells as text; a last row that was cut off is left out."""
+    import pandas as pd  # here and below: its import takes half a second, which --help does not have
+
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
     if not text:
@@ -127,6 +136,8 @@ def write_table(path, table):
 def append_table(path, table):
     """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
     other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
+    import pandas as pd
+
     columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
     if columns is not None and not set(table) <= set(columns):
         write_table(path, pd.concat([read_table(path), table]))
@@ -137,6 +148,8 @@ def append_table(path, table):
 
 def replace_row(path, row):
     """Put a row, a dict, into summary.csv, in the place of an earlier one of the same image."""
+    import pandas as pd
+
     table = read_table(path)
     write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
 
@@ -172,9 +185,14 @@ def finished_before(out, made_by, overwrite, stems):
 def draw_overlay(image, intensity, labels):
     """Outlines on the image as the network sees it (dark images brightened): (H, W, 3) uint8."""
     picture = (normalise(image, intensity) * 255).astype(np.uint8)
-    outline = find_boundaries(labels, mode="inner")
+    edge = np.zeros(labels.shape, bool)  # of any two ids, on both sides
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differ = labels[one] != labels[other]
+        edge[one] |= differ
+        edge[other] |= differ
+    edge &= labels > 0
     colours = np.array(OVERLAY_COLOURS, np.uint8)
-    picture[outline] = colours[labels[outline] % len(colours)]
+    picture[edge] = colours[labels[edge] % len(colours)]
     return picture
 
 
@@ -246,12 +264,18 @@ def predict_image(path, network, num_maps, thresholds, min_area, seen_diameter, 
     return image, intensity, instances.separate(maps, zoom=zoom, **thresholds), maps, zoom
 
 
-def write_results(
+def write_files(
     out, stem, path, image, intensity, labels, maps, zoom, settings, seconds, made_by,
     formats=FORMATS, formats_there=(), mpp=None,
 ):  # fmt: skip
-    """Write one image in the formats asked for; the row in summary.csv comes last and marks it as finished in these and in
-    formats_there, those of an earlier run."""
+    """Write what is one image's alone, in the formats asked for.
+
+    Returns:
+        Its rows for the tables that all images share: a DataFrame for nuclei.csv and a dict for summary.csv, which says
+        that the image is finished in these formats and in formats_there, those of an earlier run.
+    """
+    import pandas as pd
+
     kind = modality(image)
     table = pd.DataFrame(instances.measure(labels, image, maps, stained=kind == "tissue", mpp=mpp))
     if "calibration" in settings:
@@ -267,10 +291,8 @@ def write_results(
         overlay = draw_overlay(image, intensity, labels)
         encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     exports.write(out, [name for name in formats if name not in FORMATS], exports.Nuclei(stem, path.name, labels, table, mpp))
-    if "csv" in formats:
-        append_table(out / "nuclei.csv", table)
     doubt = instances.image_doubt(maps)
-    summary = {
+    return table, {
         "image": stem,
         "file": path.name,
         "height_px": labels.shape[0],
@@ -289,11 +311,76 @@ def write_results(
         "made_by": made_by,
         "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
     }
+
+
+def write_rows(out, table, summary, formats, formats_there):
+    """Add what `write_files` returned to the tables; the row in summary.csv comes last and marks the image as finished."""
+    import pandas as pd
+
+    if "csv" in formats:
+        append_table(out / "nuclei.csv", table)
     if formats_there:
         replace_row(out / "summary.csv", summary)
     else:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
+
+
+def write_results(*image, formats=FORMATS, formats_there=(), mpp=None):
+    """`write_files` and `write_rows` of one image, with the arguments of `write_files`; the number of its nuclei."""
+    table, summary = write_files(*image, formats=formats, formats_there=formats_there, mpp=mpp)
+    write_rows(image[0], table, summary, formats, formats_there)
     return len(table)
+
+
+# --- Many images at once --------------------------------------------------------------------------------------------
+
+
+def in_order(work, items, workers=WORKERS):
+    """`work(item)` of each item on several threads, yielded in the order of the items; close it to begin no more of them."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Room:
+    """So many pixels that may be in work at once; whoever wants more has to wait until he is alone."""
+
+    def __init__(self, pixels):
+        self.free = self.size = pixels
+        self.changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels):
+        """Wait for so much room, and have it within the `with` block."""
+        pixels = min(pixels, self.size)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+def one_at_a_time(network):
+    """The network, called by one thread after the other: each call has all cores already."""
+    lock = threading.Lock()
+
+    def locked(batch):
+        with lock:
+            return network(batch)
+
+    return locked
 
 
 def show_progress(done, total, started, nuclei):
@@ -319,6 +406,8 @@ def main(argv=None):
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
+    add("--engine", choices=("auto", *unet.ENGINES), default="auto",
+        help="what runs the network (default auto: the fastest that is installed and agrees with Keras)")  # fmt: skip
     add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
     formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
     add("--formats", type=exports.choice_of(formats), default=list(FORMATS), metavar="NAME,...",
@@ -364,30 +453,38 @@ def main(argv=None):
         print(f"Nothing to do: all results lie in {out}")
         return 0
 
-    unet.set_up_backend()
-    model, _ = unet.load_model(model_path)
     num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
-    network = tiling.dihedral(model.predict_on_batch) if args.tta else model.predict_on_batch
     tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
-    print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
+    network, device = unet.engine(model_path, args.engine)
+    network = one_at_a_time(network)
+    network = tiling.dihedral(network) if args.tta else network
+    room = Room(PIXELS_AT_ONCE)
+    print(f"{len(todo)} images with {model_path} on {device}")
+
+    def work(stem):
+        path = todo[stem]
+        with room.taken(declared_pixels(path)):
+            began = time.monotonic()
+            try:
+                found = predict_image(
+                    path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size,
+                    geometry,
+                )  # fmt: skip
+            except (ValueError, MemoryError) as error:
+                return error
+            seconds = time.monotonic() - began
+            return write_files(out, stem, path, *found, settings, seconds, made_by, asked[stem], there.get(stem, ()), args.mpp)
 
     started, nuclei, failures = time.monotonic(), 0, []
-    for done, (stem, path) in enumerate(todo.items(), start=1):
-        image_started = time.monotonic()
-        try:
-            image, intensity, labels, maps, image_zoom = predict_image(
-                path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size, geometry
-            )
-        except (ValueError, MemoryError) as error:
-            failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
-            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
-        else:
-            seconds = time.monotonic() - image_started
-            nuclei += write_results(
-                out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by,
-                asked[stem], there.get(stem, ()), args.mpp,
-            )  # fmt: skip
-        show_progress(done, len(todo), started, nuclei)
+    with contextlib.closing(in_order(work, todo)) as results:
+        for done, ((stem, path), result) in enumerate(zip(todo.items(), results, strict=True), start=1):
+            if isinstance(result, Exception):
+                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
+                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+            else:
+                write_rows(out, *result, asked[stem], there.get(stem, ()))
+                nuclei += len(result[0])
+            show_progress(done, len(todo), started, nuclei)
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
     folders = dict.fromkeys(str(path.parent) for path in files.values())
     print("To look at them:", shlex.join(["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]))
