@@ -341,7 +341,7 @@ def hull_measures(inside, nucleus, width, num_nuclei):
     ends = np.stack([column[first], row[first], column[last] + 1, row[last]], axis=1).reshape(-1, 2, 2)
     corners = np.concatenate([ends, ends + (0, 1)], axis=1).reshape(-1, 1, 2).astype(np.int32)
     stops = 4 * np.cumsum(np.bincount(nucleus[first], minlength=num_nuclei))
-    hulls = [cv2.convexHull(corners[start:stop])[:, 0] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
+    hulls = [cv2.convexHull(corners[start:stop])[:, 0] for start, stop in zip([0, *stops][:-1], stops, strict=True)]
     measures = np.zeros((num_nuclei, 3))
     for start in range(0, num_nuclei, HULLS_AT_ONCE):
         group = hulls[start : start + HULLS_AT_ONCE]

@@ -394,6 +394,50 @@ def show_progress(done, total, started, nuclei):
         print(line, flush=True)
 
 
+def predict_all(
+    out, files, network, settings, thresholds, made_by, asked, there=None, min_area=None, zoom=None, tile=tiling.TILE_PX,
+    batch_size=1, mpp=None,
+):  # fmt: skip
+    """Find the nuclei of many images and write them, several images at once, the rows of the tables in the order given.
+
+    Args:
+        files: {stem: path}.
+        asked, there: {stem: formats} to be written, and written by an earlier run.
+        network, settings, thresholds, min_area, zoom, tile, batch_size, mpp: as `predict_image` and `write_files`.
+
+    Returns:
+        The number of nuclei, and for each image that could not be read a line that says why.
+    """
+    room, there = Room(PIXELS_AT_ONCE), there or {}
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
+
+    def work(stem):
+        path = files[stem]
+        with room.taken(declared_pixels(path)):
+            began = time.monotonic()
+            try:
+                found = predict_image(
+                    path, network, num_maps, thresholds, min_area, seen_diameter, zoom, tile, batch_size, geometry
+                )
+            except (ValueError, MemoryError) as error:
+                return error
+            seconds = time.monotonic() - began
+            return write_files(out, stem, path, *found, settings, seconds, made_by, asked[stem], there.get(stem, ()), mpp)
+
+    started, nuclei, failures = time.monotonic(), 0, []
+    with contextlib.closing(in_order(work, files)) as results:
+        for done, ((stem, path), result) in enumerate(zip(files.items(), results, strict=True), start=1):
+            if isinstance(result, Exception):
+                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
+                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+            else:
+                write_rows(out, *result, asked[stem], there.get(stem, ()))
+                nuclei += len(result[0])
+            show_progress(done, len(files), started, nuclei)
+    return nuclei, failures
+
+
 @user_errors_in_one_line
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -453,38 +497,28 @@ def main(argv=None):
         print(f"Nothing to do: all results lie in {out}")
         return 0
 
-    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
-    tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
+    tiling.cut(
+        1, args.tile * 3, args.tile, **unet.geometry(settings["architecture"])
+    )  # a tile too small ends here, before any work
     network, device = unet.engine(model_path, args.engine)
     network = one_at_a_time(network)
     network = tiling.dihedral(network) if args.tta else network
-    room = Room(PIXELS_AT_ONCE)
     print(f"{len(todo)} images with {model_path} on {device}")
-
-    def work(stem):
-        path = todo[stem]
-        with room.taken(declared_pixels(path)):
-            began = time.monotonic()
-            try:
-                found = predict_image(
-                    path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size,
-                    geometry,
-                )  # fmt: skip
-            except (ValueError, MemoryError) as error:
-                return error
-            seconds = time.monotonic() - began
-            return write_files(out, stem, path, *found, settings, seconds, made_by, asked[stem], there.get(stem, ()), args.mpp)
-
-    started, nuclei, failures = time.monotonic(), 0, []
-    with contextlib.closing(in_order(work, todo)) as results:
-        for done, ((stem, path), result) in enumerate(zip(todo.items(), results, strict=True), start=1):
-            if isinstance(result, Exception):
-                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
-                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
-            else:
-                write_rows(out, *result, asked[stem], there.get(stem, ()))
-                nuclei += len(result[0])
-            show_progress(done, len(todo), started, nuclei)
+    nuclei, failures = predict_all(
+        out,
+        todo,
+        network,
+        settings,
+        thresholds,
+        made_by,
+        asked,
+        there,
+        args.min_area,
+        zoom,
+        args.tile,
+        args.batch_size,
+        args.mpp,
+    )
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(args.formats)} and summary.csv lie in {out}/")
     folders = dict.fromkeys(str(path.parent) for path in files.values())
     print("To look at them:", shlex.join(["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]))

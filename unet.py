@@ -297,12 +297,10 @@ def engine(path, name="auto", say=print):
     if name == "auto" and (other_backend or has_nvidia() and find_device()[0].startswith("GPU")):
         name = "keras"
     for choice in ENGINES if name == "auto" else (name,):
-        lacking = [names.split()[0] for names in ENGINE_PACKAGES[choice] if not any(map(is_installed, names.split()))]
-        if lacking and name == "auto":
+        if lacking(choice) and name == "auto":
             continue
-        if lacking:
-            names = " ".join(lacking)
-            raise ValueError(f"--engine {choice} needs {names}, which is not installed: python -m pip install {names}")
+        if lacking(choice):
+            raise ValueError(f"--engine {choice} needs packages that are missing: python -m pip install {lacking(choice)}")
         if choice == "keras":
             model, _ = load_model(path)
             return model.predict_on_batch, find_device()[0]
@@ -315,6 +313,12 @@ def engine(path, name="auto", say=print):
         else:
             return network, f"CPU, {num_cores()} cores, with {choice}"
     raise ValueError("neither Keras nor any other engine is installed: python -m pip install -r requirements.txt")
+
+
+def lacking(name):
+    """The packages, with blanks between them, that an engine needs and that are not installed."""
+    alternatives = [names.split() for names in ENGINE_PACKAGES[name]]
+    return " ".join(dict.fromkeys(names[0] for names in alternatives if not any(map(is_installed, names))))
 
 
 def is_installed(package):
@@ -352,10 +356,10 @@ def engine_key(path, settings, name):
     def add(item, data):
         if isinstance(data, h5py.Dataset):
             digest.update(item.encode())
-            digest.update(data[()])
+            digest.update(np.ascontiguousarray(data[()]))
 
     with h5py.File(path, "r") as file:
-        file["model_weights"].visititems(add)
+        file.visititems(add)
     for package in sorted({package for names in ENGINE_PACKAGES[name] for package in names.split()}):
         found = importlib.util.find_spec(package)
         if found:  # the time of its installation tells one version from another without importing it
@@ -373,42 +377,35 @@ def prepared(path, settings, name, say=print):
     Raises:
         ValueError: the engine does not run the network, or differs from Keras by more than ENGINE_TOLERANCE.
     """
-    if name == "tensorflow":  # nothing is kept: it needs Keras anyway
-        model, _ = load_model(path)
-        network = run_tensorflow(for_engines(model, settings["architecture"]))
-        check_agreement(name, disagreement(network, model, settings["architecture"]))
-        return network
-    write, suffix, run = {
-        "litert": (write_litert, ".tflite", run_litert),
-        "openvino": (write_litert, ".tflite", run_openvino),
-        "onnx": (write_onnx, ".onnx", run_onnx),
-    }[name]
-    file = cache_folder() / f"{engine_key(path, settings, name)}{suffix}"
+    file = cache_folder() / f"{engine_key(path, settings, name)}.{name}"
     proof = file.with_suffix(".json")
     try:
-        check_agreement(name, json.loads(proof.read_text(encoding="utf-8"))["difference"])
-        network = run(file.read_bytes())
+        difference = json.loads(proof.read_text(encoding="utf-8"))["difference"]
+        network = RUNTIMES[name][1](file.read_bytes())
         network(proofs(settings["architecture"])[0])
-        return network
     except FileNotFoundError:
         pass
-    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        say(f"{file} cannot be used ({str(error).splitlines()[0]}); it is made anew")
+    except Exception as error:  # each engine raises classes of its own on a file that it cannot use
+        say(f"{file} cannot be used ({first_line(error)}); it is made anew")
+    else:
+        check_agreement(name, difference)
+        return network
     say(f"Preparing the network for {name}, once for each model")
     model, _ = load_model(path)
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / file.name
-        try:
-            write(for_engines(model, settings["architecture"]), made)
-            network = run(made.read_bytes())
-            difference = disagreement(network, model, settings["architecture"])
-        except Exception as error:  # converters raise classes of their own; whatever it is, Keras still works
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ValueError(f"{name} cannot run this network ({lines[0][:200]})") from error
-        with contextlib.suppress(OSError):  # a folder that cannot be written costs the next start these seconds again
-            keep(made, difference, file, proof)
+    try:
+        network, content = converted(for_engines(model, settings["architecture"]), name)
+        difference = disagreement(network, model, settings["architecture"])
+    except Exception as error:  # converters raise classes of their own; whatever it is, Keras still works
+        raise ValueError(f"{name} cannot run this network ({first_line(error)})") from error
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs the next start these seconds again
+        keep(content, difference, file, proof)
     check_agreement(name, difference)
     return network
+
+
+def first_line(error):
+    """The message of an error in one short line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def check_agreement(name, difference):
@@ -418,12 +415,12 @@ def check_agreement(name, difference):
 
 
 def proofs(architecture):
-    """Two batches on which an engine is compared with Keras, of different sizes: noise, and blots of the size of nuclei."""
+    """Two batches on which an engine is compared with Keras, of different sizes: noise, and blots."""
     multiple = geometry(architecture)["multiple"]
     channels = architecture.get("num_channels", 3)
     random = np.random.default_rng(0)
     noise = random.random((1, 2 * multiple, 3 * multiple, channels), np.float32)
-    blots = random.random((2, multiple // 2, multiple // 4, channels), np.float32).repeat(8, axis=1).repeat(8, axis=2)
+    blots = random.random((2, 4, 2, channels), np.float32).repeat(multiple, axis=1).repeat(multiple, axis=2)
     return noise, blots
 
 
@@ -436,12 +433,12 @@ def disagreement(network, model, architecture):
     return float(np.max(differences))
 
 
-def keep(made, difference, file, proof):
+def keep(content, difference, file, proof):
     """Put a prepared network and the proof of it into the cache folder, the proof last, and remove the oldest ones."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((file, made.read_bytes()), (proof, json.dumps({"difference": difference}).encode())):
+    for target, part in ((file, content), (proof, json.dumps({"difference": difference}).encode())):
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(content)
+        temporary.write_bytes(part)
         os.replace(temporary, target)
     for old in sorted(file.parent.glob("*.json"), key=os.path.getmtime)[:-PREPARED_MODELS]:
         for path in file.parent.glob(f"{old.stem}.*"):
@@ -497,13 +494,35 @@ def as_function(model):
     return tensorflow.function(lambda image: model(image, training=False), input_signature=signature).get_concrete_function()
 
 
-def run_tensorflow(model):
-    """Plain TensorFlow, which fuses convolution, bias and ReLU once the weights are constants. Arguments as `as_function`."""
-    import tensorflow
+def converted(model, name):
+    """A model of `for_engines` as an engine runs it, and the bytes from which that engine can be started without Keras."""
+    write, run = RUNTIMES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"  # the suffix is what Keras's export to ONNX asks for
+        write(model, path)
+        content = path.read_bytes()
+    return run(content), content
+
+
+def write_tensorflow(model, path):
+    """The graph with the weights as constants, so that TensorFlow can fuse convolution, bias and ReLU."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = convert_variables_to_constants_v2(as_function(model))
-    return lambda batch: function(tensorflow.constant(batch))[0].numpy()
+    names = [function.inputs[0].name, function.outputs[0].name]
+    path.write_bytes(json.dumps(names).encode() + b"\n" + function.graph.as_graph_def().SerializeToString())
+
+
+def run_tensorflow(file):
+    """Plain TensorFlow. file: the bytes that `write_tensorflow` wrote."""
+    import tensorflow
+
+    names, _, graph = file.partition(b"\n")
+    image, maps = json.loads(names)
+    definition = tensorflow.compat.v1.GraphDef.FromString(graph)
+    wrapped = tensorflow.compat.v1.wrap_function(lambda: tensorflow.graph_util.import_graph_def(definition, name=""), [])
+    function = wrapped.prune(wrapped.graph.as_graph_element(image), wrapped.graph.as_graph_element(maps))
+    return lambda batch: function(tensorflow.constant(batch)).numpy()
 
 
 def write_litert(model, path):
@@ -586,6 +605,14 @@ def by_shape(start):
         return call(np.ascontiguousarray(batch))
 
     return network
+
+
+RUNTIMES = {  # of each engine but Keras: what writes its file from a model of `for_engines`, and what runs that file
+    "litert": (write_litert, run_litert),
+    "openvino": (write_litert, run_openvino),
+    "onnx": (write_onnx, run_onnx),
+    "tensorflow": (write_tensorflow, run_tensorflow),
+}
 
 
 # --- The machine ----------------------------------------------------------------------------------------------------
