@@ -104,29 +104,25 @@ print("RESULT" + json.dumps({"seconds": float(np.median(seconds)), "pixels": pix
 
 
 class Card:
-    """The figures, in the order in which they are measured: rows of part, model, what (is timed), figure, value, unit."""
+    """The figures in the order in which they are measured: `rows` of part, model, what (is timed), figure, value, unit."""
 
     def __init__(self, say=print):
         self.rows, self.say = [], say
 
     def add(self, part, model, what, **figures):
-        """One line of the table: figures are named NAME__UNIT."""
+        """Add one line of figures, named NAME__UNIT, and say it."""
+        words = []
         for name, value in figures.items():
-            figure, _, unit = name.partition("__")
-            row = {"part": part, "model": model, "what": what, "figure": figure.replace("_", " "), "value": value}
-            self.rows.append({**row, "unit": unit.replace("_per_", "/").replace("_", " ")})
-        numbers = "  ".join(
-            f"{name.partition('__')[0].replace('_', ' ')} {value:.4g} {self.rows[-1 - k]['unit']}".rstrip()
-            for k, (name, value) in zip(range(len(figures) - 1, -1, -1), figures.items(), strict=True)
-        )
-        self.say(f"{part:<9} {model:<8} {what:<28} {numbers}")
+            figure, _, unit = name.replace("_per_", "/").partition("__")
+            row = {"part": part, "model": model, "what": what, "figure": figure.replace("_", " "), "value": value, "unit": unit}
+            self.rows.append(row)
+            words.append(f"{row['figure']} {value:.4g} {unit}".rstrip())
+        self.say(f"{part:<9} {model:<8} {what:<28} {'  '.join(words)}")
 
-    def value(self, part, figure, model=None, what=None):
-        """The values of a figure, in order."""
+    def values(self, part, figure, what=None):
+        """The values of a figure, in order; of one thing only where `what` says which."""
         return [
-            row["value"]
-            for row in self.rows
-            if row["part"] == part and row["figure"] == figure and model in (None, row["model"]) and what in (None, row["what"])
+            row["value"] for row in self.rows if row["part"] == part and row["figure"] == figure and what in (None, row["what"])
         ]
 
 
@@ -207,7 +203,7 @@ def measure_network(card, label, model, architecture, window, engines, repeats):
     image = np.random.default_rng(0).random((1, window // 8, window // 8, 3), np.float32).repeat(8, axis=1).repeat(8, axis=2)
     image = image[:, :window, :window]
     flops = count_flops(model, *image.shape[1:3])
-    ceiling = max(card.value("ceiling", "convolution speed"), default=float("nan"))
+    ceiling = max(card.values("ceiling", "convolution speed"), default=float("nan"))
     expected = model.predict_on_batch(image)
     ways = {"keras predict": lambda batch: model.predict(batch, verbose=0)}
     for name in engines:
@@ -363,9 +359,13 @@ def measure_pipeline(card, files, model_path, engines, truths, num_images):
                 raise ValueError(f"{len(failures)} images could not be read: {failures[0]}")
             first = {f"{stem}_0": path for stem, path in files.items()}
             ap = average_precision(out / "labels", first, {f"{stem}_0": path for stem, path in truths.items()})
+            network_seconds = card.values("pipeline", "network", f"{name}, one thread")[0]
+            figures = {"times_plain_Keras": pixels / seconds / card.values("pipeline", "speed", "keras predict, one thread")[0]}
+            if card.values("peer", "speed"):
+                figures["times_the_peer"] = pixels / seconds / card.values("peer", "speed")[0]
             card.add(
-                "pipeline", "model", f"{name}, predict.py", speed__MP_per_s=pixels / seconds, time__s=seconds,
-                average_precision_at_0_5=ap,
+                "pipeline", "model", f"{name}, predict.py", speed__MP_per_s=pixels / seconds, time__s=seconds, **figures,
+                share_besides_network=1 - network_seconds / seconds, average_precision_at_0_5=ap,
             )  # fmt: skip
 
 
@@ -473,7 +473,8 @@ def save(card, facts, out):
         writer.writeheader()
         writer.writerows(card.rows)
     with replacing(out / "benchmark.json") as path:
-        path.write_text(json.dumps({**facts, "rows": card.rows}, indent=1), encoding="utf-8")
+        rows = [{**row, "value": row["value"] if np.isfinite(row["value"]) else None} for row in card.rows]  # JSON has no NaN
+        path.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
     with replacing(out / "benchmark.html") as path:
         config = {"displaylogo": False, "showSendToCloud": False}
         path.write_text(draw(card, facts).to_html(include_plotlyjs=True, config=config), encoding="utf-8")
@@ -514,6 +515,8 @@ def main(argv=None):
     for name, words in facts.items():
         print(f"{name}: {words}")
     card = Card()
+    if args.peer:  # first: it may not be there
+        measure_peer(card, files, args.peer_python, args.repeats)
     if "startup" in args.parts:  # before this process has any memory or threads of its own to be in the way
         measure_startup(card, files, model_path, args.engines)
     if "ceiling" in args.parts:
@@ -539,8 +542,6 @@ def main(argv=None):
         if not args.no_classic:
             model = unet.build_unet(**CLASSIC)
             measure_training(card, "classic", model, CLASSIC["heads"], samples, min(CLASSIC_STEPS, args.steps), *CLASSIC_BATCH)
-    if args.peer:
-        measure_peer(card, files, args.peer_python, args.repeats)
     save(card, facts, args.out)
     print(f"Wrote {Path(args.out) / 'benchmark.csv'}, .json and .html")
     return 0
