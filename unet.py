@@ -540,10 +540,11 @@ def run_litert(file):
     else:
         from tensorflow.lite.python.interpreter import Interpreter
 
+        # It announces at each start that ai_edge_litert will replace it, which is what the lines above are for.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+
     def start(shape):
-        with warnings.catch_warnings():  # TensorFlow's copy announces on each start that it will move to ai_edge_litert
-            warnings.simplefilter("ignore")
-            interpreter = Interpreter(model_content=file, num_threads=num_cores())
+        interpreter = Interpreter(model_content=file, num_threads=num_cores())
         image, maps = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
         interpreter.resize_tensor_input(image, shape)
         interpreter.allocate_tensors()
