@@ -486,12 +486,15 @@ def for_engines(model, architecture):
 
 
 def as_function(model):
-    """A Keras model as one TensorFlow graph, for batches and images of any size."""
+    """A Keras model as one TensorFlow graph for batches and images of any size, its weights in it as constants: only so
+    can convolution, bias and ReLU be fused, and LiteRT's converter leaves out weights that are variables of Keras 3."""
     import tensorflow
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     channels = model.inputs[0].shape[-1]
     signature = [tensorflow.TensorSpec((None, None, None, channels), tensorflow.float32)]
-    return tensorflow.function(lambda image: model(image, training=False), input_signature=signature).get_concrete_function()
+    function = tensorflow.function(lambda image: model(image, training=False), input_signature=signature)
+    return convert_variables_to_constants_v2(function.get_concrete_function())
 
 
 def converted(model, name):
@@ -505,10 +508,8 @@ def converted(model, name):
 
 
 def write_tensorflow(model, path):
-    """The graph with the weights as constants, so that TensorFlow can fuse convolution, bias and ReLU."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    function = convert_variables_to_constants_v2(as_function(model))
+    """A file for `run_tensorflow`: the names of input and output, and the graph."""
+    function = as_function(model)
     names = [function.inputs[0].name, function.outputs[0].name]
     path.write_bytes(json.dumps(names).encode() + b"\n" + function.graph.as_graph_def().SerializeToString())
 
@@ -529,7 +530,7 @@ def write_litert(model, path):
     """A file for LiteRT, TensorFlow's runtime for small devices, which is the fastest on most CPUs."""
     import tensorflow
 
-    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([as_function(model)], model)
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([as_function(model)], tensorflow.Module())
     path.write_bytes(converter.convert())
 
 
@@ -564,7 +565,11 @@ def run_openvino(file):
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(file)
+    core.set_property({"ENABLE_MMAP": False})  # so that the file may go
+    with tempfile.TemporaryDirectory() as folder:  # such files are known by their suffix only, not from memory
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(file)
+        model = core.read_model(path)
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_cores()}
 
     def start(shape):
@@ -599,7 +604,7 @@ def by_shape(start):
     def network(batch):
         call = ready.pop(batch.shape, None)
         if call is None:
-            while ready and sum(map(np.prod, ready)) > 3 * READY_PIXELS:
+            while ready and sum(map(np.prod, [*ready, batch.shape])) > 3 * READY_PIXELS:
                 ready.pop(next(iter(ready)))
             call = start(batch.shape)
         ready[batch.shape] = call
