@@ -582,6 +582,7 @@ def run_openvino(file):
 
 def write_onnx(model, path):
     """A file for ONNX Runtime."""
+    as_function(model)  # a model that was never called is not exported
     model.export(str(path), format="onnx", verbose=False)
 
 

@@ -209,6 +209,7 @@ def test_the_network_for_engines_is_the_same_function(saved, stem_stride, normal
     assert not any(isinstance(layer, keras.layers.BatchNormalization | keras.layers.Conv2DTranspose) for layer in simple.layers)
 
 
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras asks for it on behalf of tf2onnx
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_paints_what_keras_paints_at_any_size(saved, name, monkeypatch):
     path, model = saved()
