@@ -169,7 +169,7 @@ def bare_convolutions(filters, name, number):
     return unet.converted(keras.Model(image, x), name)[0]
 
 
-def measure_ceiling(card, engines, architecture, window, repeats, matrix=MATRIX):
+def measure_ceiling(card, engines, architecture, window, repeats, matrix):
     """Floating point operations per second of a matrix product, and of convolutions of the shapes of each level."""
     a, b = np.random.default_rng(0).random((2, matrix, matrix), np.float32)
     seconds = median_seconds(lambda: a @ b, repeats)
@@ -397,16 +397,15 @@ def measure_training(card, label, model, heads, samples, steps, batch_size, crop
     # In turn, so that a change in what else the machine does meets both.
     bare, whole, clock = [], [], Clock()
     model.train_on_batch(*batch)
-    source = augment.batches(samples, heads, crop, batch_size, seed=0)
     for _ in range(2):
         started = time.perf_counter()
         for _ in range(steps):
             model.train_on_batch(*batch)
         bare.append((time.perf_counter() - started) / steps)
         clock.times = ()
+        source = augment.batches(samples, heads, crop, batch_size, seed=0)
         model.fit(source, steps_per_epoch=steps + 1, verbose=0, callbacks=[clock])
         whole.append((clock.times[-1] - clock.times[0]) / steps)
-    source.close()
     bare, whole = batch_size / min(bare), batch_size / min(whole)
     what = f"{batch_size} crops of {crop} px"
     card.add("training", label, what, bare__images_per_s=bare, whole__images_per_s=whole, share_of_bare=whole / bare)
@@ -521,7 +520,7 @@ def main(argv=None):
         measure_startup(card, files, model_path, args.engines)
     if "ceiling" in args.parts:
         rated = [name for name in args.engines if name != "keras"] or ["tensorflow"]
-        measure_ceiling(card, rated, architecture, args.window, args.repeats)
+        measure_ceiling(card, rated, architecture, args.window, args.repeats, MATRIX)
     if "network" in args.parts:
         model, _ = unet.load_model(model_path)
         measure_network(card, "model", model, architecture, args.window, args.engines, args.repeats)

@@ -229,6 +229,14 @@ def test_every_engine_paints_what_keras_paints_at_any_size(saved, name, monkeypa
         assert len(said) == 1
 
 
+def test_litert_runs_as_a_part_of_tensorflow_too(saved, monkeypatch):
+    path, model = saved()
+    monkeypatch.setattr(unet, "is_installed", lambda package: package != "ai_edge_litert")
+    network, _ = unet.engine(path, "litert", lambda line: None)
+    images = random_images(2, 16, 48, 3)
+    np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=1e-5)
+
+
 def test_an_engine_that_differs_is_not_used(saved, monkeypatch):
     path, model = saved()
     monkeypatch.setattr(unet, "ENGINES", ("tensorflow", "keras"))
