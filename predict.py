@@ -25,6 +25,7 @@ file that cannot be read is named and skipped; the exit status is then 1.
 
 import argparse
 import contextlib
+import csv
 import hashlib
 import io
 import os
@@ -138,11 +139,15 @@ def append_table(path, table):
     other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
     import pandas as pd
 
-    columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
+    columns = None
+    if path.is_file() and path.stat().st_size:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
     if columns is not None and not set(table) <= set(columns):
         write_table(path, pd.concat([read_table(path), table]))
         return
-    table = table if columns is None else table.reindex(columns=columns)
+    if columns is not None and list(table) != columns:
+        table = table.reindex(columns=columns)
     table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
 
 

@@ -52,7 +52,7 @@ ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only t
 ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-6
 ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
 PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
-READY_PIXELS = 4_500_000  # of the shapes that an engine keeps ready together, 100 to 200 bytes each
+READY_PIXELS = 1_500_000  # of the shapes that an engine keeps ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
 
