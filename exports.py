@@ -34,10 +34,9 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 import instances
 from import_data import (
@@ -80,7 +79,7 @@ class Nuclei(NamedTuple):
     stem: str
     file_name: str
     labels: np.ndarray
-    table: pd.DataFrame
+    table: Any
     mpp: float | None = None
 
 
@@ -465,6 +464,8 @@ def table_of(stem, labels, measured, image, mpp):
     Raises:
         ValueError: the rows and the nuclei of the label image are not the same.
     """
+    import pandas as pd  # here, since its import takes half a second that predict.py --help would wait for
+
     ids = np.unique(labels[labels > 0])
     if measured is not None and not np.array_equal(measured["id"], ids):
         raise ValueError(
@@ -502,6 +503,8 @@ def export(predictions, formats, out=None, images=None, mpp=None, overwrite=Fals
     Raises:
         FileNotFoundError, ValueError: nothing to export, a package is missing, files that do not fit together.
     """
+    import pandas as pd
+
     require_formats(formats)
     predictions, out = Path(predictions), Path(predictions if out is None else out)
     folder = predictions / "labels" if (predictions / "labels").is_dir() else predictions

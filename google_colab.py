@@ -67,11 +67,6 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import ndimage, optimize, special
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from skimage.measure import label as connected_components
-from skimage.segmentation import watershed
 
 # <<<
 
@@ -474,7 +469,7 @@ def truth_from_colours(pixels: np.ndarray, lossy: bool, path) -> Truth:
     colours, ids, counts = np.unique(codes, return_inverse=True, return_counts=True)
     ids = ids.reshape(codes.shape)
     ground = 0 if colours[0] == 0 else int(counts.argmax())  # black where there is any
-    if len(colours) > 2 and (lossy or dust_share(ids + 1, connected_components(ids + 1, connectivity=2)) > 0.5):
+    if len(colours) > 2 and (lossy or dust_share(ids + 1, joined(ids + 1)) > 0.5):
         raise ValueError(
             f"{path} is a coloured truth of {len(colours)} colours blurred by JPEG or by resampling, which destroys "
             "the ids; expected one exact colour per nucleus: save it again as png from its source"
@@ -506,7 +501,7 @@ def truth_from_values(pixels: np.ndarray, lossy: bool, path) -> Truth:
         # Two ids that leave no background (a mask of 1 and 2) are told from a mask by nothing: the higher is nucleus.
         return Truth(components(pixels == values[1]), jpeg, 0.0)
     if not lossy:
-        pieces = connected_components(pixels, background=0, connectivity=2)
+        pieces = joined(pixels)
         if len(values) <= 9 and pieces.max() > 2 * len(values) and dust_share(pixels, pieces) <= 0.5:
             return Truth(components(pixels > 0), "binary", 0.0)  # classes: a few values, each in several places
         # Ids of nuclei of a pixel or two look like dust, too; but each is one piece, none prevails, most is background.
@@ -537,9 +532,16 @@ def dust_share(values: np.ndarray, pieces: np.ndarray) -> float:
     return float((speck & others).sum() / max(1, others.sum()))
 
 
+def joined(values: np.ndarray) -> np.ndarray:
+    """Regions of one value other than 0, joined by edges or corners, as (H, W) labels from 1 on."""
+    from skimage.measure import label  # here: it brings SciPy, half a second that reading an image does without
+
+    return label(values, background=0, connectivity=2)
+
+
 def components(mask: np.ndarray) -> np.ndarray:
     """Connected regions (edges or corners) of a (H, W) bool mask as (H, W) int32 labels."""
-    return connected_components(mask, connectivity=2).astype(np.int32)
+    return joined(mask).astype(np.int32)
 
 
 def without_gaps(ids: np.ndarray) -> np.ndarray:
@@ -1147,6 +1149,14 @@ def load_model(path, heads=None):
     return changed, settings
 
 
+def has_nvidia():
+    """Whether this machine has an NVIDIA GPU, told without importing anything."""
+    return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
+
+
+# --- The machine ----------------------------------------------------------------------------------------------------
+
+
 def set_up_backend():
     """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
@@ -1185,7 +1195,7 @@ def find_device():
         precision = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
         return f"GPU {name} with {backend}", precision
     words = f"CPU, {os.cpu_count()} cores, with {backend}"
-    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+    if has_nvidia():
         words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
     return words, "float32"
 
@@ -1552,6 +1562,9 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahe
 # --- From instances.py ----------------------------------------------------------------------------------------------
 # Nuclei as instances: from the network's maps to labelled nuclei, a table of them, and how well two labellings agree.
 
+# OpenCV, SciPy and scikit-image are imported by the functions that use them: together they take a second, which scores and
+# every --help would wait for.
+
 # 0.50, 0.55 … 0.95, the levels of the Data Science Bowl 2018. Divided rather than stepped, so that each is the float
 # that its decimal reads as: a pair whose IoU is 3/5 then counts at 0.60.
 IOU_THRESHOLDS = tuple(k / 20 for k in range(10, 20))
@@ -1609,26 +1622,16 @@ def separate(
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
     # Pinholes, and no more: a gap between nuclei that surround it is background.
-    holes, num_holes = ndimage.label(~mask)
-    if num_holes:
-        small = np.bincount(holes.ravel(), minlength=num_holes + 1) < min_area_px
-        small[0] = False
+    holes, areas = connected(~mask)
+    small = areas < min_area_px
+    small[0] = False
+    if small.any():
         mask |= small[holes]
+    del holes
 
-    labels, num_components = ndimage.label(mask)
-    if num_components and maps.shape[-1] > 1:
-        depth = ndimage.gaussian_filter(maps[..., 1], smoothing_px) if smoothing_px else maps[..., 1]
-        if maps.shape[-1] > 2 and contact_weight:
-            depth = depth - np.float32(contact_weight) * maps[..., 2]
-        hearts, num_hearts = ndimage.label(mask & (depth > marker_threshold))
-        if num_hearts:
-            ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < min_marker_px
-            hearts[ripple[hearts]] = 0
-        # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
-        has_heart = np.zeros(num_components + 1, bool)
-        has_heart[labels[hearts > 0]] = True
-        hearts = np.where(has_heart[labels], hearts, np.where(mask, labels + num_hearts, 0))
-        labels = watershed(-depth, hearts, mask=mask)
+    labels, areas = connected(mask)
+    if len(areas) > 1 and maps.shape[-1] > 1:
+        labels = grow_hearts(labels, len(areas) - 1, mask, maps, marker_threshold, contact_weight, smoothing_px, min_marker_px)
 
     areas = np.bincount(labels.ravel())
     probabilities = np.bincount(labels.ravel(), nucleus.ravel(), minlength=len(areas)) / np.maximum(areas, 1)
@@ -1637,6 +1640,57 @@ def separate(
     new_ids = np.zeros(len(areas), np.int32)
     new_ids[kept] = np.arange(1, kept.sum() + 1)
     return new_ids[labels]
+
+
+def connected(mask):
+    """Components of a (H, W) bool mask, joined by edges: (H, W) int32 ids in the order of their first pixels, and their
+    areas, of which entry 0 is the background's."""
+    import cv2  # four times faster than SciPy's and scikit-image's, with the same ids
+
+    _, labels, table, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return labels, table[:, cv2.CC_STAT_AREA]
+
+
+def grow_hearts(labels, num_components, mask, maps, marker_threshold, contact_weight, smoothing_px, min_marker_px):
+    """Part the components of `separate`: (H, W) int32, one id for each heart, or for a component without any.
+
+    Only where a component has several hearts does anything have to grow: elsewhere the component takes the id of its
+    heart. And only the rims of the hearts grow, the pixels inside them have nowhere to go.
+    """
+    import cv2
+    from skimage.segmentation import watershed
+
+    depth = np.ascontiguousarray(maps[..., 1])
+    if smoothing_px:
+        reach = int(4 * smoothing_px + 0.5)
+        depth = cv2.GaussianBlur(depth, (2 * reach + 1,) * 2, smoothing_px, borderType=cv2.BORDER_REFLECT)
+    if maps.shape[-1] > 2 and contact_weight:
+        depth = depth - np.float32(contact_weight) * maps[..., 2]
+    hearts, areas = connected(mask & (depth > marker_threshold))
+    home = np.zeros(len(areas), np.int32)  # the component that each heart lies in; 0 for what is no heart but a ripple
+    inside = np.flatnonzero(hearts)
+    home[hearts.ravel()[inside]] = labels.ravel()[inside]
+    home[areas < min_marker_px] = 0
+    num_hearts = np.bincount(home, minlength=num_components + 1)
+    num_hearts[0] = 0
+    # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
+    new_ids = np.arange(num_components + 1, dtype=np.int32) + np.int32(len(areas) - 1)
+    new_ids[home] = np.arange(len(areas), dtype=np.int32)
+    new_ids[0] = 0
+    grown = new_ids[labels]
+    if num_hearts.max() > 1:
+        crowded = (num_hearts > 1)[labels]
+        hearts[~crowded] = 0
+        ripple = home == 0
+        ripple[0] = False
+        if ripple.any():
+            hearts[ripple[hearts]] = 0
+        core = cv2.erode((hearts > 0).view(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))).view(bool)
+        rims = crowded & ~core
+        flooded = watershed(-depth, np.where(core, 0, hearts), mask=rims)
+        grown[rims] = flooded[rims]
+        grown[core] = hearts[core]
+    return grown
 
 
 def median_diameter(labels):
@@ -1697,11 +1751,17 @@ def doubt_features(labels, maps, zoom=1.0):
         maps: (H, W, K) float32 in [0, 1], as for `separate`.
         zoom: as for `separate`.
     """
+    from scipy import special
+
     n = int(labels.max())
-    ids = np.arange(1, n + 1)
-    areas = np.maximum(np.bincount(labels.ravel(), minlength=n + 1)[1:], 1)
-    mean = np.bincount(labels.ravel(), maps[..., 0].ravel(), minlength=n + 1)[1:] / areas
-    deepest = ndimage.maximum(maps[..., 1], labels, ids) if maps.shape[-1] > 1 and n else mean
+    inside = np.flatnonzero(labels)
+    nucleus = labels.ravel()[inside] - 1
+    areas = np.maximum(np.bincount(nucleus, minlength=n), 1)
+    mean = np.bincount(nucleus, maps[..., 0].ravel()[inside], minlength=n) / areas
+    deepest = mean
+    if maps.shape[-1] > 1:
+        deepest = np.zeros(n, maps.dtype)
+        np.maximum.at(deepest, nucleus, maps[..., 1].ravel()[inside])
     size = np.log(areas * zoom**2) / 2  # of the diameter that the network saw
     return np.stack(
         [special.logit(np.clip(mean, 0.01, 0.999)), special.logit(np.clip(deepest, 0.01, 0.99)), size, size**2, np.ones(n)], -1
@@ -1721,6 +1781,7 @@ def calibrate(features, hits):
     References:
         Platt 1999, "Probabilistic outputs for support vector machines".
     """
+    from scipy import optimize, special
 
     def loss(weights):
         logits = features @ weights
@@ -1732,6 +1793,8 @@ def calibrate(features, hits):
 
 def confidence(features, weights):
     """Calibrated probability, (n,) in [0, 1], that a nucleus is a true one with an IoU of 0.5 or more."""
+    from scipy import special
+
     return special.expit(features @ np.asarray(weights))
 
 
@@ -1838,6 +1901,9 @@ def one_to_one(matching, weights):
     Returns:
         (chosen,) int64 indices of pairs, ascending.
     """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
     num_pairs = len(weights)
     if num_pairs == 0:
         return np.zeros(0, np.int64)
@@ -2014,7 +2080,7 @@ def load_losses():
 # --- From tiling.py -------------------------------------------------------------------------------------------------
 # Cover an image of any height and width with windows, run the network on each, stitch without a seam.
 
-TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
+TILE_PX = 2048  # height and width of a window at most; smaller ones need less memory but spend more of their work on overlap
 MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
 MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
 SMOOTHING = 0.4  # sigma of the blur before shrinking, in pixels of the result
@@ -2060,6 +2126,9 @@ def cut_axis(length, tile, margin, multiple):
         return [(0, padded, 0, length)]
     if tile < 2 * margin + multiple:
         raise ValueError(f"a tile of {tile} px has no core between margins of {margin} px; give --tile {3 * margin} or more")
+    # As many windows as it takes, then all as small as so many can be: what overlaps is work done twice.
+    number = -(-(padded - 2 * margin) // (tile - 2 * margin))
+    tile = -(-(padded + 2 * margin * (number - 1)) // (number * multiple)) * multiple
     cuts, start, core_start = [], 0, 0
     while True:
         start = min(start, padded - tile)
@@ -2077,7 +2146,7 @@ def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
 
     Args:
         height, width: of the image, 1 or more.
-        tile: height and width of a window; an image that fits into one is taken whole.
+        tile: height and width of a window at most; an image that fits into one is taken whole.
         margin: see MARGIN_PX.
         multiple: see MULTIPLE_PX.
 
@@ -2371,6 +2440,7 @@ CLIP_NORM = 1.0  # of the whole gradient: one crop of a broken mask must not thr
 PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
+HELD_BYTES = 4_000_000_000  # of images and labels in memory, 7 bytes a pixel; what is more lies in a file, read as needed
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
 UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
@@ -2384,8 +2454,16 @@ COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for traini
 # --- Data -----------------------------------------------------------------------------------------------------------
 
 
-def load_samples(raw_dir, gt_dir, say=print):
-    """Read every pair into memory, images as they are on disk.
+def on_disk(array, file):
+    """The array at the end of a temporary file, mapped: the system holds what it has room for and reads the rest again."""
+    start = file.seek(0, os.SEEK_END)
+    file.write(np.ascontiguousarray(array))
+    file.flush()
+    return np.memmap(file, array.dtype, "r", start, array.shape)
+
+
+def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
+    """Read every pair into memory, images as they are on disk; beyond HELD_BYTES into a temporary file in `folder`.
 
     Returns:
         {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
@@ -2398,17 +2476,25 @@ def load_samples(raw_dir, gt_dir, say=print):
     if unpaired:
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []
+    held, overflow = 0, None
     for stem, (image_path, truth_path) in pairs.items():
         try:
             image, truth = read_pair(image_path, truth_path)
         except ValueError as error:
             problems.append(str(error))
             continue
-        areas = np.bincount(truth.labels.ravel())[1:]
+        areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
+        held += image.nbytes + labels.nbytes
+        if held > HELD_BYTES:
+            if overflow is None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                overflow = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it lives as long as the arrays do
+                say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
+            shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
         samples[stem] = Sample(
-            image=image,
+            image=shown,
             intensity_range=intensity_range(image),
-            labels=truth.labels,
+            labels=labels,
             group=modality(image),
             diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
             # A label image of one nucleus cannot be told from a binary mask, nor need it be.
@@ -2639,39 +2725,39 @@ def score_validation(model, samples, geometry, thresholds=None):
         from which doubt on an image is called unlike the training data; `scores` has dice (mean over images), ap50
         (pooled) and map (Kaggle, mean over images) for all images and for each group.
     """
-    maps, zooms, truths, groups, pixels = [], [], [], [], 0
-    for sample in samples:
-        painted, zoom = predict_at_known_size(
+
+    def paint(sample):
+        return predict_at_known_size(
             model.predict_on_batch,
             sample.image,
             model.output_shape[-1],
             DIAMETER_PX,
             measure=lambda seen: median_diameter(separate(seen)),
             doubt=image_doubt,
-            prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
+            prepare=lambda part: normalise(part, sample.intensity_range),
             **geometry,
         )
-        maps.append(painted)
-        zooms.append(zoom)
-        truths.append(sample.labels)
-        groups.append(sample.group)
+
+    painted = {}  # index: maps and zoom, only of the images that the thresholds are chosen on: all might be too many to hold
     if thresholds is None:
-        usable = [k for k, sample in enumerate(samples) if sample.has_instances] or list(range(len(samples)))
-        chosen = []
-        for k in usable:
-            pixels += truths[k].size
-            if pixels <= MAX_SEARCH_PIXELS or not chosen:
-                chosen.append(k)
-        thresholds, _ = choose_thresholds(*([part[k] for k in chosen] for part in (maps, truths, zooms)))
-    counts, dices, features, hits = [], [], [], []
-    for painted, truth, zoom in zip(maps, truths, zooms, strict=True):
-        labels = separate(painted, zoom=zoom, **thresholds)
+        pixels = 0
+        for k in [k for k, sample in enumerate(samples) if sample.has_instances] or range(len(samples)):
+            pixels += samples[k].labels.size
+            if pixels <= MAX_SEARCH_PIXELS or not painted:
+                painted[k] = paint(samples[k])
+        maps, zooms = zip(*painted.values(), strict=True)
+        thresholds, _ = choose_thresholds(maps, [samples[k].labels for k in painted], zooms)
+    counts, dices, features, hits, doubts, groups = [], [], [], [], [], [sample.group for sample in samples]
+    for k, sample in enumerate(samples):
+        maps, zoom = painted.pop(k) if k in painted else paint(sample)
+        labels, truth = separate(maps, zoom=zoom, **thresholds), sample.labels
         matching = match(truth, labels)
         counts.append(count_matches(matching))
-        features.append(doubt_features(labels, painted, zoom))
+        features.append(doubt_features(labels, maps, zoom))
         hits.append(np.isin(np.arange(1, labels.max() + 1), matching.predicted_ids[matched_pairs(matching)]))
         total = np.count_nonzero(labels) + np.count_nonzero(truth)
         dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
+        doubts.append(image_doubt(maps))
     counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
     scores = {}
     for name in ["all", *sorted(set(groups))]:
@@ -2688,7 +2774,6 @@ def score_validation(model, samples, geometry, thresholds=None):
         weights = calibrate(features, hits)
         error, _ = expected_calibration_error(confidence(features, weights), hits)
         found["calibration"] = {"weights": weights, "nuclei": len(hits), "expected_calibration_error": round(error, 4)}
-    doubts = [image_doubt(painted) for painted in maps]
     limit = float(np.quantile(doubts, 1 - UNLIKE_SHARE, method="higher"))
     alarms = float(np.mean(np.array(doubts) > limit))
     found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
@@ -2784,7 +2869,7 @@ def train(
         "checkpoint": out / "checkpoint.h5",
         "previous": out / "previous",
     }
-    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say)
+    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say, out)
     train_stems, validation_stems = choose_split(samples, split, seed, say)
     training, validating = [samples[s] for s in train_stems], [samples[s] for s in validation_stems]
     counts = sorted(Counter(sample.group for sample in training).items())

@@ -40,7 +40,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from skimage.measure import label as connected_components
 
 DATA_DIR = "data"  # holds raw/ and gt/
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own, so that an import never mixes with other pairs
@@ -306,6 +305,17 @@ def read_image(path) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def declared_pixels(path) -> int:
+    """Height times width that the head of an image file declares, without unpacking it; 0 where it declares nothing that
+    can be read, which `read_image` then says."""
+    Image.MAX_IMAGE_PIXELS = None  # nothing is unpacked here, so nothing can explode
+    try:
+        with Image.open(path) as image:
+            return image.height * image.width
+    except (OSError, ValueError, SyntaxError):  # Pillow's plugins raise these on damaged heads
+        return 0
+
+
 def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     """Map percentiles of a float, signed or 32-bit image to 0...65535; a blank image stays within MIN_RANGE_16BIT."""
     if np.iscomplexobj(pixels):
@@ -443,7 +453,7 @@ def truth_from_colours(pixels: np.ndarray, lossy: bool, path) -> Truth:
     colours, ids, counts = np.unique(codes, return_inverse=True, return_counts=True)
     ids = ids.reshape(codes.shape)
     ground = 0 if colours[0] == 0 else int(counts.argmax())  # black where there is any
-    if len(colours) > 2 and (lossy or dust_share(ids + 1, connected_components(ids + 1, connectivity=2)) > 0.5):
+    if len(colours) > 2 and (lossy or dust_share(ids + 1, joined(ids + 1)) > 0.5):
         raise ValueError(
             f"{path} is a coloured truth of {len(colours)} colours blurred by JPEG or by resampling, which destroys "
             "the ids; expected one exact colour per nucleus: save it again as png from its source"
@@ -475,7 +485,7 @@ def truth_from_values(pixels: np.ndarray, lossy: bool, path) -> Truth:
         # Two ids that leave no background (a mask of 1 and 2) are told from a mask by nothing: the higher is nucleus.
         return Truth(components(pixels == values[1]), jpeg, 0.0)
     if not lossy:
-        pieces = connected_components(pixels, background=0, connectivity=2)
+        pieces = joined(pixels)
         if len(values) <= 9 and pieces.max() > 2 * len(values) and dust_share(pixels, pieces) <= 0.5:
             return Truth(components(pixels > 0), "binary", 0.0)  # classes: a few values, each in several places
         # Ids of nuclei of a pixel or two look like dust, too; but each is one piece, none prevails, most is background.
@@ -506,9 +516,16 @@ def dust_share(values: np.ndarray, pieces: np.ndarray) -> float:
     return float((speck & others).sum() / max(1, others.sum()))
 
 
+def joined(values: np.ndarray) -> np.ndarray:
+    """Regions of one value other than 0, joined by edges or corners, as (H, W) labels from 1 on."""
+    from skimage.measure import label  # here: it brings SciPy, half a second that reading an image does without
+
+    return label(values, background=0, connectivity=2)
+
+
 def components(mask: np.ndarray) -> np.ndarray:
     """Connected regions (edges or corners) of a (H, W) bool mask as (H, W) int32 labels."""
-    return connected_components(mask, connectivity=2).astype(np.int32)
+    return joined(mask).astype(np.int32)
 
 
 def without_gaps(ids: np.ndarray) -> np.ndarray:

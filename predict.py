@@ -15,6 +15,7 @@ For every image, at its own size:
     predictions/summary.csv         one row for each image
 
     python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
+    python predict.py --engine keras                        # instead of the fastest that is installed; unet.py has a list
 
 A whole slide (.svs, .ndpi, .mrxs ..., OME-TIFF, large tiled TIFF, OME-Zarr) is read window by window where there is tissue:
 
@@ -35,15 +36,17 @@ import contextlib
 import csv
 import hashlib
 import io
+import os
 import shlex
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
-from skimage.segmentation import find_boundaries
 
 import exports
 import instances
@@ -52,6 +55,7 @@ import tiling
 import unet
 from import_data import (
     IMAGE_SUFFIXES,
+    declared_pixels,
     find_images,
     image_files,
     intensity_range,
@@ -76,6 +80,8 @@ SUMMARY = (  # columns of summary.csv
     "image", "file", "height_px", "width_px", "modality", "nuclei", "median_diameter_px", "zoom", "doubt", "unlike_training",
     "nucleus_share", "intensity_low", "intensity_high", "seconds", "mpp", "made_by", "formats",
 )  # fmt: skip
+WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once: one is in the network, the others before or after it
+PIXELS_AT_ONCE = 16_000_000  # of these images together, some 60 bytes each; a larger image is worked on alone
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
@@ -122,6 +128,8 @@ def find_model(model):
 
 def read_table(path):
     """The whole rows of a CSV file, all cells as text; a last row that was cut off is left out."""
+    import pandas as pd  # here and below: its import takes half a second, which --help does not have
+
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
     if not text:
@@ -147,11 +155,16 @@ def write_table(path, table):
 def append_table(path, table):
     """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
     other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
-    columns = list(pd.read_csv(path, nrows=0).columns) if path.is_file() and path.stat().st_size else None
+
+    columns = None
+    if path.is_file() and path.stat().st_size:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
     if columns is not None:
         if more := [name for name in table if name not in columns]:
             rewrite_rows(path, lambda row: row, more)
-        table = table.reindex(columns=columns + more)
+        if list(table) != columns + more:
+            table = table.reindex(columns=columns + more)
     table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
 
 
@@ -189,6 +202,8 @@ def rewrite_rows(path, change, more_columns=()):
 
 def replace_row(path, row):
     """Put a row, a dict, into summary.csv, in the place of an earlier one of the same image."""
+    import pandas as pd
+
     table = read_table(path)
     write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
 
@@ -225,9 +240,14 @@ def finished_before(out, made_by, overwrite, stems):
 def draw_overlay(image, intensity, labels):
     """Outlines on the image as the network sees it (dark images brightened): (H, W, 3) uint8."""
     picture = (normalise(image, intensity) * 255).astype(np.uint8)
-    outline = find_boundaries(labels, mode="inner")
+    edge = np.zeros(labels.shape, bool)  # of any two ids, on both sides
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differ = labels[one] != labels[other]
+        edge[one] |= differ
+        edge[other] |= differ
+    edge &= labels > 0
     colours = np.array(OVERLAY_COLOURS, np.uint8)
-    picture[outline] = colours[labels[outline] % len(colours)]
+    picture[edge] = colours[labels[edge] % len(colours)]
     return picture
 
 
@@ -300,12 +320,18 @@ def predict_image(path, network, num_maps, thresholds, min_area, seen_diameter, 
     return image, intensity, instances.separate(maps, zoom=zoom, **thresholds), maps, zoom
 
 
-def write_results(
+def write_files(
     out, stem, path, image, intensity, labels, maps, zoom, settings, seconds, made_by,
     formats=FORMATS, formats_there=(), mpp=None,
 ):  # fmt: skip
-    """Write one image in the formats asked for; the row in summary.csv comes last and marks it as finished in these and in
-    formats_there, those of an earlier run."""
+    """Write what is one image's alone, in the formats asked for.
+
+    Returns:
+        Its rows for the tables that all images share: a DataFrame for nuclei.csv and a dict for summary.csv, which says
+        that the image is finished in these formats and in formats_there, those of an earlier run.
+    """
+    import pandas as pd
+
     kind = modality(image)
     table = pd.DataFrame(instances.measure(labels, image, maps, stained=kind == "tissue", mpp=mpp))
     if "calibration" in settings:
@@ -321,10 +347,8 @@ def write_results(
         overlay = draw_overlay(image, intensity, labels)
         encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     exports.write(out, [name for name in formats if name not in FORMATS], exports.Nuclei(stem, path.name, labels, table, mpp))
-    if "csv" in formats:
-        append_table(out / "nuclei.csv", table)
     doubt = instances.image_doubt(maps)
-    summary = {
+    return table, {
         "image": stem,
         "file": path.name,
         "height_px": labels.shape[0],
@@ -343,10 +367,24 @@ def write_results(
         "made_by": made_by,
         "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
     }
+
+
+def write_rows(out, table, summary, formats, formats_there):
+    """Add what `write_files` returned to the tables; the row in summary.csv comes last and marks the image as finished."""
+    import pandas as pd
+
+    if "csv" in formats:
+        append_table(out / "nuclei.csv", table)
     if formats_there:
         replace_row(out / "summary.csv", summary)
     else:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
+
+
+def write_results(*image, formats=FORMATS, formats_there=(), mpp=None):
+    """`write_files` and `write_rows` of one image, with the arguments of `write_files`; the number of its nuclei."""
+    table, summary = write_files(*image, formats=formats, formats_there=formats_there, mpp=mpp)
+    write_rows(image[0], table, summary, formats, formats_there)
     return len(table)
 
 
@@ -370,6 +408,8 @@ def write_slide(
 
     Raises: ValueError as `slides.open_slide` and `slides.find_nuclei`.
     """
+    import pandas as pd
+
     started = time.monotonic()
     slide = slides.open_slide(path, args.channel)
     for note in slide.notes:
@@ -404,6 +444,57 @@ def write_slide(
     return summary["nuclei"]
 
 
+# --- Many images at once --------------------------------------------------------------------------------------------
+
+
+def in_order(work, items, workers=WORKERS):
+    """`work(item)` of each item on several threads, yielded in the order of the items; close it to begin no more of them."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Room:
+    """So many pixels that may be in work at once; whoever wants more has to wait until he is alone."""
+
+    def __init__(self, pixels):
+        self.free = self.size = pixels
+        self.changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels):
+        """Wait for so much room, and have it within the `with` block."""
+        pixels = min(pixels, self.size)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+def one_at_a_time(network):
+    """The network, called by one thread after the other: each call has all cores already."""
+    lock = threading.Lock()
+
+    def locked(batch):
+        with lock:
+            return network(batch)
+
+    return locked
+
+
 def show_progress(done, total, started, nuclei):
     """One line that rewrites itself on a terminal; a line for every tenth of the work otherwise."""
     passed = time.monotonic() - started
@@ -413,6 +504,50 @@ def show_progress(done, total, started, nuclei):
         print(f"\r{line:<78}", end="\n" if done == total else "", flush=True)
     elif done == total or done * 10 // total > (done - 1) * 10 // total:
         print(line, flush=True)
+
+
+def predict_all(
+    out, files, network, settings, thresholds, made_by, asked, there=None, min_area=None, zoom=None, tile=tiling.TILE_PX,
+    batch_size=1, mpp=None,
+):  # fmt: skip
+    """Find the nuclei of many images and write them, several images at once, the rows of the tables in the order given.
+
+    Args:
+        files: {stem: path}.
+        asked, there: {stem: formats} to be written, and written by an earlier run.
+        network, settings, thresholds, min_area, zoom, tile, batch_size, mpp: as `predict_image` and `write_files`.
+
+    Returns:
+        The number of nuclei, and for each image that could not be read a line that says why.
+    """
+    room, there = Room(PIXELS_AT_ONCE), there or {}
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
+
+    def work(stem):
+        path = files[stem]
+        with room.taken(declared_pixels(path)):
+            began = time.monotonic()
+            try:
+                found = predict_image(
+                    path, network, num_maps, thresholds, min_area, seen_diameter, zoom, tile, batch_size, geometry
+                )
+            except (ValueError, MemoryError) as error:
+                return error
+            seconds = time.monotonic() - began
+            return write_files(out, stem, path, *found, settings, seconds, made_by, asked[stem], there.get(stem, ()), mpp)
+
+    started, nuclei, failures = time.monotonic(), 0, []
+    with contextlib.closing(in_order(work, files)) as results:
+        for done, ((stem, path), result) in enumerate(zip(files.items(), results, strict=True), start=1):
+            if isinstance(result, Exception):
+                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
+                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+            else:
+                write_rows(out, *result, asked[stem], there.get(stem, ()))
+                nuclei += len(result[0])
+            show_progress(done, len(files), started, nuclei)
+    return nuclei, failures
 
 
 def run(argv, held):
@@ -427,6 +562,8 @@ def run(argv, held):
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
+    add("--engine", choices=("auto", *unet.ENGINES), default="auto",
+        help="what runs the network (default auto: the fastest that is installed and agrees with Keras)")  # fmt: skip
     add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
     formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
     add("--formats", type=exports.choice_of(formats), metavar="NAME,...",
@@ -484,29 +621,15 @@ def run(argv, held):
         print(f"Nothing to do: all results lie in {out}")
         return 0
 
-    unet.set_up_backend()
-    model, _ = unet.load_model(model_path)
-    network = tiling.dihedral(model.predict_on_batch) if args.tta else model.predict_on_batch
-    print(f"{len(todo)} images with {model_path} on {unet.find_device()[0]}")
-
-    started, nuclei, failures = time.monotonic(), 0, []
+    network, device = unet.engine(model_path, args.engine)
+    network = one_at_a_time(network)
+    network = tiling.dihedral(network) if args.tta else network
+    print(f"{len(todo)} images with {model_path} on {device}")
     images = {stem: path for stem, path in todo.items() if stem not in large}
-    for done, (stem, path) in enumerate(images.items(), start=1):
-        image_started = time.monotonic()
-        try:
-            image, intensity, labels, maps, image_zoom = predict_image(
-                path, network, num_maps, thresholds, args.min_area, seen_diameter, zoom, args.tile, args.batch_size, geometry
-            )
-        except (ValueError, MemoryError) as error:
-            failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
-            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
-        else:
-            seconds = time.monotonic() - image_started
-            nuclei += write_results(
-                out, stem, path, image, intensity, labels, maps, image_zoom, settings, seconds, made_by,
-                asked[stem], there.get(stem, ()), args.mpp,
-            )  # fmt: skip
-        show_progress(done, len(images), started, nuclei)
+    nuclei, failures = predict_all(
+        out, images, network, settings, thresholds, made_by, asked, there, args.min_area, zoom, args.tile, args.batch_size,
+        args.mpp,
+    ) if images else (0, [])  # fmt: skip
     for stem in [stem for stem in todo if stem in large]:
         try:
             nuclei += write_slide(

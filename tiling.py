@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-TILE_PX = 2048  # height and width of a window; smaller ones need less memory but spend more of their work on overlap
+TILE_PX = 2048  # height and width of a window at most; smaller ones need less memory but spend more of their work on overlap
 MARGIN_PX = 224  # of a window that another window knows better; at least `unet.receptive_radius` (217 px)
 MULTIPLE_PX = 32  # `unet.size_multiple` of the default network
 SMOOTHING = 0.4  # sigma of the blur before shrinking, in pixels of the result
@@ -63,6 +63,9 @@ def cut_axis(length, tile, margin, multiple):
         return [(0, padded, 0, length)]
     if tile < 2 * margin + multiple:
         raise ValueError(f"a tile of {tile} px has no core between margins of {margin} px; give --tile {3 * margin} or more")
+    # As many windows as it takes, then all as small as so many can be: what overlaps is work done twice.
+    number = -(-(padded - 2 * margin) // (tile - 2 * margin))
+    tile = -(-(padded + 2 * margin * (number - 1)) // (number * multiple)) * multiple
     cuts, start, core_start = [], 0, 0
     while True:
         start = min(start, padded - tile)
@@ -80,7 +83,7 @@ def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
 
     Args:
         height, width: of the image, 1 or more.
-        tile: height and width of a window; an image that fits into one is taken whole.
+        tile: height and width of a window at most; an image that fits into one is taken whole.
         margin: see MARGIN_PX.
         multiple: see MULTIPLE_PX.
 

@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections import Counter
 from datetime import datetime
@@ -62,6 +63,7 @@ CLIP_NORM = 1.0  # of the whole gradient: one crop of a broken mask must not thr
 PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
+HELD_BYTES = 4_000_000_000  # of images and labels in memory, 7 bytes a pixel; what is more lies in a file, read as needed
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
 UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
@@ -75,8 +77,16 @@ COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for traini
 # --- Data -----------------------------------------------------------------------------------------------------------
 
 
-def load_samples(raw_dir, gt_dir, say=print):
-    """Read every pair into memory, images as they are on disk.
+def on_disk(array, file):
+    """The array at the end of a temporary file, mapped: the system holds what it has room for and reads the rest again."""
+    start = file.seek(0, os.SEEK_END)
+    file.write(np.ascontiguousarray(array))
+    file.flush()
+    return np.memmap(file, array.dtype, "r", start, array.shape)
+
+
+def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
+    """Read every pair into memory, images as they are on disk; beyond HELD_BYTES into a temporary file in `folder`.
 
     Returns:
         {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
@@ -89,17 +99,25 @@ def load_samples(raw_dir, gt_dir, say=print):
     if unpaired:
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []
+    held, overflow = 0, None
     for stem, (image_path, truth_path) in pairs.items():
         try:
             image, truth = read_pair(image_path, truth_path)
         except ValueError as error:
             problems.append(str(error))
             continue
-        areas = np.bincount(truth.labels.ravel())[1:]
+        areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
+        held += image.nbytes + labels.nbytes
+        if held > HELD_BYTES:
+            if overflow is None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                overflow = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it lives as long as the arrays do
+                say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
+            shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
         samples[stem] = augment.Sample(
-            image=image,
+            image=shown,
             intensity_range=intensity_range(image),
-            labels=truth.labels,
+            labels=labels,
             group=modality(image),
             diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
             # A label image of one nucleus cannot be told from a binary mask, nor need it be.
@@ -330,39 +348,39 @@ def score_validation(model, samples, geometry, thresholds=None):
         from which doubt on an image is called unlike the training data; `scores` has dice (mean over images), ap50
         (pooled) and map (Kaggle, mean over images) for all images and for each group.
     """
-    maps, zooms, truths, groups, pixels = [], [], [], [], 0
-    for sample in samples:
-        painted, zoom = tiling.predict_at_known_size(
+
+    def paint(sample):
+        return tiling.predict_at_known_size(
             model.predict_on_batch,
             sample.image,
             model.output_shape[-1],
             augment.DIAMETER_PX,
             measure=lambda seen: instances.median_diameter(instances.separate(seen)),
             doubt=instances.image_doubt,
-            prepare=lambda part, intensity=sample.intensity_range: normalise(part, intensity),
+            prepare=lambda part: normalise(part, sample.intensity_range),
             **geometry,
         )
-        maps.append(painted)
-        zooms.append(zoom)
-        truths.append(sample.labels)
-        groups.append(sample.group)
+
+    painted = {}  # index: maps and zoom, only of the images that the thresholds are chosen on: all might be too many to hold
     if thresholds is None:
-        usable = [k for k, sample in enumerate(samples) if sample.has_instances] or list(range(len(samples)))
-        chosen = []
-        for k in usable:
-            pixels += truths[k].size
-            if pixels <= MAX_SEARCH_PIXELS or not chosen:
-                chosen.append(k)
-        thresholds, _ = instances.choose_thresholds(*([part[k] for k in chosen] for part in (maps, truths, zooms)))
-    counts, dices, features, hits = [], [], [], []
-    for painted, truth, zoom in zip(maps, truths, zooms, strict=True):
-        labels = instances.separate(painted, zoom=zoom, **thresholds)
+        pixels = 0
+        for k in [k for k, sample in enumerate(samples) if sample.has_instances] or range(len(samples)):
+            pixels += samples[k].labels.size
+            if pixels <= MAX_SEARCH_PIXELS or not painted:
+                painted[k] = paint(samples[k])
+        maps, zooms = zip(*painted.values(), strict=True)
+        thresholds, _ = instances.choose_thresholds(maps, [samples[k].labels for k in painted], zooms)
+    counts, dices, features, hits, doubts, groups = [], [], [], [], [], [sample.group for sample in samples]
+    for k, sample in enumerate(samples):
+        maps, zoom = painted.pop(k) if k in painted else paint(sample)
+        labels, truth = instances.separate(maps, zoom=zoom, **thresholds), sample.labels
         matching = instances.match(truth, labels)
         counts.append(instances.count_matches(matching))
-        features.append(instances.doubt_features(labels, painted, zoom))
+        features.append(instances.doubt_features(labels, maps, zoom))
         hits.append(np.isin(np.arange(1, labels.max() + 1), matching.predicted_ids[instances.matched_pairs(matching)]))
         total = np.count_nonzero(labels) + np.count_nonzero(truth)
         dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
+        doubts.append(instances.image_doubt(maps))
     counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
     scores = {}
     for name in ["all", *sorted(set(groups))]:
@@ -379,7 +397,6 @@ def score_validation(model, samples, geometry, thresholds=None):
         weights = instances.calibrate(features, hits)
         error, _ = instances.expected_calibration_error(instances.confidence(features, weights), hits)
         found["calibration"] = {"weights": weights, "nuclei": len(hits), "expected_calibration_error": round(error, 4)}
-    doubts = [instances.image_doubt(painted) for painted in maps]
     limit = float(np.quantile(doubts, 1 - UNLIKE_SHARE, method="higher"))
     alarms = float(np.mean(np.array(doubts) > limit))
     found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
@@ -475,7 +492,7 @@ def train(
         "checkpoint": out / "checkpoint.h5",
         "previous": out / "previous",
     }
-    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say)
+    samples, forms = load_samples(Path(data_dir) / "raw", Path(gt_dir) if gt_dir else Path(data_dir) / "gt", say, out)
     train_stems, validation_stems = choose_split(samples, split, seed, say)
     training, validating = [samples[s] for s in train_stems], [samples[s] for s in validation_stems]
     counts = sorted(Counter(sample.group for sample in training).items())

@@ -5,6 +5,7 @@
 
     save_model("Saved_Model/trained_model.h5", model, {"thresholds": ...})
     model, settings = load_model("Saved_Model/trained_model.h5")
+    network, words = engine("Saved_Model/trained_model.h5")       # (B, h, w, 3) -> (B, h, w, K), the fastest way there is
 
 The figure, for the default (stem_stride=2, depth=4); numbers are filters, every row is half the size of the row above:
 
@@ -20,11 +21,18 @@ The layers are Keras's own, so that `keras.models.load_model` opens the file too
 TensorFlow: KERAS_BACKEND=jax or torch runs the same code.
 """
 
+import contextlib
+import hashlib
+import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
+import warnings
 from pathlib import Path
+
+import numpy as np
 
 HEADS = ("nucleus", "distance", "contact")  # what the network can paint, in this order; `augment.targets` says what it means
 WIDTH = 16  # filters of the first level, doubled at each level below
@@ -33,6 +41,18 @@ STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolu
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
+ENGINES = ("litert", "openvino", "onnx", "tensorflow", "keras")  # fastest first, as benchmark.py measured them on two cores
+ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
+    "litert": ("ai_edge_litert tensorflow", "tensorflow"),
+    "openvino": ("openvino", "tensorflow"),
+    "onnx": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
+    "tensorflow": ("tensorflow",),
+    "keras": ("keras",),
+}
+ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-6
+ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
+PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
+READY_PIXELS = 1_500_000  # of the shapes that an engine keeps ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
 
@@ -248,6 +268,363 @@ def load_model(path, heads=None):
     return changed, settings
 
 
+# --- Engines: the same network, run by what is fastest on a CPU ---------------------------------------------------------
+
+
+def engine(path, name="auto", say=print):
+    """The network of a model file, to be called with images.
+
+    Keras paints each map as it was trained to. The other engines are two to three times faster on a CPU: they get the
+    network with its batch normalisation folded into the convolutions, once prepared and then kept in the user's cache
+    folder. Each is compared with Keras when a model is prepared for it, and used only if it agrees.
+
+    Args:
+        path: a file of `save_model`.
+        name: of ENGINES; "auto" takes the first of them that is installed and agrees with Keras, and Keras where it runs on
+            a GPU, or on another backend than TensorFlow.
+        say: called with each line for the user.
+
+    Returns:
+        (network, words): network from (B, h, w, num_channels) float32 to (B, h, w, K) float32, for sizes that are multiples
+        of `size_multiple`, by one thread at a time; words say for the user what it runs on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`; an engine asked for is not installed, or differs from Keras.
+    """
+    settings = read_settings(path)
+    set_up_backend()
+    other_backend = os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow"
+    if name == "auto" and (other_backend or has_nvidia() and find_device()[0].startswith("GPU")):
+        name = "keras"
+    for choice in ENGINES if name == "auto" else (name,):
+        if lacking(choice) and name == "auto":
+            continue
+        if lacking(choice):
+            raise ValueError(f"--engine {choice} needs packages that are missing: python -m pip install {lacking(choice)}")
+        if choice == "keras":
+            model, _ = load_model(path)
+            return model.predict_on_batch, find_device()[0]
+        try:
+            network = prepared(Path(path), settings, choice, say)
+        except ValueError as error:
+            if name != "auto":
+                raise
+            say(f"{error}; going on without it")
+        else:
+            return network, f"CPU, {num_cores()} cores, with {choice}"
+    raise ValueError("neither Keras nor any other engine is installed: python -m pip install -r requirements.txt")
+
+
+def lacking(name):
+    """The packages, with blanks between them, that an engine needs and that are not installed."""
+    alternatives = [names.split() for names in ENGINE_PACKAGES[name]]
+    return " ".join(dict.fromkeys(names[0] for names in alternatives if not any(map(is_installed, names))))
+
+
+def is_installed(package):
+    """Whether a package could be imported, found without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def num_cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_nvidia():
+    """Whether this machine has an NVIDIA GPU, told without importing anything."""
+    return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
+
+
+def cache_folder():
+    """Where prepared networks are kept: the user's cache folder, as each system has it."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "histology_segmentation"
+
+
+def engine_key(path, settings, name):
+    """What a prepared network depends on, as a hash: weights, architecture, and the installed packages."""
+    import h5py
+
+    digest = hashlib.sha256(json.dumps([ENGINE_SCHEME, name, settings["architecture"]], sort_keys=True).encode())
+
+    def add(item, data):
+        if isinstance(data, h5py.Dataset):
+            digest.update(item.encode())
+            digest.update(np.ascontiguousarray(data[()]))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(add)
+    for package in sorted({package for names in ENGINE_PACKAGES[name] for package in names.split()}):
+        found = importlib.util.find_spec(package)
+        if found:  # the time of its installation tells one version from another without importing it
+            place = found.origin or next(iter(found.submodule_search_locations))
+            digest.update(f"{package} {place} {os.stat(place).st_mtime_ns}".encode())
+    return digest.hexdigest()[:20]
+
+
+def prepared(path, settings, name, say=print):
+    """The network of a model file for an engine other than Keras, from the cache folder or made and compared now.
+
+    Returns:
+        As `engine`.
+
+    Raises:
+        ValueError: the engine does not run the network, or differs from Keras by more than ENGINE_TOLERANCE.
+    """
+    file = cache_folder() / f"{engine_key(path, settings, name)}.{name}"
+    proof = file.with_suffix(".json")
+    try:
+        difference = json.loads(proof.read_text(encoding="utf-8"))["difference"]
+        network = RUNTIMES[name][1](file.read_bytes())
+        network(proofs(settings["architecture"])[0])
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # each engine raises classes of its own on a file that it cannot use
+        say(f"{file} cannot be used ({first_line(error)}); it is made anew")
+    else:
+        check_agreement(name, difference)
+        return network
+    say(f"Preparing the network for {name}, once for each model")
+    model, _ = load_model(path)
+    try:
+        network, content = converted(for_engines(model, settings["architecture"]), name)
+        difference = disagreement(network, model, settings["architecture"])
+    except Exception as error:  # converters raise classes of their own; whatever it is, Keras still works
+        raise ValueError(f"{name} cannot run this network ({first_line(error)})") from error
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs the next start these seconds again
+        keep(content, difference, file, proof)
+    check_agreement(name, difference)
+    return network
+
+
+def first_line(error):
+    """The message of an error in one short line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def check_agreement(name, difference):
+    """Raise ValueError where an engine differs from Keras by more than ENGINE_TOLERANCE."""
+    if not difference <= ENGINE_TOLERANCE:
+        raise ValueError(f"{name} differs from Keras by {difference:.2g}, more than {ENGINE_TOLERANCE:g}")
+
+
+def proofs(architecture):
+    """Two batches on which an engine is compared with Keras, of different sizes: noise, and blots."""
+    multiple = geometry(architecture)["multiple"]
+    channels = architecture.get("num_channels", 3)
+    random = np.random.default_rng(0)
+    noise = random.random((1, 2 * multiple, 3 * multiple, channels), np.float32)
+    blots = random.random((2, 4, 2, channels), np.float32).repeat(multiple, axis=1).repeat(multiple, axis=2)
+    return noise, blots
+
+
+def disagreement(network, model, architecture):
+    """The largest difference between an engine and Keras on `proofs`; infinite where sizes differ, NaN where one is."""
+    differences = []
+    for batch in proofs(architecture):
+        came, expected = network(batch), model.predict_on_batch(batch)
+        differences.append(np.abs(came - expected).max() if came.shape == expected.shape else np.inf)
+    return float(np.max(differences))
+
+
+def keep(content, difference, file, proof):
+    """Put a prepared network and the proof of it into the cache folder, the proof last, and remove the oldest ones."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for target, part in ((file, content), (proof, json.dumps({"difference": difference}).encode())):
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary.write_bytes(part)
+        os.replace(temporary, target)
+    for old in sorted(file.parent.glob("*.json"), key=os.path.getmtime)[:-PREPARED_MODELS]:
+        for path in file.parent.glob(f"{old.stem}.*"):
+            path.unlink(missing_ok=True)
+
+
+def for_engines(model, architecture):
+    """The same function as `model` with fewer and simpler layers, for TensorFlow and its converters.
+
+    Batch normalisation is folded into the convolutions before it. A transposed convolution of 2 x 2 with stride 2 becomes
+    a convolution of 1 x 1 to four times the filters, laid out as 2 x 2 pixels: engines know it for any size of image.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"it is made from TensorFlow, and Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow
+
+    arrays = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gain, offset, mean, variance = layer.get_weights()
+            gain = gain / np.sqrt(variance + layer.epsilon)
+            arrays[-1] = arrays[-1] * gain  # of the convolution, whose last axis are the filters
+            arrays.append(offset - mean * gain)
+        elif isinstance(layer, keras.layers.Conv2DTranspose):
+            kernel, bias = layer.get_weights()  # (2, 2, filters, channels)
+            arrays += [kernel.transpose(3, 0, 1, 2).reshape(1, 1, kernel.shape[3], -1), np.tile(bias, 4)]
+        else:
+            arrays += layer.get_weights()
+    is_batch = architecture.get("normalisation", "batch") == "batch"
+    folded = {**architecture, "normalisation": "none"} if is_batch else architecture
+
+    def simpler(layer, *inputs, **options):
+        if not isinstance(layer, keras.layers.Conv2DTranspose):
+            return layer(*inputs, **options)
+        x = keras.layers.Conv2D(4 * layer.filters, 1)(*inputs)
+        return keras.layers.Lambda(lambda x: tensorflow.nn.depth_to_space(x, 2))(x)
+
+    simple = keras.models.clone_model(build_unet(**folded), call_function=simpler)
+    simple.set_weights(arrays)
+    return simple
+
+
+def as_function(model):
+    """A Keras model as one TensorFlow graph for batches and images of any size, its weights in it as constants: only so
+    can convolution, bias and ReLU be fused, and LiteRT's converter leaves out weights that are variables of Keras 3."""
+    import tensorflow
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    channels = model.inputs[0].shape[-1]
+    signature = [tensorflow.TensorSpec((None, None, None, channels), tensorflow.float32)]
+    function = tensorflow.function(lambda image: model(image, training=False), input_signature=signature)
+    return convert_variables_to_constants_v2(function.get_concrete_function())
+
+
+def converted(model, name):
+    """A model of `for_engines` as an engine runs it, and the bytes from which that engine can be started without Keras."""
+    write, run = RUNTIMES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"  # the suffix is what Keras's export to ONNX asks for
+        write(model, path)
+        content = path.read_bytes()
+    return run(content), content
+
+
+def write_tensorflow(model, path):
+    """A file for `run_tensorflow`: the names of input and output, and the graph."""
+    function = as_function(model)
+    names = [function.inputs[0].name, function.outputs[0].name]
+    path.write_bytes(json.dumps(names).encode() + b"\n" + function.graph.as_graph_def().SerializeToString())
+
+
+def run_tensorflow(file):
+    """Plain TensorFlow. file: the bytes that `write_tensorflow` wrote."""
+    import tensorflow
+
+    names, _, graph = file.partition(b"\n")
+    image, maps = json.loads(names)
+    definition = tensorflow.compat.v1.GraphDef.FromString(graph)
+    wrapped = tensorflow.compat.v1.wrap_function(lambda: tensorflow.graph_util.import_graph_def(definition, name=""), [])
+    function = wrapped.prune(wrapped.graph.as_graph_element(image), wrapped.graph.as_graph_element(maps))
+    return lambda batch: function(tensorflow.constant(batch)).numpy()
+
+
+def write_litert(model, path):
+    """A file for LiteRT, TensorFlow's runtime for small devices, which is the fastest on most CPUs."""
+    import tensorflow
+
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([as_function(model)], tensorflow.Module())
+    path.write_bytes(converter.convert())
+
+
+def run_litert(file):
+    """LiteRT, from its own package or as a part of TensorFlow. file: the bytes that `write_litert` wrote."""
+    if is_installed("ai_edge_litert"):  # starts without TensorFlow
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        from tensorflow.lite.python.interpreter import Interpreter
+
+        # It announces at each start that ai_edge_litert will replace it, which is what the lines above are for.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+
+    def start(shape):
+        interpreter = Interpreter(model_content=file, num_threads=num_cores())
+        image, maps = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        interpreter.resize_tensor_input(image, shape)
+        interpreter.allocate_tensors()
+
+        def call(batch):
+            interpreter.set_tensor(image, batch)
+            interpreter.invoke()
+            return interpreter.get_tensor(maps)
+
+        return call
+
+    return by_shape(start)
+
+
+def run_openvino(file):
+    """Intel's runtime, which reads LiteRT's files. file: the bytes that `write_litert` wrote."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # so that the file may go
+    with tempfile.TemporaryDirectory() as folder:  # such files are known by their suffix only, not from memory
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(file)
+        model = core.read_model(path)
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_cores()}
+
+    def start(shape):
+        model.reshape(list(shape))
+        compiled = core.compile_model(model, "CPU", options)
+        return lambda batch: compiled(batch)[0]
+
+    return by_shape(start)
+
+
+def write_onnx(model, path):
+    """A file for ONNX Runtime."""
+    as_function(model)  # a model that was never called is not exported
+    model.export(str(path), format="onnx", verbose=False)
+
+
+def run_onnx(file):
+    """ONNX Runtime. file: the bytes that `write_onnx` wrote."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_cores()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    image = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {image: batch})[0]
+
+
+def by_shape(start):
+    """A network made of networks for one shape each: `start(shape)` gives one. The last used ones are kept ready."""
+    ready = {}  # shape -> network, the one used last at the end
+
+    def network(batch):
+        call = ready.pop(batch.shape, None)
+        if call is None:
+            while ready and sum(map(np.prod, [*ready, batch.shape])) > 3 * READY_PIXELS:
+                ready.pop(next(iter(ready)))
+            call = start(batch.shape)
+        ready[batch.shape] = call
+        return call(np.ascontiguousarray(batch))
+
+    return network
+
+
+RUNTIMES = {  # of each engine but Keras: what writes its file from a model of `for_engines`, and what runs that file
+    "litert": (write_litert, run_litert),
+    "openvino": (write_litert, run_openvino),
+    "onnx": (write_onnx, run_onnx),
+    "tensorflow": (write_tensorflow, run_tensorflow),
+}
+
+
+# --- The machine ----------------------------------------------------------------------------------------------------
+
+
 def set_up_backend():
     """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
@@ -286,6 +663,6 @@ def find_device():
         precision = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
         return f"GPU {name} with {backend}", precision
     words = f"CPU, {os.cpu_count()} cores, with {backend}"
-    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+    if has_nvidia():
         words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
     return words, "float32"

@@ -1,5 +1,21 @@
-"""Tests run the network with the same TensorFlow options as the scripts do."""
+"""Tests run the network with the same TensorFlow options as the scripts do, and keep what engines prepare to themselves."""
+
+import os
+import tempfile
+
+import pytest
 
 import unet
 
 unet.set_up_backend()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_models():
+    """A cache folder of the tests' own, for the scripts that they start, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = {name: os.environ.get(name) for name in ("XDG_CACHE_HOME", "LOCALAPPDATA")}
+        os.environ.update(dict.fromkeys(before, folder))
+        yield folder
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -21,8 +21,8 @@ COLAB = {"google_colab", "sync_colab"}  # a copy of the others that stands alone
 # truth, so that import_data.py has their readers and needs nothing of exports.py.
 # slides.py stands over four: a slide's windows are tiling's, its nuclei instances', its files exports', one unit at a time.
 ARROWS = {"exports": {"import_data", "instances", "unet"}, "slides": {"import_data", "tiling", "instances", "exports"}}
-RENDERERS = {"report"}  # they show what scripts have made, so they alone may import them
-WITH_KERAS = {"unet", "losses", "train", "exports", "google_colab"}
+RENDERERS = {"report", "benchmark"}  # they show what scripts have made, so they alone may import them
+WITH_KERAS = {"unet", "losses", "train", "exports", "benchmark", "google_colab"}
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
 
 

@@ -1141,3 +1141,14 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
         file.write("x")
         file.flush()
     assert failure.value.errno == 28 and os.listdir(tmp_path) == []
+
+
+def test_the_head_of_a_file_says_how_large_its_image_is(tmp_path):
+    for name in ("a.png", "a.jpg", "a.tif", "a.bmp"):
+        Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(tmp_path / name)
+        assert data.declared_pixels(tmp_path / name) == 1500
+    whole = (tmp_path / "a.png").read_bytes()
+    for damaged in (b"", b"no image", whole[:20]):
+        (tmp_path / "damaged.png").write_bytes(damaged)
+        assert data.declared_pixels(tmp_path / "damaged.png") == 0
+    assert data.declared_pixels(tmp_path / "missing.png") == 0

@@ -1,8 +1,11 @@
 """Separation and measurement: perfect maps give the nuclei back, whatever their number; tables agree with the labels."""
 
+import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.measure import regionprops
+from skimage.segmentation import watershed
 from synthetic import draw
 
 import augment
@@ -78,6 +81,50 @@ def test_pinholes_are_filled_and_gaps_between_nuclei_are_not():
     maps[30:40, 30:40] = 0
     labels = instances.separate(maps, smoothing_px=0)
     assert (labels[20:22, 20:22] > 0).all() and (labels[30:40, 30:40] == 0).all()
+
+
+def separate_everywhere(maps, marker_threshold, contact_weight, min_marker_px):
+    """The definition of `separate`, without its shortcuts: one watershed over all of the foreground, SciPy's components."""
+    mask = maps[..., 0] > 0.5
+    labels, num_components = ndimage.label(mask)
+    depth = maps[..., 1] - np.float32(contact_weight) * maps[..., 2]
+    hearts, num_hearts = ndimage.label(mask & (depth > marker_threshold))
+    ripple = np.bincount(hearts.ravel(), minlength=num_hearts + 1) < min_marker_px
+    hearts[ripple[hearts]] = 0
+    has_heart = np.zeros(num_components + 1, bool)
+    has_heart[labels[hearts > 0]] = True
+    hearts = np.where(has_heart[labels], hearts, np.where(mask, labels + num_hearts, 0))
+    grown = watershed(-depth, hearts, mask=mask)
+    return np.unique(grown, return_inverse=True)[1].reshape(grown.shape)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sigma", [1.5, 4.0])
+def test_shortcuts_of_the_separation_change_nothing(seed, sigma):
+    """Smooth noise has components with no, one and many hearts, ripples among them, and hearts at the image's edge."""
+    random = np.random.default_rng(seed)
+    maps = ndimage.gaussian_filter(random.standard_normal((150, 170, 3)), (sigma, sigma, 0)).astype(np.float32)
+    maps = np.clip(0.5 + maps / (4 * maps.std()), 0, 1)
+    expected = separate_everywhere(maps, 0.55, 0.3, instances.MIN_MARKER_PX)
+    options = {"nucleus_threshold": 0.5, "min_area_px": 0, "min_probability": 0, "smoothing_px": 0}
+    found = instances.separate(maps, marker_threshold=0.55, contact_weight=0.3, **options)
+    assert found.max() > 20
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_hulls_are_those_of_the_outlines():
+    _, labels = draw("tissue", 160, 180, num_nuclei=16, diameter=20, seed=4, touching=0.5)
+    labels[3, 4:9], labels[0, 0], labels[60:90, 90] = labels.max() + 1, labels.max() + 2, labels.max() + 3  # lines, a point
+    labels = instances.separate(perfect_maps(labels), min_area_px=0, smoothing_px=0)
+    inside = np.flatnonzero(labels)
+    found = instances.hull_measures(inside, labels.ravel()[inside] - 1, labels.shape[1], labels.max())
+    for (_, polygons), (area, longest, narrowest) in zip(instances.outlines(labels), found, strict=True):
+        corners = np.concatenate([rings[0] for rings in polygons])
+        distances = np.hypot(*(corners[:, None] - corners[None]).transpose(2, 0, 1))
+        assert area == cv2.contourArea(cv2.convexHull(corners)) and longest == pytest.approx(distances.max())
+        angles = np.linspace(0, np.pi, 2000)
+        breadths = np.ptp(corners @ np.array([np.cos(angles), np.sin(angles)]), axis=0)
+        assert narrowest == pytest.approx(breadths.min(), rel=2e-3, abs=2e-3)
 
 
 def test_the_search_finds_what_was_hidden():

@@ -1,8 +1,11 @@
 """Prediction: what it writes for any image, what it skips, what it refuses, and that it goes on where it stopped."""
 
+import contextlib
 import csv
 import os
 import shlex
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -412,3 +415,109 @@ def test_progress_counts_down(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     predict.show_progress(1, 2, 0.0, 3)
     assert capsys.readouterr().out.startswith("\r1/2 images")
+
+
+# --- Many images at once --------------------------------------------------------------------------------------------
+
+
+def test_every_engine_finds_the_same(model, images, tmp_path, capsys):
+    for name in ("auto", "keras"):
+        assert run(model, tmp_path / name, images, "--engine", name) == 0
+    said = capsys.readouterr().out
+    assert "with litert" in said or "with openvino" in said
+    for number in range(3):
+        ours, theirs = (read_truth(tmp_path / name / "labels" / f"image{number}.png").labels for name in ("auto", "keras"))
+        assert (ours != theirs).mean() < 0.002
+    assert run(model, tmp_path / "auto", images, "--engine", "keras") == 0  # another engine is no other setting
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_work_is_done_side_by_side_and_yielded_in_order():
+    together = threading.Barrier(3, timeout=10)
+
+    def work(item):
+        if item < 3:
+            together.wait()  # broken, and an error, if the first three are not at work together
+        time.sleep(0.01 * (3 - item % 3))
+        return item
+
+    assert list(predict.in_order(work, range(10), workers=3)) == list(range(10))
+
+
+def test_work_that_is_stopped_begins_nothing_more():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        if item == 2:
+            raise OSError("disk")
+        return item
+
+    with pytest.raises(OSError), contextlib.closing(predict.in_order(work, range(1000), workers=2)) as results:
+        for _ in results:
+            pass
+    assert len(begun) < 20
+
+
+def test_large_images_wait_until_they_are_alone():
+    room, inside, seen = predict.Room(10), [], []
+
+    def work(size):
+        with room.taken(size):
+            inside.append(size)
+            time.sleep(0.01)
+            seen.append(list(inside))
+            inside.remove(size)
+
+    list(predict.in_order(work, [4, 6, 5, 99, 3, 3, 3, 3, 10, 1], workers=5))
+    assert all(sum(min(size, 10) for size in together) <= 10 for together in seen)
+    assert room.free == 10
+
+
+def test_the_network_is_called_by_one_thread_at_a_time():
+    inside = []
+
+    def network(batch):
+        inside.append(1)
+        time.sleep(0.005)
+        assert len(inside) == 1
+        inside.pop()
+        return batch
+
+    locked = predict.one_at_a_time(network)
+    assert list(predict.in_order(locked, range(8), workers=4)) == list(range(8))
+
+
+def test_a_full_disk_ends_the_run_and_leaves_whole_images_only(model, images, tmp_path, capsys, monkeypatch):
+    write = predict.write_png
+
+    def full(path, array):
+        if path.parent.name == "labels" and path.stem == "image1":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, array)
+
+    monkeypatch.setattr(predict, "write_png", full)
+    assert run(model, tmp_path / "out", images) == 1
+    assert "disk is full" in capsys.readouterr().err
+    assert [row["image"] for row in rows(tmp_path / "out" / "summary.csv")] == ["image0"]
+    monkeypatch.setattr(predict, "write_png", write)
+    assert run(model, tmp_path / "out", images) == 0
+    run(model, tmp_path / "whole", images)
+    assert (tmp_path / "out" / "nuclei.csv").read_bytes() == (tmp_path / "whole" / "nuclei.csv").read_bytes()
+
+
+def test_ctrl_c_between_images_leaves_whole_images_only(model, images, tmp_path, monkeypatch):
+    progress = predict.show_progress
+
+    def stop(done, *others):
+        if done == 2:
+            raise KeyboardInterrupt
+        progress(done, *others)
+
+    monkeypatch.setattr(predict, "show_progress", stop)
+    assert run(model, tmp_path / "out", images) == 130
+    assert [row["image"] for row in rows(tmp_path / "out" / "summary.csv")] == ["image0", "image1"]
+    monkeypatch.setattr(predict, "show_progress", progress)
+    assert run(model, tmp_path / "out", images) == 0
+    run(model, tmp_path / "whole", images)
+    assert (tmp_path / "out" / "nuclei.csv").read_bytes() == (tmp_path / "whole" / "nuclei.csv").read_bytes()

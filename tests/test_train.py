@@ -347,3 +347,14 @@ def test_sixteen_bit_tiff_trains(tmp_path):
         tifffile.imwrite(tmp_path / "d" / folder / "x.tif", array)
     assert read_truth(tmp_path / "d" / "gt" / "x.tif").labels.max() == labels.max()
     assert run(tmp_path / "d", tmp_path / "out", "--epochs", 1) == 0
+
+
+def test_more_images_than_memory_holds_lie_in_a_file_and_train_alike(trained, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "HELD_BYTES", 40_000)  # of some 19,000 for each pair
+    samples, _ = train.load_samples(data / "raw", data / "gt", say=lambda line: None, folder=tmp_path)
+    mapped = [isinstance(sample.image, np.memmap) and isinstance(sample.labels, np.memmap) for sample in samples.values()]
+    assert mapped == [False] * 2 + [True] * 6
+    assert run(data, tmp_path / "out", "--epochs", 3) == 0
+    assert "the rest lies in a temporary file" in capsys.readouterr().out
+    assert without_seconds(history(tmp_path / "out")) == without_seconds(history(trained))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.csv", "trained_model.h5"]

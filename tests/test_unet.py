@@ -9,6 +9,7 @@ import pytest
 
 import losses
 import unet
+from unet import ENGINES
 
 
 def random_images(*shape, seed=0):
@@ -174,3 +175,171 @@ def test_heads_can_be_added_to_and_taken_from_a_file(tmp_path):
 def test_heads_come_in_their_order(heads):
     with pytest.raises(ValueError, match="must be the first one, two or three"):
         unet.build_unet(heads=heads, width=4, depth=1)
+
+
+# --- Engines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A function that saves a network with batch statistics as after a training; the engines' cache is empty at first."""
+    monkeypatch.setattr(unet, "cache_folder", lambda: tmp_path / "cache")
+
+    def save(seed=0, **architecture):
+        keras.utils.set_random_seed(seed)
+        architecture = {"heads": ["nucleus", "distance"], "width": 8, "depth": 1, **architecture}
+        model, random = unet.build_unet(**architecture), np.random.default_rng(seed)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+        unet.save_model(tmp_path / "model.h5", model, {"architecture": architecture})
+        return tmp_path / "model.h5", model
+
+    return save
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2])
+@pytest.mark.parametrize("normalisation", ["batch", "group", "none"])
+def test_the_network_for_engines_is_the_same_function(saved, stem_stride, normalisation):
+    architecture = {"depth": 2, "stem_stride": stem_stride, "normalisation": normalisation}
+    _, model = saved(**architecture)
+    simple = unet.for_engines(model, {"heads": ["nucleus", "distance"], "width": 8, **architecture})
+    images = random_images(2, 40, 24, 3)
+    np.testing.assert_allclose(simple.predict_on_batch(images), model.predict_on_batch(images), atol=1e-5)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization | keras.layers.Conv2DTranspose) for layer in simple.layers)
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras asks for it on behalf of tf2onnx
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_paints_what_keras_paints_at_any_size(saved, name, monkeypatch):
+    path, model = saved()
+    said = []
+    network, words = unet.engine(path, name, said.append)
+    assert len(said) == (name != "keras") and (name == "keras" or name in words)
+
+    def compare(network):
+        for shape in ((1, 32, 64, 3), (3, 16, 48, 3), (1, 32, 64, 3)):
+            images = random_images(*shape)
+            np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=1e-5)
+
+    compare(network)
+    if name != "keras":  # the second time it starts without Keras, and says nothing
+        monkeypatch.setattr(unet, "load_model", None)
+        compare(unet.engine(path, name, said.append)[0])
+        assert len(said) == 1
+
+
+def test_litert_runs_as_a_part_of_tensorflow_too(saved, monkeypatch):
+    path, model = saved()
+    monkeypatch.setattr(unet, "is_installed", lambda package: package != "ai_edge_litert")
+    network, _ = unet.engine(path, "litert", lambda line: None)
+    images = random_images(2, 16, 48, 3)
+    np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=1e-5)
+
+
+def test_an_engine_that_differs_is_not_used(saved, monkeypatch):
+    path, model = saved()
+    monkeypatch.setattr(unet, "ENGINES", ("tensorflow", "keras"))
+    write, run = unet.RUNTIMES["tensorflow"]
+    monkeypatch.setitem(unet.RUNTIMES, "tensorflow", (write, lambda file: lambda batch: run(file)(batch) + 0.01))
+    for _ in range(2):  # the second time from what was written down
+        said = []
+        network, words = unet.engine(path, say=said.append)
+        assert "tensorflow differs from Keras by 0.01" in said[-1] and "going on without it" in said[-1]
+        assert "with tensorflow" in words and network.__self__.name == "unet"  # Keras's words, and its model
+    assert len(said) == 1
+    with pytest.raises(ValueError, match="differs from Keras"):
+        unet.engine(path, "tensorflow", said.append)
+
+
+def test_an_engine_that_fails_is_not_used(saved, monkeypatch):
+    path, _ = saved()
+    monkeypatch.setattr(unet, "ENGINES", ("tensorflow", "keras"))
+    monkeypatch.setitem(unet.RUNTIMES, "tensorflow", (lambda model, file: file.write_bytes(b""), lambda file: 1 / 0))
+    said = []
+    unet.engine(path, say=said.append)
+    assert "tensorflow cannot run this network (division by zero); going on without it" in said
+
+
+def test_a_damaged_prepared_file_is_made_anew(saved, tmp_path):
+    path, _ = saved()
+    said = []
+    unet.engine(path, "tensorflow", said.append)
+    file = next((tmp_path / "cache").glob("*.tensorflow"))
+    file.write_bytes(b"damaged")
+    network, _ = unet.engine(path, "tensorflow", said.append)
+    assert "cannot be used" in said[1] and network(random_images(1, 16, 16, 3)).shape == (1, 16, 16, 2)
+    assert file.read_bytes() != b"damaged"
+    file.unlink()
+    unet.engine(path, "tensorflow", said.append)
+    assert file.exists()
+
+
+def test_other_weights_are_prepared_anew_and_the_oldest_go(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(unet, "PREPARED_MODELS", 2)
+    for seed in range(3):
+        path, model = saved(seed)
+        network, _ = unet.engine(path, "tensorflow", lambda line: None)
+        images = random_images(1, 16, 16, 3)
+        np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=1e-5)
+    assert len(list((tmp_path / "cache").glob("*.json"))) == len(list((tmp_path / "cache").glob("*.tensorflow"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(saved, tmp_path):
+    path, _ = saved()
+    (tmp_path / "cache").write_text("no folder")
+    network, _ = unet.engine(path, "tensorflow", lambda line: None)
+    assert network(random_images(1, 16, 16, 3)).shape == (1, 16, 16, 2)
+
+
+def test_the_engine_is_chosen_by_what_is_there(saved, monkeypatch):
+    path, _ = saved()
+    there = {"keras", "tensorflow"}
+    monkeypatch.setattr(unet, "is_installed", lambda package: package in there)
+    monkeypatch.setattr(unet, "ENGINES", ("openvino", "tensorflow", "keras"))
+    assert "with tensorflow" in unet.engine(path, say=lambda line: None)[1]
+    with pytest.raises(ValueError, match="python -m pip install openvino"):
+        unet.engine(path, "openvino")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # as for a user who wants it; Keras itself is imported already
+    assert unet.engine(path)[0].__self__.name == "unet"
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr(unet, "has_nvidia", lambda: True)
+    monkeypatch.setattr(unet, "find_device", lambda: ("GPU", "float32"))
+    assert unet.engine(path)[1] == "GPU"
+    there.clear()
+    monkeypatch.setattr(unet, "has_nvidia", lambda: False)
+    with pytest.raises(ValueError, match=r"requirements\.txt"):
+        unet.engine(path)
+
+
+def test_engines_are_prepared_from_tensorflow_only(saved, monkeypatch):
+    path, model = saved()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        unet.for_engines(model, {"width": 8, "depth": 1})
+
+
+@pytest.mark.parametrize(("system", "variable"), [("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA"), ("darwin", None)])
+def test_prepared_networks_lie_where_the_system_keeps_such_things(system, variable, monkeypatch, tmp_path):
+    monkeypatch.setattr(unet.sys, "platform", system)
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert unet.cache_folder().parent == tmp_path
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(unet.Path, "home", lambda: tmp_path / "me")
+    assert tmp_path / "me" in unet.cache_folder().parents
+
+
+def test_few_shapes_are_kept_ready(monkeypatch):
+    monkeypatch.setattr(unet, "READY_PIXELS", 100)
+    started = []
+
+    def start(shape):
+        started.append(shape)
+        return lambda batch: batch
+
+    network = unet.by_shape(start)
+    small, other, large = (np.zeros(shape, np.float32) for shape in ((1, 4, 4, 3), (1, 4, 8, 3), (1, 16, 16, 3)))
+    for batch in (small, other, small, large, small):
+        network(batch)
+    assert started == [small.shape, other.shape, large.shape, small.shape]
