@@ -81,7 +81,7 @@ SUMMARY = (  # columns of summary.csv
     "nucleus_share", "intensity_low", "intensity_high", "seconds", "mpp", "made_by", "formats",
 )  # fmt: skip
 WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once: one is in the network, the others before or after it
-PIXELS_AT_ONCE = 16_000_000  # of these images together, some 60 bytes each; a larger image is worked on alone
+PIXELS_AT_ONCE = 16_000_000  # of these images together, some 80 bytes each; a larger image is worked on alone
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
     (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),

@@ -13,6 +13,7 @@ CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
@@ -100,30 +101,31 @@ def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []
     held, overflow = 0, None
-    for stem, (image_path, truth_path) in pairs.items():
-        try:
-            image, truth = read_pair(image_path, truth_path)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
-        held += image.nbytes + labels.nbytes
-        if held > HELD_BYTES:
-            if overflow is None:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                overflow = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it lives as long as the arrays do
-                say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
-            shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
-        samples[stem] = augment.Sample(
-            image=shown,
-            intensity_range=intensity_range(image),
-            labels=labels,
-            group=modality(image),
-            diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
-            # A label image of one nucleus cannot be told from a binary mask, nor need it be.
-            has_instances=truth.form in ("instances", "instance colours", "empty") or truth.labels.max() <= 1,
-        )
-        forms[stem] = truth.form
+    with contextlib.ExitStack() as opened:  # closed, the file is there for as long as it is mapped
+        for stem, (image_path, truth_path) in pairs.items():
+            try:
+                image, truth = read_pair(image_path, truth_path)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
+            held += image.nbytes + labels.nbytes
+            if held > HELD_BYTES:
+                if overflow is None:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                    overflow = opened.enter_context(tempfile.TemporaryFile(dir=folder))
+                    say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
+                shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
+            samples[stem] = augment.Sample(
+                image=shown,
+                intensity_range=intensity_range(image),
+                labels=labels,
+                group=modality(image),
+                diameter_px=float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else None,
+                # A label image of one nucleus cannot be told from a binary mask, nor need it be.
+                has_instances=truth.form in ("instances", "instance colours", "empty") or truth.labels.max() <= 1,
+            )
+            forms[stem] = truth.form
     if problems:
         raise ValueError(
             f"{len(problems)} of {len(pairs)} pairs cannot be used: {'; '.join(problems[:5])}"
