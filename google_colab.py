@@ -52,6 +52,7 @@ import platform
 import re
 import shlex
 import shutil
+import socket
 import stat
 import sys
 import tempfile
@@ -1325,6 +1326,10 @@ def join_processes(coordinator, num_processes, process_id):
         raise ValueError(f"several processes train on JAX, not on {keras.backend.backend()}: set KERAS_BACKEND=jax")
     if jax.distributed.is_initialized():
         return
+    if process_id == 0:
+        print(f"Process 0 waits up to {MEETING_SECONDS} s for the {num_processes - 1} others at {coordinator}", flush=True)
+    else:
+        await_port(coordinator, process_id)  # since JAX would end this process without a word of ours
     try:
         # What keras.distribution.initialize calls; that one has no word on how long a silent process counts as alive.
         jax.distributed.initialize(
@@ -1333,10 +1338,27 @@ def join_processes(coordinator, num_processes, process_id):
         )  # fmt: skip
     except RuntimeError as error:
         raise ValueError(
-            f"process {process_id} did not meet all {num_processes} processes at {coordinator} within {MEETING_SECONDS} s "
-            f"({str(error).splitlines()[0]}); is each started, with its own --process-id, and is that port open?"
+            f"process {process_id} of {num_processes} could not join at {coordinator} ({str(error).splitlines()[0]}); is each "
+            "started once, with a --process-id of its own, and is the port free?"
         ) from None
     atexit.register(end_at_once)
+
+
+def await_port(coordinator, process_id):
+    """Wait until process 0 can be reached. Raises: ValueError, after MEETING_SECONDS."""
+    host, port = coordinator.rsplit(":", 1)
+    end = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"process {process_id} did not reach process 0 at {coordinator} within {MEETING_SECONDS} s ({error}); is "
+                    "it running, and is the port open between the machines?"
+                ) from None
+            time.sleep(0.5)
 
 
 def end_at_once():
@@ -2146,7 +2168,7 @@ def load_losses():
             total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(painted, axis=(1, 2))
             dice_loss = 1 - ops.mean((2 * overlap + SMOOTH) / (total + SMOOTH))
             loss = per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
-            return ops.reshape(loss, (1,))  # of which Keras takes the mean, also over devices that share a batch; not of a scalar
+            return ops.reshape(loss, (1,))  # of which Keras takes the mean over devices that share a batch, not of a scalar
 
         def get_config(self):
             return {"heads": list(self.heads), "name": self.name}
@@ -2906,8 +2928,11 @@ def train(
     """
     settings_of_run = {k: v for k, v in locals().items() if k not in NOT_STORED}
     join_processes(coordinator, num_processes, process_id)
+    if num_processes > 1:
+        role = "says the rest and writes the files" if process_id == 0 else "trains; process 0 says the rest"
+        print(f"Process {process_id} of {num_processes} {role}. Should one end early, all do: start them again with --resume")
+        sys.stdout.flush()
     if process_id:
-        print(f"Process {process_id} of {num_processes} has joined; process 0 tells the rest and writes the files", flush=True)
         say = lambda line: None
     out = Path(out)
     paths = {

@@ -48,7 +48,7 @@ class SegmentationLoss(keras.losses.Loss):
         total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(painted, axis=(1, 2))
         dice_loss = 1 - ops.mean((2 * overlap + SMOOTH) / (total + SMOOTH))
         loss = per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
-        return ops.reshape(loss, (1,))  # of which Keras takes the mean, also over devices that share a batch; not of a scalar
+        return ops.reshape(loss, (1,))  # of which Keras takes the mean over devices that share a batch, not of a scalar
 
     def get_config(self):
         return {"heads": list(self.heads), "name": self.name}

@@ -512,8 +512,11 @@ def train(
     """
     settings_of_run = {k: v for k, v in locals().items() if k not in NOT_STORED}
     unet.join_processes(coordinator, num_processes, process_id)
+    if num_processes > 1:
+        role = "says the rest and writes the files" if process_id == 0 else "trains; process 0 says the rest"
+        print(f"Process {process_id} of {num_processes} {role}. Should one end early, all do: start them again with --resume")
+        sys.stdout.flush()
     if process_id:
-        print(f"Process {process_id} of {num_processes} has joined; process 0 tells the rest and writes the files", flush=True)
         say = lambda line: None
     out = Path(out)
     paths = {

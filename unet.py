@@ -26,8 +26,10 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -430,6 +432,10 @@ def join_processes(coordinator, num_processes, process_id):
         raise ValueError(f"several processes train on JAX, not on {keras.backend.backend()}: set KERAS_BACKEND=jax")
     if jax.distributed.is_initialized():
         return
+    if process_id == 0:
+        print(f"Process 0 waits up to {MEETING_SECONDS} s for the {num_processes - 1} others at {coordinator}", flush=True)
+    else:
+        await_port(coordinator, process_id)  # since JAX would end this process without a word of ours
     try:
         # What keras.distribution.initialize calls; that one has no word on how long a silent process counts as alive.
         jax.distributed.initialize(
@@ -438,10 +444,27 @@ def join_processes(coordinator, num_processes, process_id):
         )  # fmt: skip
     except RuntimeError as error:
         raise ValueError(
-            f"process {process_id} did not meet all {num_processes} processes at {coordinator} within {MEETING_SECONDS} s "
-            f"({str(error).splitlines()[0]}); is each started, with its own --process-id, and is that port open?"
+            f"process {process_id} of {num_processes} could not join at {coordinator} ({str(error).splitlines()[0]}); is each "
+            "started once, with a --process-id of its own, and is the port free?"
         ) from None
     atexit.register(end_at_once)
+
+
+def await_port(coordinator, process_id):
+    """Wait until process 0 can be reached. Raises: ValueError, after MEETING_SECONDS."""
+    host, port = coordinator.rsplit(":", 1)
+    end = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"process {process_id} did not reach process 0 at {coordinator} within {MEETING_SECONDS} s ({error}); is "
+                    "it running, and is the port open between the machines?"
+                ) from None
+            time.sleep(0.5)
 
 
 def end_at_once():
