@@ -368,23 +368,25 @@ def draw(samples, shares, heads, size, seed, step, place):
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahead=4):
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
 
     Args:
         samples: list of `Sample`.
+        places: a range of the batch to make alone, for one of several processes that share it; default the whole batch.
+            What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
     Yields:
-        (batch_size, size, size, 3) and (batch_size, size, size, len(heads)), float32.
+        (B, size, size, 3) and (B, size, size, len(heads)), float32, where B is batch_size or the number of places.
     """
     cv2.setNumThreads(1)  # the threads are ours
     shares = sampling_shares(samples, size)
 
     def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place) for place in range(batch_size)]
+        made = [draw(samples, shares, heads, size, seed, step, place) for place in places or range(batch_size)]
         return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
 
     with ThreadPoolExecutor(workers) as pool:

@@ -35,6 +35,7 @@ SHOWN_CROPS = 4  # validation crops that are shown with what the network paints
 
 # >>> imports (made by sync_colab.py; one that the hand-written part needs may be added by hand)
 import argparse
+import atexit
 import base64
 import contextlib
 import csv
@@ -42,12 +43,16 @@ import difflib
 import functools
 import gzip
 import hashlib
+import importlib.util
 import json
 import math
 import os
+import pickle
 import platform
+import re
 import shlex
 import shutil
+import socket
 import stat
 import sys
 import tempfile
@@ -56,8 +61,9 @@ import types
 import uuid
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -936,6 +942,8 @@ START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, ne
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
+MEETING_SECONDS = 300  # that the processes of a training on several hosts wait for one another at its start
+SILENT_SECONDS = 30  # after which a process that gives no sign of life is taken for dead, and the others end
 
 
 def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch", num_channels=3):
@@ -1187,7 +1195,7 @@ def find_device():
     elif backend == "jax":
         import jax
 
-        device = jax.devices()[0]
+        device = jax.local_devices()[0]
         if device.platform == "gpu":
             name = device.device_kind
             capability = tuple(int(part) for part in getattr(device, "compute_capability", "0.0").split("."))
@@ -1198,6 +1206,196 @@ def find_device():
     if has_nvidia():
         words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
     return words, "float32"
+
+
+# --- Several devices, several hosts ---------------------------------------------------------------------------------
+#
+# On the engines that Keras has, and data-parallel: every device holds the whole network and computes its part of each
+# batch, and the gradients of all parts are added up, so that a step is what one device would make of the whole batch.
+# TensorFlow does it for the GPUs of one machine; JAX also for several machines, where one process runs on each and all of
+# them make the same calls.
+
+
+class Spread(NamedTuple):
+    """How a training is spread over devices, by default over one.
+
+    `places` are those of each batch that this process makes. `building` is entered to make network and optimiser, `fitting`
+    for `fit`. `prepare` is called with the compiled model, and `feed` makes what `fit` takes of a function that returns a
+    generator of batches.
+    """
+
+    places: range
+    building: AbstractContextManager = nullcontext()
+    fitting: AbstractContextManager = nullcontext()
+    prepare: Callable = lambda model: None
+    feed: Callable = lambda make_batches: make_batches()
+
+
+def local_devices():
+    """What Keras's backend can train on in this process, as its own objects: GPUs, or where there are none CPUs."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow import config
+
+        return config.list_logical_devices("GPU") or config.list_logical_devices("CPU")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.local_devices()
+    return ["the one that PyTorch chooses"]
+
+
+def spread(batch_size, devices=1, num_processes=1, process_id=0):
+    """Spread a training over `devices` devices of each of `num_processes` processes, of which this is `process_id`.
+
+    Args:
+        batch_size: crops in one step, over all devices of all processes.
+
+    Returns:
+        A Spread.
+
+    Raises:
+        ValueError: the batch does not part evenly, or there are fewer devices.
+    """
+    import keras
+
+    backend, total = keras.backend.backend(), devices * num_processes
+    if batch_size % total:
+        larger = -(-batch_size // total) * total
+        raise ValueError(f"--batch-size {batch_size} does not part evenly among {total} devices; take {larger}, for instance")
+    part = batch_size // num_processes
+    places = range(process_id * part, (process_id + 1) * part)
+    if total == 1:
+        return Spread(places)
+    found = local_devices()
+    if len(found) < devices:
+        raise ValueError(f"--devices {devices}: KERAS_BACKEND={backend} can train on {len(found)} here; give at most that")
+    if backend == "tensorflow":
+        return spread_by_tensorflow(found[:devices], places)
+    import jax
+
+    by_process = [[d for d in jax.devices() if d.process_index == k][:devices] for k in range(num_processes)]
+    names = [f"{device.platform}:{device.id}" for part in by_process for device in part]
+    if len(names) < total:
+        raise ValueError(f"--devices {devices}: the processes have {', '.join(str(len(part)) for part in by_process)} devices")
+    distribution = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)  # `places` has shared it out
+    return Spread(places, distribution.scope(), distribution.scope())
+
+
+def spread_by_tensorflow(devices, places):
+    """Spread over devices of one machine by `tf.distribute.MirroredStrategy`."""
+    import keras
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+
+    def prepare(model):
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True  # statistics of the whole batch; left alone, each device takes those of its part
+        apply = model.optimizer.apply
+
+        def apply_sum(gradients, variables=None):
+            # Left alone, Keras clips the gradients of each part and adds them up then. Clipping is for their sum: the first
+            # device hands it on, the others nothing, and adding up changes it no more.
+            context = tf.distribute.get_replica_context()
+            is_first = context.replica_id_in_sync_group == 0
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+            apply([gradient * tf.cast(is_first, gradient.dtype) for gradient in total], variables)
+
+        model.optimizer.apply = apply_sum
+
+    def feed(make_batches):
+        # Under a strategy, `fit` looks at some batches first and begins anew, which a generator cannot: some would be lost.
+        signature = tuple(tf.TensorSpec(array.shape, array.dtype) for array in next(make_batches()))
+        return tf.data.Dataset.from_generator(make_batches, output_signature=signature)
+
+    return Spread(places, strategy.scope(), nullcontext(), prepare, feed)
+
+
+def join_processes(coordinator, num_processes, process_id):
+    """Meet the other processes of a training on several hosts; with one process, or a second time, nothing happens.
+
+    Args:
+        coordinator: "HOST:PORT" at which process 0 can be reached by all.
+
+    Raises:
+        ValueError: JAX is not there or not Keras's backend, or the others did not come.
+    """
+    if num_processes == 1:
+        return
+    set_up_backend()
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    if importlib.util.find_spec("jax") is None:
+        raise ValueError('several processes train on JAX: pip install jax (for NVIDIA GPUs: pip install "jax[cuda13]")')
+    import jax
+    import keras
+
+    if keras.backend.backend() != "jax":
+        raise ValueError(f"several processes train on JAX, not on {keras.backend.backend()}: set KERAS_BACKEND=jax")
+    if jax.distributed.is_initialized():
+        return
+    if process_id == 0:
+        print(f"Process 0 waits up to {MEETING_SECONDS} s for the {num_processes - 1} others at {coordinator}", flush=True)
+    else:
+        await_port(coordinator, process_id)  # since JAX would end this process without a word of ours
+    try:
+        # What keras.distribution.initialize calls; that one has no word on how long a silent process counts as alive.
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id,
+            initialization_timeout=MEETING_SECONDS, heartbeat_timeout_seconds=SILENT_SECONDS,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise ValueError(
+            f"process {process_id} of {num_processes} could not join at {coordinator} ({str(error).splitlines()[0]}); is each "
+            "started once, with a --process-id of its own, and is the port free?"
+        ) from None
+    atexit.register(end_at_once)
+
+
+def await_port(coordinator, process_id):
+    """Wait until process 0 can be reached. Raises: ValueError, after MEETING_SECONDS."""
+    host, port = coordinator.rsplit(":", 1)
+    end = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"process {process_id} did not reach process 0 at {coordinator} within {MEETING_SECONDS} s ({error}); is "
+                    "it running, and is the port open between the machines?"
+                ) from None
+            time.sleep(0.5)
+
+
+def end_at_once():
+    """End a process that has failed: left alone, JAX would wait here for the others, which are dead or wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def leave_processes(num_processes):
+    """Part from the other processes, once all of them have come this far."""
+    if num_processes > 1:
+        import jax
+
+        jax.distributed.shutdown()
+        atexit.unregister(end_at_once)
+
+
+def tell_all(make, num_processes, process_id):
+    """What `make()` gives in process 0, in all processes: only that one is sure to have the files of a training."""
+    if num_processes == 1:
+        return make()
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    told = np.frombuffer(pickle.dumps(make() if process_id == 0 else None), np.uint8)
+    size = int(broadcast_one_to_all(np.array(len(told), np.int32)))
+    return pickle.loads(broadcast_one_to_all(np.resize(told, size)).tobytes())
 
 
 # --- From augment.py ------------------------------------------------------------------------------------------------
@@ -1530,23 +1728,25 @@ def draw(samples, shares, heads, size, seed, step, place):
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, workers=2, ahead=4):
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
 
     Args:
         samples: list of `Sample`.
+        places: a range of the batch to make alone, for one of several processes that share it; default the whole batch.
+            What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
     Yields:
-        (batch_size, size, size, 3) and (batch_size, size, size, len(heads)), float32.
+        (B, size, size, 3) and (B, size, size, len(heads)), float32, where B is batch_size or the number of places.
     """
     cv2.setNumThreads(1)  # the threads are ours
     shares = sampling_shares(samples, size)
 
     def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place) for place in range(batch_size)]
+        made = [draw(samples, shares, heads, size, seed, step, place) for place in places or range(batch_size)]
         return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
 
     with ThreadPoolExecutor(workers) as pool:
@@ -2033,7 +2233,8 @@ def load_losses():
             overlap = ops.sum(nucleus * painted, axis=(1, 2))
             total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(painted, axis=(1, 2))
             dice_loss = 1 - ops.mean((2 * overlap + SMOOTH) / (total + SMOOTH))
-            return per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
+            loss = per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
+            return ops.reshape(loss, (1,))  # of which Keras takes the mean over devices that share a batch, not of a scalar
 
         def get_config(self):
             return {"heads": list(self.heads), "name": self.name}
@@ -2447,7 +2648,11 @@ CHECK_STEPS = 10  # steps between two looks at whether the loss is still a numbe
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
 FINE_TUNING_RATE = 0.25  # of LEARNING_RATE with --init, so that what was learned is not washed out
+NOT_STORED = (  # arguments of `train` that a resumed training may change
+    "resume", "out", "devices", "num_processes", "process_id", "coordinator", "say", "make_callbacks",
+)  # fmt: skip
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+FOLDERS = ("data_dir", "gt_dir", "split", "init")  # arguments that name places on this machine
 COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for training and, as val_, validation
 
 
@@ -2576,6 +2781,24 @@ def validation_crops(samples, heads, size):
     return images, truths
 
 
+def whole_batches(crops, batch_size, places):
+    """Validation crops in whole batches, some shown twice to fill up, so that any number of devices can share each batch.
+
+    Args:
+        crops: images and truths, (N, size, size, channels) each.
+        places: range of each batch that this process needs.
+
+    Returns:
+        The same, each with as many rows as there are places in the batches.
+    """
+    number = math.ceil(len(crops[0]) / batch_size) * batch_size
+    if number == len(crops[0]) and len(places) == batch_size:
+        return crops
+    rows = np.linspace(0, len(crops[0]) - 1, number).round().astype(int)
+    rows = rows.reshape(-1, batch_size)[:, places.start : places.stop].ravel()
+    return tuple(part[rows] for part in crops)
+
+
 def fingerprint(samples):
     """A hash of pixels and labels, so that a model file says what data it has seen and --resume that it is the same."""
     digest = hashlib.sha256()
@@ -2662,9 +2885,10 @@ def make_bookkeeper(**arguments):
     import keras
 
     class Bookkeeper(keras.callbacks.Callback):
-        def __init__(self, state, best_weights, patience, paths, save_best, say):
+        def __init__(self, state, best_weights, patience, paths, writes, save_best, say):
             super().__init__()
             self.state, self.best_weights, self.patience, self.paths = state, best_weights, patience, paths
+            self.writes = writes  # of several processes, one
             self.save_best, self.say = save_best, say
             self.failure = None
 
@@ -2691,17 +2915,19 @@ def make_bookkeeper(**arguments):
             row["seconds"] = round(time.monotonic() - self.started, 2)
             rows = self.state["rows"]
             rows.append(row)
-            if not self.state["moved"]:  # not before there is something to put in its place
+            if self.writes and not self.state["moved"]:  # not before there is something to put in its place
                 move_aside([self.paths["model"], self.paths["history"]], self.paths["previous"], self.say)
                 self.state["moved"] = True
             if self.state["best_loss"] is None or row["val_loss"] < self.state["best_loss"]:
                 self.state |= {"best_loss": row["val_loss"], "best_epoch": epoch + 1, "wait": 0}
                 self.best_weights = self.model.get_weights()
-                self.save_best(self.best_weights, row)
+                if self.writes:
+                    self.save_best(self.best_weights, row)
             else:
                 self.state["wait"] += 1
-            write_history(self.paths["history"], rows)
-            save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
+            if self.writes:
+                write_history(self.paths["history"], rows)
+                save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
             if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
                 self.say(
                     f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
@@ -2796,16 +3022,30 @@ def make_optimizer(rate, total_steps):
     return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
 
 
-def restore(model, path, data_hash):
+def check_alike(settings, num_processes, process_id):
+    """All processes must train the same. Raises: ValueError, where this one has other flags or data than process 0."""
+    first = tell_all(lambda: settings, num_processes, process_id)
+    other = [name for name in settings if name not in FOLDERS and settings[name] != first[name]]
+    if other:
+        raise ValueError(
+            f"process {process_id} differs from process 0 in {named(other)}; give every process the same flags (but for "
+            "--process-id) and the same images and masks"
+        )
+
+
+def restore(model, checkpoint, data_hash):
     """Bring a compiled model and its optimiser to where a checkpoint was written.
+
+    Args:
+        checkpoint: what `read_checkpoint` returns.
 
     Returns:
         The best weights so far, and the state of the bookkeeping.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_checkpoint`, or the data is not what it was.
+        ValueError: the data is not what it was.
     """
-    groups, state = read_checkpoint(path)
+    groups, state = checkpoint
     if state["data"] != data_hash:
         raise ValueError(
             f"{state['arguments']['data_dir']}: the data has changed since the interrupted training; restore it, or "
@@ -2846,9 +3086,12 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 def train(
     data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
-    width, depth, stem_stride, normalisation, heads, precision, seed, say=print, make_callbacks=None,
+    width, depth, stem_stride, normalisation, heads, precision, seed, devices=1, num_processes=1, process_id=0,
+    coordinator=None, say=print, make_callbacks=None,
 ):  # fmt: skip
     """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
+
+    Of several processes, each trains on its share of every batch, and process 0 alone writes and says something.
 
     Args:
         say: called with each line for the user.
@@ -2862,7 +3105,14 @@ def train(
     Raises:
         FileNotFoundError, ValueError: as said by the functions above, or the loss became NaN.
     """
-    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out", "make_callbacks")}
+    settings_of_run = {k: v for k, v in locals().items() if k not in NOT_STORED}
+    join_processes(coordinator, num_processes, process_id)
+    if num_processes > 1:
+        role = "says the rest and writes the files" if process_id == 0 else "trains; process 0 says the rest"
+        print(f"Process {process_id} of {num_processes} {role}. Should one end early, all do: start them again with --resume")
+        sys.stdout.flush()
+    if process_id:
+        say = lambda line: None
     out = Path(out)
     paths = {
         "model": out / "trained_model.h5",
@@ -2879,56 +3129,64 @@ def train(
         f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px (median)"
     )
 
+    data_hash = fingerprint(samples)
+    check_alike({**settings_of_run, "devices": devices, "data": data_hash}, num_processes, process_id)
+
     # Importing Keras takes seconds: not before the data is known to be good.
     set_up_backend()
     import keras
 
     device, fastest = find_device()
     precision = fastest if precision == "auto" else precision
-    say(f"Training on {device}, {precision}")
+    parallel = spread(batch_size, devices, num_processes, process_id)
+    share = f"; {devices * num_processes} devices share each batch" if devices * num_processes > 1 else ""
+    say(f"Training on {device}, {precision}{share}")
+    if device.startswith("GPU") and (found := len(local_devices())) > devices:
+        say(f"{found} GPUs are here: --devices {found} --batch-size {batch_size * found} would train on all of them")
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(seed)
 
     base = None
-    if init:
-        model, base = load_model(init, heads)
-        architecture = base["architecture"]
+    with parallel.building:
+        if init:
+            model, base = load_model(init, heads)
+            architecture = base["architecture"]
+        else:
+            architecture = {
+                "heads": list(heads or HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
+                "normalisation": normalisation,
+            }  # fmt: skip
+            model = build_unet(**architecture)
         heads = architecture["heads"]
-    else:
-        architecture = {
-            "heads": list(heads or HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
-            "normalisation": normalisation,
-        }  # fmt: skip
-        model = build_unet(**architecture)
-        heads = architecture["heads"]
-    steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
-    rate = learning_rate * (FINE_TUNING_RATE if init else 1)
-    # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
-    model.compile(
-        make_optimizer(rate, steps * epochs),
-        loss=load_losses().SegmentationLoss(heads),
-        metrics=load_losses().pixel_metrics(),
-        jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)
+        steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+        rate = learning_rate * (FINE_TUNING_RATE if init else 1)
+        # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
+        model.compile(
+            make_optimizer(rate, steps * epochs),
+            loss=load_losses().SegmentationLoss(heads),
+            metrics=load_losses().pixel_metrics(),
+            jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
+        )
+        model.optimizer.build(model.trainable_variables)
+    parallel.prepare(model)
 
-    data_hash = fingerprint(samples)
     state = {
         "arguments": settings_of_run, "data": data_hash, "rows": [],
         "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
     }  # fmt: skip
     best_weights = model.get_weights()
     if resume:
-        best_weights, state = restore(model, paths["checkpoint"], data_hash)
+        checkpoint = tell_all(lambda: read_checkpoint(paths["checkpoint"]), num_processes, process_id)
+        best_weights, state = restore(model, checkpoint, data_hash)
         say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
-    elif paths["checkpoint"].exists():
+    elif process_id == 0 and paths["checkpoint"].exists():
         say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
         move_aside([paths["checkpoint"]], paths["previous"], say)
     say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
 
     thresholds = base["thresholds"] if base else dict(THRESHOLDS)
     arguments = {**settings_of_run, "learning_rate": rate}
-    for name in ("data_dir", "gt_dir", "split", "init"):  # the file travels: it tells no one the folders of this machine
+    for name in FOLDERS:  # the file travels: it tells no one the folders of this machine
         arguments[name] = Path(arguments[name]).name if arguments[name] else None
     settings = describe(architecture, thresholds, arguments, training, len(validating), forms, data_hash)
     policy = keras.mixed_precision.dtype_policy()
@@ -2945,26 +3203,32 @@ def train(
     done = len(state["rows"])
     finished = done >= epochs or state["wait"] >= patience
     bookkeeper = make_bookkeeper(
-        state=state, best_weights=best_weights, patience=patience, paths=paths, save_best=save_best, say=say
-    )
+        state=state, best_weights=best_weights, patience=patience, paths=paths, writes=process_id == 0, save_best=save_best,
+        say=say,
+    )  # fmt: skip
     if not finished:
         crops = validation_crops(validating, heads, crop)
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
+        make_batches = lambda: batches(
+            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places
+        )
         try:
-            model.fit(
-                batches(training, heads, crop, batch_size, seed, first_step=done * steps),
-                steps_per_epoch=steps,
-                epochs=epochs,
-                initial_epoch=done,
-                validation_data=crops,
-                validation_batch_size=batch_size,
-                shuffle=False,  # the batches are random already
-                callbacks=callbacks,
-                verbose="auto" if sys.stdout.isatty() else 2,
-            )
+            with parallel.fitting:
+                model.fit(
+                    parallel.feed(make_batches),
+                    steps_per_epoch=steps,
+                    epochs=epochs,
+                    initial_epoch=done,
+                    validation_data=whole_batches(crops, batch_size, parallel.places),
+                    validation_batch_size=len(parallel.places),
+                    shuffle=False,  # the batches are random already
+                    callbacks=callbacks,
+                    verbose=0 if process_id else "auto" if sys.stdout.isatty() else 2,
+                )
         except KeyboardInterrupt:
             say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
             raise
+    leave_processes(num_processes)
     if bookkeeper.failure:
         kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
         kept = kept if state["rows"] else "no epoch was finished"
@@ -2973,6 +3237,9 @@ def train(
             f"{rate / 4:g}), half precision (--precision float32) or broken image values (`python import_data.py` checks)"
         )
 
+    if process_id:
+        print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
+        return paths["model"]
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     best_row = state["rows"][state["best_epoch"] - 1]
     product.set_weights(bookkeeper.best_weights)
@@ -3013,7 +3280,19 @@ def parse_arguments(argv):
     add("--heads", nargs="+", choices=HEADS, help="maps to learn (default all, or those of --init)")
     add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
     add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
-    return parser.parse_args(argv)
+    add("--devices", default=1, help="GPUs of this machine that share each batch (default 1)", **number)
+    hosts = parser.add_argument_group("several hosts", "one process on each, all with the same flags and data, on JAX")
+    hosts.add_argument("--num-processes", default=1, help="how many there are (default 1)", **number)
+    hosts.add_argument(
+        "--process-id", type=int, default=0, metavar="K", help="which this is, from 0; that one writes the files"
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, with a free port, the same for all")
+    args = parser.parse_args(argv)
+    if not 0 <= args.process_id < args.num_processes:
+        parser.error(f"--process-id is {args.process_id}; with --num-processes {args.num_processes} it counts from 0")
+    if args.num_processes > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
+        parser.error(f"--coordinator is {args.coordinator}; {args.num_processes} processes need HOST:PORT to meet at")
+    return args
 
 # fmt: on
 # <<<

@@ -245,7 +245,7 @@ def lay_out(figure, panels):
             "domain": [bottom, top],
             **fit,
             "automargin": True,
-            "tickformat": "~g",
+            "tickformat": ".4~g",
             "nticks": 4 if weight < 1 else 8,
             "zeroline": False,
             "linecolor": "#bbb",

@@ -47,7 +47,8 @@ class SegmentationLoss(keras.losses.Loss):
         overlap = ops.sum(nucleus * painted, axis=(1, 2))
         total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(painted, axis=(1, 2))
         dice_loss = 1 - ops.mean((2 * overlap + SMOOTH) / (total + SMOOTH))
-        return per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
+        loss = per_map[0] + DICE_WEIGHT * dice_loss + MAP_WEIGHT * ops.sum(per_map[1:])
+        return ops.reshape(loss, (1,))  # of which Keras takes the mean over devices that share a batch, not of a scalar
 
     def get_config(self):
         return {"heads": list(self.heads), "name": self.name}

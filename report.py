@@ -677,6 +677,11 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
     space = PAGE_MB * 10**6 - weight
     images = pack_images(folder, rows, pictures, space)
     everything = contents(rows, measures, certainty_column(nuclei), scores, images, order, curves)
+    first = everything["first_measures"]
+    shown = [
+        block(f"picture-{number}", image["picture"]) + block(f"labels-{number}", image["labels"])
+        for number, image in enumerate(images)
+    ]
     parts = {
         "GENERATOR": GENERATOR,
         "TITLE": text(f"Nuclei in {plural(len(rows), 'image')}"),
@@ -686,13 +691,10 @@ def write_report(folder, folders, model_path, history_path, evaluation_path, out
         "TRAINING": training,
         "MODEL": model_section(settings, model_path, rows),
         "MADE": made_section(rows, folder, folders, model_path, missing, left_out, command),
-        "PICTURES": "".join(
-            block(f"picture-{number}", image["picture"]) + block(f"labels-{number}", image["labels"])
-            for number, image in enumerate(images)
-        ),
-        "DATA": block("data", packed(json.dumps(everything).encode("utf-8"))),
-        "NUCLEI": "".join(block(f"measure-{name}", column) for name, column in measures.items()),
-        "PLOTLY": block("plotly", plotly),
+        "FIRST": block("data", packed(json.dumps(everything).encode("utf-8")))
+        + "".join(shown[:1] + [block(f"measure-{name}", measures[name]) for name in first])
+        + block("plotly", plotly),
+        "LATER": "".join(shown[1:] + [block(f"measure-{name}", measures[name]) for name in measures if name not in first]),
     }
     page = fill(template, parts).encode("utf-8")
     with replacing(out) as temporary:

@@ -4,6 +4,7 @@
     python train.py --data-dir my_data --epochs 60    # your own pairs
     python train.py --resume                          # go on after a crash, a power cut or Ctrl-C
     python train.py --init Saved_Model/trained_model.h5 --data-dir few_images      # fine-tune a model
+    python train.py --devices 4 --batch-size 32       # on four GPUs of this machine, which share each batch
 
 Each epoch leaves Saved_Model/history.csv (one row more), Saved_Model/trained_model.h5 (the best epoch so far by
 validation loss) and Saved_Model/checkpoint.h5 (all that `--resume` needs; removed at the end). At the end the
@@ -19,6 +20,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -71,7 +73,11 @@ CHECK_STEPS = 10  # steps between two looks at whether the loss is still a numbe
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
 FINE_TUNING_RATE = 0.25  # of LEARNING_RATE with --init, so that what was learned is not washed out
+NOT_STORED = (  # arguments of `train` that a resumed training may change
+    "resume", "out", "devices", "num_processes", "process_id", "coordinator", "say", "make_callbacks",
+)  # fmt: skip
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+FOLDERS = ("data_dir", "gt_dir", "split", "init")  # arguments that name places on this machine
 COLUMNS = ("loss", "accuracy", "dice", "iou")  # of history.csv, each for training and, as val_, validation
 
 
@@ -200,6 +206,24 @@ def validation_crops(samples, heads, size):
     return images, truths
 
 
+def whole_batches(crops, batch_size, places):
+    """Validation crops in whole batches, some shown twice to fill up, so that any number of devices can share each batch.
+
+    Args:
+        crops: images and truths, (N, size, size, channels) each.
+        places: range of each batch that this process needs.
+
+    Returns:
+        The same, each with as many rows as there are places in the batches.
+    """
+    number = math.ceil(len(crops[0]) / batch_size) * batch_size
+    if number == len(crops[0]) and len(places) == batch_size:
+        return crops
+    rows = np.linspace(0, len(crops[0]) - 1, number).round().astype(int)
+    rows = rows.reshape(-1, batch_size)[:, places.start : places.stop].ravel()
+    return tuple(part[rows] for part in crops)
+
+
 def fingerprint(samples):
     """A hash of pixels and labels, so that a model file says what data it has seen and --resume that it is the same."""
     digest = hashlib.sha256()
@@ -286,9 +310,10 @@ def make_bookkeeper(**arguments):
     import keras
 
     class Bookkeeper(keras.callbacks.Callback):
-        def __init__(self, state, best_weights, patience, paths, save_best, say):
+        def __init__(self, state, best_weights, patience, paths, writes, save_best, say):
             super().__init__()
             self.state, self.best_weights, self.patience, self.paths = state, best_weights, patience, paths
+            self.writes = writes  # of several processes, one
             self.save_best, self.say = save_best, say
             self.failure = None
 
@@ -315,17 +340,19 @@ def make_bookkeeper(**arguments):
             row["seconds"] = round(time.monotonic() - self.started, 2)
             rows = self.state["rows"]
             rows.append(row)
-            if not self.state["moved"]:  # not before there is something to put in its place
+            if self.writes and not self.state["moved"]:  # not before there is something to put in its place
                 move_aside([self.paths["model"], self.paths["history"]], self.paths["previous"], self.say)
                 self.state["moved"] = True
             if self.state["best_loss"] is None or row["val_loss"] < self.state["best_loss"]:
                 self.state |= {"best_loss": row["val_loss"], "best_epoch": epoch + 1, "wait": 0}
                 self.best_weights = self.model.get_weights()
-                self.save_best(self.best_weights, row)
+                if self.writes:
+                    self.save_best(self.best_weights, row)
             else:
                 self.state["wait"] += 1
-            write_history(self.paths["history"], rows)
-            save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
+            if self.writes:
+                write_history(self.paths["history"], rows)
+                save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
             if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
                 self.say(
                     f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
@@ -420,16 +447,30 @@ def make_optimizer(rate, total_steps):
     return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
 
 
-def restore(model, path, data_hash):
+def check_alike(settings, num_processes, process_id):
+    """All processes must train the same. Raises: ValueError, where this one has other flags or data than process 0."""
+    first = unet.tell_all(lambda: settings, num_processes, process_id)
+    other = [name for name in settings if name not in FOLDERS and settings[name] != first[name]]
+    if other:
+        raise ValueError(
+            f"process {process_id} differs from process 0 in {named(other)}; give every process the same flags (but for "
+            "--process-id) and the same images and masks"
+        )
+
+
+def restore(model, checkpoint, data_hash):
     """Bring a compiled model and its optimiser to where a checkpoint was written.
+
+    Args:
+        checkpoint: what `read_checkpoint` returns.
 
     Returns:
         The best weights so far, and the state of the bookkeeping.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_checkpoint`, or the data is not what it was.
+        ValueError: the data is not what it was.
     """
-    groups, state = read_checkpoint(path)
+    groups, state = checkpoint
     if state["data"] != data_hash:
         raise ValueError(
             f"{state['arguments']['data_dir']}: the data has changed since the interrupted training; restore it, or "
@@ -470,9 +511,12 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 def train(
     data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
-    width, depth, stem_stride, normalisation, heads, precision, seed, say=print, make_callbacks=None,
+    width, depth, stem_stride, normalisation, heads, precision, seed, devices=1, num_processes=1, process_id=0,
+    coordinator=None, say=print, make_callbacks=None,
 ):  # fmt: skip
     """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
+
+    Of several processes, each trains on its share of every batch, and process 0 alone writes and says something.
 
     Args:
         say: called with each line for the user.
@@ -486,7 +530,14 @@ def train(
     Raises:
         FileNotFoundError, ValueError: as said by the functions above, or the loss became NaN.
     """
-    settings_of_run = {k: v for k, v in locals().items() if k not in ("resume", "say", "out", "make_callbacks")}
+    settings_of_run = {k: v for k, v in locals().items() if k not in NOT_STORED}
+    unet.join_processes(coordinator, num_processes, process_id)
+    if num_processes > 1:
+        role = "says the rest and writes the files" if process_id == 0 else "trains; process 0 says the rest"
+        print(f"Process {process_id} of {num_processes} {role}. Should one end early, all do: start them again with --resume")
+        sys.stdout.flush()
+    if process_id:
+        say = lambda line: None
     out = Path(out)
     paths = {
         "model": out / "trained_model.h5",
@@ -503,6 +554,9 @@ def train(
         f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px (median)"
     )
 
+    data_hash = fingerprint(samples)
+    check_alike({**settings_of_run, "devices": devices, "data": data_hash}, num_processes, process_id)
+
     # Importing Keras takes seconds: not before the data is known to be good.
     unet.set_up_backend()
     import keras
@@ -511,50 +565,55 @@ def train(
 
     device, fastest = unet.find_device()
     precision = fastest if precision == "auto" else precision
-    say(f"Training on {device}, {precision}")
+    parallel = unet.spread(batch_size, devices, num_processes, process_id)
+    share = f"; {devices * num_processes} devices share each batch" if devices * num_processes > 1 else ""
+    say(f"Training on {device}, {precision}{share}")
+    if device.startswith("GPU") and (found := len(unet.local_devices())) > devices:
+        say(f"{found} GPUs are here: --devices {found} --batch-size {batch_size * found} would train on all of them")
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(seed)
 
     base = None
-    if init:
-        model, base = unet.load_model(init, heads)
-        architecture = base["architecture"]
+    with parallel.building:
+        if init:
+            model, base = unet.load_model(init, heads)
+            architecture = base["architecture"]
+        else:
+            architecture = {
+                "heads": list(heads or unet.HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
+                "normalisation": normalisation,
+            }  # fmt: skip
+            model = unet.build_unet(**architecture)
         heads = architecture["heads"]
-    else:
-        architecture = {
-            "heads": list(heads or unet.HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
-            "normalisation": normalisation,
-        }  # fmt: skip
-        model = unet.build_unet(**architecture)
-        heads = architecture["heads"]
-    steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
-    rate = learning_rate * (FINE_TUNING_RATE if init else 1)
-    # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
-    model.compile(
-        make_optimizer(rate, steps * epochs),
-        loss=losses.SegmentationLoss(heads),
-        metrics=losses.pixel_metrics(),
-        jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)
+        steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+        rate = learning_rate * (FINE_TUNING_RATE if init else 1)
+        # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
+        model.compile(
+            make_optimizer(rate, steps * epochs),
+            loss=losses.SegmentationLoss(heads),
+            metrics=losses.pixel_metrics(),
+            jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
+        )
+        model.optimizer.build(model.trainable_variables)
+    parallel.prepare(model)
 
-    data_hash = fingerprint(samples)
     state = {
         "arguments": settings_of_run, "data": data_hash, "rows": [],
         "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
     }  # fmt: skip
     best_weights = model.get_weights()
     if resume:
-        best_weights, state = restore(model, paths["checkpoint"], data_hash)
+        checkpoint = unet.tell_all(lambda: read_checkpoint(paths["checkpoint"]), num_processes, process_id)
+        best_weights, state = restore(model, checkpoint, data_hash)
         say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
-    elif paths["checkpoint"].exists():
+    elif process_id == 0 and paths["checkpoint"].exists():
         say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
         move_aside([paths["checkpoint"]], paths["previous"], say)
     say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
 
     thresholds = base["thresholds"] if base else dict(instances.THRESHOLDS)
     arguments = {**settings_of_run, "learning_rate": rate}
-    for name in ("data_dir", "gt_dir", "split", "init"):  # the file travels: it tells no one the folders of this machine
+    for name in FOLDERS:  # the file travels: it tells no one the folders of this machine
         arguments[name] = Path(arguments[name]).name if arguments[name] else None
     settings = describe(architecture, thresholds, arguments, training, len(validating), forms, data_hash)
     policy = keras.mixed_precision.dtype_policy()
@@ -571,26 +630,32 @@ def train(
     done = len(state["rows"])
     finished = done >= epochs or state["wait"] >= patience
     bookkeeper = make_bookkeeper(
-        state=state, best_weights=best_weights, patience=patience, paths=paths, save_best=save_best, say=say
-    )
+        state=state, best_weights=best_weights, patience=patience, paths=paths, writes=process_id == 0, save_best=save_best,
+        say=say,
+    )  # fmt: skip
     if not finished:
         crops = validation_crops(validating, heads, crop)
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
+        make_batches = lambda: augment.batches(
+            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places
+        )
         try:
-            model.fit(
-                augment.batches(training, heads, crop, batch_size, seed, first_step=done * steps),
-                steps_per_epoch=steps,
-                epochs=epochs,
-                initial_epoch=done,
-                validation_data=crops,
-                validation_batch_size=batch_size,
-                shuffle=False,  # the batches are random already
-                callbacks=callbacks,
-                verbose="auto" if sys.stdout.isatty() else 2,
-            )
+            with parallel.fitting:
+                model.fit(
+                    parallel.feed(make_batches),
+                    steps_per_epoch=steps,
+                    epochs=epochs,
+                    initial_epoch=done,
+                    validation_data=whole_batches(crops, batch_size, parallel.places),
+                    validation_batch_size=len(parallel.places),
+                    shuffle=False,  # the batches are random already
+                    callbacks=callbacks,
+                    verbose=0 if process_id else "auto" if sys.stdout.isatty() else 2,
+                )
         except KeyboardInterrupt:
             say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
             raise
+    unet.leave_processes(num_processes)
     if bookkeeper.failure:
         kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
         kept = kept if state["rows"] else "no epoch was finished"
@@ -599,6 +664,9 @@ def train(
             f"{rate / 4:g}), half precision (--precision float32) or broken image values (`python import_data.py` checks)"
         )
 
+    if process_id:
+        print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
+        return paths["model"]
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     best_row = state["rows"][state["best_epoch"] - 1]
     product.set_weights(bookkeeper.best_weights)
@@ -639,16 +707,39 @@ def parse_arguments(argv):
     add("--heads", nargs="+", choices=unet.HEADS, help="maps to learn (default all, or those of --init)")
     add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic (default auto: half on a GPU that gains)")
     add("--seed", type=int, default=SEED, metavar="N", help=f"of everything random (default {SEED})")
-    return parser.parse_args(argv)
+    add("--devices", default=1, help="GPUs of this machine that share each batch (default 1)", **number)
+    hosts = parser.add_argument_group("several hosts", "one process on each, all with the same flags and data, on JAX")
+    hosts.add_argument("--num-processes", default=1, help="how many there are (default 1)", **number)
+    hosts.add_argument(
+        "--process-id", type=int, default=0, metavar="K", help="which this is, from 0; that one writes the files"
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, with a free port, the same for all")
+    args = parser.parse_args(argv)
+    if not 0 <= args.process_id < args.num_processes:
+        parser.error(f"--process-id is {args.process_id}; with --num-processes {args.num_processes} it counts from 0")
+    if args.num_processes > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
+        parser.error(f"--coordinator is {args.coordinator}; {args.num_processes} processes need HOST:PORT to meet at")
+    return args
 
 
 @user_errors_in_one_line
 def main(argv=None):
     args = vars(parse_arguments(argv))
-    if args["resume"]:
-        stored = read_checkpoint(Path(args["out"]) / "checkpoint.h5")[1]["arguments"]
-        args = {**args, **stored}
-    train(**args)
+    processes = {"num_processes": args["num_processes"], "process_id": args["process_id"]}
+    try:
+        if args["resume"]:
+            unet.join_processes(args["coordinator"], **processes)
+            checkpoint = Path(args["out"]) / "checkpoint.h5"
+            args |= unet.tell_all(lambda: read_checkpoint(checkpoint)[1]["arguments"], **processes)
+        train(**args)
+    except RuntimeError as error:
+        if args["num_processes"] == 1:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]  # that an exchange failed: JAX knows no more
+        raise ValueError(
+            f"process {args['process_id']} lost another process, whose last lines say why ({reason}). Start all of them "
+            "again with --resume to go on after the last finished epoch"
+        ) from None
     return 0
 
 

@@ -21,16 +21,23 @@ The layers are Keras's own, so that `keras.models.load_model` opens the file too
 TensorFlow: KERAS_BACKEND=jax or torch runs the same code.
 """
 
+import atexit
 import contextlib
 import hashlib
 import importlib.util
 import json
 import os
+import pickle
 import shutil
+import socket
 import sys
 import tempfile
+import time
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +48,7 @@ STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolu
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
-ENGINES = ("litert", "openvino", "onnx", "tensorflow", "keras")  # fastest first, as benchmark.py measured them on two cores
+ENGINES = ("litert", "tensorflow", "openvino", "onnx", "keras")  # fastest first, as benchmark.py measured them on two cores
 ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
     "litert": ("ai_edge_litert tensorflow", "tensorflow"),
     "openvino": ("openvino", "tensorflow"),
@@ -55,6 +62,8 @@ PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folde
 READY_PIXELS = 1_500_000  # of the shapes that an engine keeps ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
+MEETING_SECONDS = 300  # that the processes of a training on several hosts wait for one another at its start
+SILENT_SECONDS = 30  # after which a process that gives no sign of life is taken for dead, and the others end
 
 
 def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch", num_channels=3):
@@ -655,7 +664,7 @@ def find_device():
     elif backend == "jax":
         import jax
 
-        device = jax.devices()[0]
+        device = jax.local_devices()[0]
         if device.platform == "gpu":
             name = device.device_kind
             capability = tuple(int(part) for part in getattr(device, "compute_capability", "0.0").split("."))
@@ -666,3 +675,193 @@ def find_device():
     if has_nvidia():
         words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
     return words, "float32"
+
+
+# --- Several devices, several hosts ---------------------------------------------------------------------------------
+#
+# On the engines that Keras has, and data-parallel: every device holds the whole network and computes its part of each
+# batch, and the gradients of all parts are added up, so that a step is what one device would make of the whole batch.
+# TensorFlow does it for the GPUs of one machine; JAX also for several machines, where one process runs on each and all of
+# them make the same calls.
+
+
+class Spread(NamedTuple):
+    """How a training is spread over devices, by default over one.
+
+    `places` are those of each batch that this process makes. `building` is entered to make network and optimiser, `fitting`
+    for `fit`. `prepare` is called with the compiled model, and `feed` makes what `fit` takes of a function that returns a
+    generator of batches.
+    """
+
+    places: range
+    building: AbstractContextManager = nullcontext()
+    fitting: AbstractContextManager = nullcontext()
+    prepare: Callable = lambda model: None
+    feed: Callable = lambda make_batches: make_batches()
+
+
+def local_devices():
+    """What Keras's backend can train on in this process, as its own objects: GPUs, or where there are none CPUs."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow import config
+
+        return config.list_logical_devices("GPU") or config.list_logical_devices("CPU")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.local_devices()
+    return ["the one that PyTorch chooses"]
+
+
+def spread(batch_size, devices=1, num_processes=1, process_id=0):
+    """Spread a training over `devices` devices of each of `num_processes` processes, of which this is `process_id`.
+
+    Args:
+        batch_size: crops in one step, over all devices of all processes.
+
+    Returns:
+        A Spread.
+
+    Raises:
+        ValueError: the batch does not part evenly, or there are fewer devices.
+    """
+    import keras
+
+    backend, total = keras.backend.backend(), devices * num_processes
+    if batch_size % total:
+        larger = -(-batch_size // total) * total
+        raise ValueError(f"--batch-size {batch_size} does not part evenly among {total} devices; take {larger}, for instance")
+    part = batch_size // num_processes
+    places = range(process_id * part, (process_id + 1) * part)
+    if total == 1:
+        return Spread(places)
+    found = local_devices()
+    if len(found) < devices:
+        raise ValueError(f"--devices {devices}: KERAS_BACKEND={backend} can train on {len(found)} here; give at most that")
+    if backend == "tensorflow":
+        return spread_by_tensorflow(found[:devices], places)
+    import jax
+
+    by_process = [[d for d in jax.devices() if d.process_index == k][:devices] for k in range(num_processes)]
+    names = [f"{device.platform}:{device.id}" for part in by_process for device in part]
+    if len(names) < total:
+        raise ValueError(f"--devices {devices}: the processes have {', '.join(str(len(part)) for part in by_process)} devices")
+    distribution = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)  # `places` has shared it out
+    return Spread(places, distribution.scope(), distribution.scope())
+
+
+def spread_by_tensorflow(devices, places):
+    """Spread over devices of one machine by `tf.distribute.MirroredStrategy`."""
+    import keras
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+
+    def prepare(model):
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True  # statistics of the whole batch; left alone, each device takes those of its part
+        apply = model.optimizer.apply
+
+        def apply_sum(gradients, variables=None):
+            # Left alone, Keras clips the gradients of each part and adds them up then. Clipping is for their sum: the first
+            # device hands it on, the others nothing, and adding up changes it no more.
+            context = tf.distribute.get_replica_context()
+            is_first = context.replica_id_in_sync_group == 0
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+            apply([gradient * tf.cast(is_first, gradient.dtype) for gradient in total], variables)
+
+        model.optimizer.apply = apply_sum
+
+    def feed(make_batches):
+        # Under a strategy, `fit` looks at some batches first and begins anew, which a generator cannot: some would be lost.
+        signature = tuple(tf.TensorSpec(array.shape, array.dtype) for array in next(make_batches()))
+        return tf.data.Dataset.from_generator(make_batches, output_signature=signature)
+
+    return Spread(places, strategy.scope(), nullcontext(), prepare, feed)
+
+
+def join_processes(coordinator, num_processes, process_id):
+    """Meet the other processes of a training on several hosts; with one process, or a second time, nothing happens.
+
+    Args:
+        coordinator: "HOST:PORT" at which process 0 can be reached by all.
+
+    Raises:
+        ValueError: JAX is not there or not Keras's backend, or the others did not come.
+    """
+    if num_processes == 1:
+        return
+    set_up_backend()
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    if importlib.util.find_spec("jax") is None:
+        raise ValueError('several processes train on JAX: pip install jax (for NVIDIA GPUs: pip install "jax[cuda13]")')
+    import jax
+    import keras
+
+    if keras.backend.backend() != "jax":
+        raise ValueError(f"several processes train on JAX, not on {keras.backend.backend()}: set KERAS_BACKEND=jax")
+    if jax.distributed.is_initialized():
+        return
+    if process_id == 0:
+        print(f"Process 0 waits up to {MEETING_SECONDS} s for the {num_processes - 1} others at {coordinator}", flush=True)
+    else:
+        await_port(coordinator, process_id)  # since JAX would end this process without a word of ours
+    try:
+        # What keras.distribution.initialize calls; that one has no word on how long a silent process counts as alive.
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id,
+            initialization_timeout=MEETING_SECONDS, heartbeat_timeout_seconds=SILENT_SECONDS,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise ValueError(
+            f"process {process_id} of {num_processes} could not join at {coordinator} ({str(error).splitlines()[0]}); is each "
+            "started once, with a --process-id of its own, and is the port free?"
+        ) from None
+    atexit.register(end_at_once)
+
+
+def await_port(coordinator, process_id):
+    """Wait until process 0 can be reached. Raises: ValueError, after MEETING_SECONDS."""
+    host, port = coordinator.rsplit(":", 1)
+    end = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"process {process_id} did not reach process 0 at {coordinator} within {MEETING_SECONDS} s ({error}); is "
+                    "it running, and is the port open between the machines?"
+                ) from None
+            time.sleep(0.5)
+
+
+def end_at_once():
+    """End a process that has failed: left alone, JAX would wait here for the others, which are dead or wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def leave_processes(num_processes):
+    """Part from the other processes, once all of them have come this far."""
+    if num_processes > 1:
+        import jax
+
+        jax.distributed.shutdown()
+        atexit.unregister(end_at_once)
+
+
+def tell_all(make, num_processes, process_id):
+    """What `make()` gives in process 0, in all processes: only that one is sure to have the files of a training."""
+    if num_processes == 1:
+        return make()
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    told = np.frombuffer(pickle.dumps(make() if process_id == 0 else None), np.uint8)
+    size = int(broadcast_one_to_all(np.array(len(told), np.int32)))
+    return pickle.loads(broadcast_one_to_all(np.resize(told, size)).tobytes())

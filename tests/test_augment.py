@@ -162,6 +162,17 @@ def test_batches_follow_from_seed_and_step_alone():
     assert first[0][0].dtype == first[0][1].dtype == np.float32
 
 
+def test_processes_that_share_a_batch_make_the_same_one():
+    samples = [sample("fluorescence"), sample("tissue")]
+    arguments = (samples, ("nucleus", "distance"), 64, 4)
+    whole = list(islice(augment.batches(*arguments, seed=1), 3))
+    parts = [list(islice(augment.batches(*arguments, seed=1, places=places), 3)) for places in (range(1), range(1, 4))]
+    for batch, first, rest in zip(whole, *parts, strict=True):
+        assert len(first[0]) == 1 and len(rest[0]) == 3
+        for ours, mine, others in zip(batch, first, rest, strict=True):
+            np.testing.assert_array_equal(ours, np.concatenate([mine, others]))
+
+
 def test_sixteen_bit_images_are_scaled_by_their_range():
     image, labels = example()
     deep = sample(image=image.astype(np.uint16) * 16, intensity_range=(0.0, 255.0 * 16))
