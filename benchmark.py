@@ -24,7 +24,6 @@ import datetime
 import html
 import io
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -72,6 +71,20 @@ CLASSIC_BATCH = (1, 128)
 MAX_TRAINING_IMAGES = 32
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "openvino", "onnxruntime", "numpy")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: safe for the colour-blind
+# Runs a command and prints its seconds and peak memory. A process of its own, and a small one: a child counts the memory
+# that its parent held when it was started, which would be that of TensorFlow here.
+LAUNCHER = """
+import subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+seconds = time.perf_counter() - started
+try:
+    import resource
+    print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+except ImportError:  # on Windows
+    print(seconds, "nan")
+sys.exit(status)
+"""
 # Run by the Python that has StarDist, which may be another one. Its published weights are fetched by StarDist itself; where
 # that fails, a network of the same size with random weights is timed with nothing to find, which flatters it.
 STARDIST = """
@@ -229,22 +242,14 @@ def run_child(arguments):
     Raises:
         ValueError: it failed.
     """
-    with tempfile.TemporaryFile() as said:
-        started = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=said)
-        if hasattr(os, "wait4"):
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-            peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
-        else:
-            child.wait()
-            peak = float("nan")
-        seconds = time.perf_counter() - started
-        if child.returncode:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise ValueError(f"{shlex.join(map(str, arguments))} ended with status {child.returncode}: {lines[-1]}")
-    return seconds, peak
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, sys.executable, *map(str, arguments)], capture_output=True, text=True
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise ValueError(f"{shlex.join(map(str, arguments))} ended with status {done.returncode}: {lines[-1]}")
+    seconds, peak = map(float, done.stdout.split())
+    return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
 
 
 def measure_startup(card, files, model_path, engines):

@@ -98,12 +98,13 @@ def test_an_engine_that_is_missing_ends_before_any_work(work, tmp_path, monkeypa
     assert not (tmp_path / "benchmark.csv").exists()
 
 
-def test_a_script_is_timed_from_outside(tmp_path, monkeypatch):
+def test_a_script_is_timed_from_outside(monkeypatch):
+    held = np.ones(40_000_000)  # 320 MB of ours, which are not the child's
     seconds, peak = benchmark.run_child(["-c", "x = bytearray(60_000_000)"])
-    assert seconds > 0 and 60 < peak < 1000
+    assert seconds > 0 and 60 < peak < 250 and held.any()
     with pytest.raises(ValueError, match="status 3: no nuclei today"):
         benchmark.run_child(["-c", "import sys; print('no nuclei today', file=sys.stderr); sys.exit(3)"])
-    monkeypatch.delattr(benchmark.os, "wait4", raising=False)  # as on Windows
+    monkeypatch.setattr(benchmark, "LAUNCHER", benchmark.LAUNCHER.replace("import resource", "import nothing_such"))  # Windows
     assert math.isnan(benchmark.run_child(["-c", ""])[1])
 
 
