@@ -24,6 +24,7 @@ ARROWS = {"exports": {"import_data", "instances", "unet"}, "slides": {"import_da
 RENDERERS = {"report", "benchmark"}  # they show what scripts have made, so they alone may import them
 WITH_KERAS = {"unet", "losses", "train", "exports", "benchmark", "google_colab"}
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
+SLOW = {"pandas", "scipy", "skimage", "plotly"}
 
 
 def imports_of(path):
@@ -93,6 +94,7 @@ def test_help_opens_without_keras(name):
         "except SystemExit as stopped:\n"
         "    assert not stopped.code\n"
         f"assert not {HEAVY!r} & set(sys.modules), 'Keras was imported'\n"
+        f"assert '{name}' != 'predict' or not {SLOW!r} & set(sys.modules), 'what takes half a second was imported'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -157,6 +159,7 @@ def checkout(tmp_path_factory):
     return folder
 
 
+SHORT_BENCHMARK = ["--repeats", "1", "--images", "1", "--window", "64", "--parts", "network", "--no-classic"]
 SHORT = ["--epochs", "1", "--crops-per-image", "1", "--crop", "64", "--batch-size", "4", "--width", "8", "--depth", "1"]
 
 
@@ -167,6 +170,8 @@ def test_the_commands_of_the_readme_run_in_their_order(checkout):
         if "--download" in words:
             continue  # served from loopback in test_import_data.py
         command = [sys.executable, *words]
+        if words[0] == "benchmark.py":
+            command += SHORT_BENCHMARK
         if words[0] == "train.py":
             command += SHORT
             if "--resume" in words:
