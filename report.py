@@ -107,7 +107,7 @@ def read_predictions(folder):
         if len(partly):
             raise ValueError(
                 f"{folder} has no labels or no csv of {named(partly)}; run python predict.py again with --formats labels,csv, "
-                "which adds them"
+                "which adds them; whole slides have no such labels: predict images into a folder of their own"
             )
     for name in ("height_px", "width_px", "nuclei", "median_diameter_px", "nucleus_share", *INTENSITIES, UNLIKE, "zoom", "mpp"):
         if name in summary:
