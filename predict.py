@@ -27,6 +27,9 @@ A whole slide (.svs, .ndpi, .mrxs ..., OME-TIFF, large tiled TIFF, OME-Zarr) is 
 The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
 network so much larger or smaller (column zoom of summary.csv); all results are at the image's own size.
 
+    python predict.py my_images --workers 4                          # four processes, each with a GPU of its own
+    python predict.py slides --scheduler tcp://10.0.0.1:8786         # the workers of a Dask cluster
+
 A second run goes on where the first one was stopped and skips what is finished; a format that an image lacks is added. A
 file that cannot be read is named and skipped; the exit status is then 1.
 """
@@ -34,8 +37,10 @@ file that cannot be read is named and skipped; the exit status is then 1.
 import argparse
 import contextlib
 import csv
+import functools
 import hashlib
 import io
+import itertools
 import os
 import shlex
 import sys
@@ -55,8 +60,10 @@ import tiling
 import unet
 from import_data import (
     IMAGE_SUFFIXES,
+    LOCK,
     declared_pixels,
     find_images,
+    first_line,
     image_files,
     intensity_range,
     modality,
@@ -81,6 +88,13 @@ SUMMARY = (  # columns of summary.csv
     "nucleus_share", "intensity_low", "intensity_high", "seconds", "mpp", "made_by", "formats",
 )  # fmt: skip
 WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once: one is in the network, the others before or after it
+SLIDES_AT_ONCE = 4  # on a cluster: while one is put together, the workers have another
+UNITS_TOGETHER = 4  # windows of a slide that a worker does in one go, reading ahead; lost with it if it dies
+JOBS_AHEAD = 3  # handed out for each thread of the workers, of which two wait
+THREADS_OF_WORKER = 2  # of a local worker: one image is in the network, the other before or after it
+ANSWER_SECONDS, WORKER_SECONDS = 10, 60  # until a scheduler has to answer, and the first worker to be there
+SILENT_SECONDS = 60  # without a result, after which it is looked whether there are workers at all
+MAKING = threading.Lock()  # of a worker's network
 PIXELS_AT_ONCE = 16_000_000  # of these images together, some 80 bytes each; a larger image is worked on alone
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
@@ -400,16 +414,18 @@ def formats_of(path, is_slide, asked):
     return formats
 
 
-def write_slide(
+def do_slide(
     args, out, stem, path, network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by, formats,
-    formats_there,
+    formats_there, cluster=None,
 ):  # fmt: skip
-    """Find the nuclei of a slide and write them, as predict_image and write_results do for an image; returns their number.
+    """Find the nuclei of a slide and write what is its alone, as `predict_image` and `write_files` do for an image.
 
-    Raises: ValueError as `slides.open_slide` and `slides.find_nuclei`.
+    Returns:
+        `slides.Found`, and its row of summary.csv, a dict; `write_slide_rows` takes both.
+
+    Raises:
+        ValueError: as `slides.open_slide` and `slides.find_nuclei`.
     """
-    import pandas as pd
-
     started = time.monotonic()
     slide = slides.open_slide(path, args.channel)
     for note in slide.notes:
@@ -420,28 +436,29 @@ def write_slide(
     if zoom is None and mpp:
         zoom = float(np.clip(seen_diameter / (NUCLEUS_UM / mpp), *tiling.ZOOM_LIMITS))
     weights = settings["calibration"]["weights"] if "calibration" in settings else None
+    search = None if cluster is None else cluster.searching(path, args.channel, weights, args.batch_size)
     found = slides.find_nuclei(
         slide, out, stem, network, num_maps, thresholds, seen_diameter, geometry, made_by, zoom=zoom, min_area=args.min_area,
         weights=weights, mpp=mpp, tile=args.tile, batch_size=args.batch_size, tissue_mask=not args.no_tissue_mask,
-        channel=args.channel,
+        channel=args.channel, search=search,
     ).gather()  # fmt: skip
     found.write(out, formats)
-    if "csv" in formats:
-        for table, _ in found.parts():
-            append_table(out / "nuclei.csv", table)
     if found.cut:
         print(f"{stem}: {found.cut} nuclei are larger than windows overlap; they may be cut, or there twice (--diameter?)")
     summary = {"image": stem, "file": path.name, **found.summary()}
     summary["unlike_training"] = int(summary["doubt"] > settings["unlike"]["doubt_above"]) if "unlike" in settings else ""
     summary |= {"seconds": round(time.monotonic() - started, 3), "made_by": made_by}
     summary["formats"] = " ".join(dict.fromkeys([*formats_there, *formats]))
-    summary = {name: summary[name] for name in SUMMARY}
-    if formats_there:
-        replace_row(out / "summary.csv", summary)
-    else:
-        append_table(out / "summary.csv", pd.DataFrame([summary]))
-    slides.clear(out, stem)
-    return summary["nuclei"]
+    return found, {name: summary[name] for name in SUMMARY}
+
+
+def write_slide_rows(out, found, summary, formats, formats_there):
+    """`write_rows` of a slide, a part of its nuclei at a time; then what it was put together from is no longer needed."""
+    if "csv" in formats:
+        for table, _ in found.parts():
+            append_table(out / "nuclei.csv", table)
+    write_rows(out, None, summary, (), formats_there)
+    slides.clear(out, found.stem)
 
 
 # --- Many images at once --------------------------------------------------------------------------------------------
@@ -506,9 +523,27 @@ def show_progress(done, total, started, nuclei):
         print(line, flush=True)
 
 
+def do_image(
+    network, room, out, stem, path, formats, formats_there, settings, thresholds, made_by, min_area, zoom, tile, batch_size, mpp
+):
+    """One image from file to files; returns what `write_files` does, or the error where it could not be read."""
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
+    with room.taken(declared_pixels(path)):
+        began = time.monotonic()
+        try:
+            found = predict_image(
+                path, network, num_maps, thresholds, min_area, seen_diameter, zoom, tile, batch_size, geometry
+            )
+        except (ValueError, MemoryError) as error:
+            return error
+        seconds = time.monotonic() - began
+        return write_files(out, stem, path, *found, settings, seconds, made_by, formats, formats_there, mpp)
+
+
 def predict_all(
     out, files, network, settings, thresholds, made_by, asked, there=None, min_area=None, zoom=None, tile=tiling.TILE_PX,
-    batch_size=1, mpp=None,
+    batch_size=1, mpp=None, cluster=None,
 ):  # fmt: skip
     """Find the nuclei of many images and write them, several images at once, the rows of the tables in the order given.
 
@@ -516,29 +551,17 @@ def predict_all(
         files: {stem: path}.
         asked, there: {stem: formats} to be written, and written by an earlier run.
         network, settings, thresholds, min_area, zoom, tile, batch_size, mpp: as `predict_image` and `write_files`.
+        cluster: whose workers do it, by networks of their own; None for the threads of this process.
 
     Returns:
         The number of nuclei, and for each image that could not be read a line that says why.
     """
-    room, there = Room(PIXELS_AT_ONCE), there or {}
-    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
-    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
-
-    def work(stem):
-        path = files[stem]
-        with room.taken(declared_pixels(path)):
-            began = time.monotonic()
-            try:
-                found = predict_image(
-                    path, network, num_maps, thresholds, min_area, seen_diameter, zoom, tile, batch_size, geometry
-                )
-            except (ValueError, MemoryError) as error:
-                return error
-            seconds = time.monotonic() - began
-            return write_files(out, stem, path, *found, settings, seconds, made_by, asked[stem], there.get(stem, ()), mpp)
-
+    there, room = there or {}, Room(PIXELS_AT_ONCE)
+    settled = (settings, thresholds, made_by, min_area, zoom, tile, batch_size, mpp)
+    jobs = [(out, stem, path, asked[stem], there.get(stem, ()), *settled) for stem, path in files.items()]
+    results = in_order(lambda job: do_image(network, room, *job), jobs) if cluster is None else cluster.do_images(jobs)
     started, nuclei, failures = time.monotonic(), 0, []
-    with contextlib.closing(in_order(work, files)) as results:
+    with contextlib.closing(results):
         for done, ((stem, path), result) in enumerate(zip(files.items(), results, strict=True), start=1):
             if isinstance(result, Exception):
                 failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
@@ -548,6 +571,248 @@ def predict_all(
                 nuclei += len(result[0])
             show_progress(done, len(files), started, nuclei)
     return nuclei, failures
+
+
+def predict_slides(args, out, files, network, thresholds, zoom, settings, made_by, asked, there, cluster=None):
+    """Find the nuclei of slides and write them: one after the other, or several at once on a cluster.
+
+    Returns:
+        As `predict_all`.
+    """
+    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
+    seen_diameter = settings.get("seen_diameter_px", SEEN_DIAMETER_PX)
+
+    def work(stem):
+        try:
+            return do_slide(
+                args, out, stem, files[stem], network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by,
+                asked[stem], there.get(stem, ()), cluster,
+            )  # fmt: skip
+        except (ValueError, MemoryError) as error:
+            return error
+
+    nuclei, failures = 0, []
+    results = map(work, files) if cluster is None else in_order(work, files, SLIDES_AT_ONCE)
+    for (stem, path), result in zip(files.items(), results, strict=True):
+        if isinstance(result, Exception):
+            failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
+            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+        else:
+            write_slide_rows(out, *result, asked[stem], there.get(stem, ()))
+            nuclei += result[1]["nuclei"]
+    return nuclei, failures
+
+
+# --- Many machines at once ------------------------------------------------------------------------------------------
+#
+# By Dask: a scheduler, and workers that each open files themselves, hold one network, and write into the folder that all
+# see. This process alone hands out the work and writes the tables, so that a worker may die at any moment: what it had not
+# finished is done by another, and its files are whole or not there.
+
+
+class Cluster:
+    """The workers of a Dask cluster, doing images and windows of slides with one model.
+
+    Args:
+        scheduler: "tcp://HOST:PORT" of a running one; None starts one here with `workers` processes on this machine.
+        model, engine, tta: as the flags; workers open the model file by its path.
+        out: the folder of the results, which workers have to see, too.
+
+    Raises:
+        ValueError: Dask is not installed, no scheduler or worker answers, or a worker lacks something that it needs.
+    """
+
+    def __init__(self, scheduler, workers, model, engine, tta, out):
+        exports.require(["distributed"], "--scheduler" if scheduler else "--workers")
+        import distributed
+
+        self.model = (str(Path(model).resolve()), hashlib.sha256(Path(model).read_bytes()).hexdigest(), engine, tta)
+        self.out = Path(out).resolve()
+        with contextlib.ExitStack() as opened:
+            address = scheduler or opened.enter_context(local_workers(workers)).scheduler_address
+            try:
+                self.client = opened.enter_context(distributed.Client(address, timeout=ANSWER_SECONDS, set_as_default=False))
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"no Dask scheduler answers at {address} ({first_line(error)}); start one by `dask scheduler` and give its "
+                    "tcp:// address to --scheduler"
+                ) from None
+            try:
+                self.client.wait_for_workers(workers or 1, timeout=WORKER_SECONDS)
+            except TimeoutError:
+                raise ValueError(
+                    f"{address} has no workers; start some in the project's folder: dask worker {address} --nthreads 2"
+                ) from None
+            self.check()
+            self.opened = opened.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.opened.close()
+
+    def check(self):
+        """See that every worker has this program, this model and this folder. Raises: ValueError, naming the workers."""
+        root, model, digest, code, mark = str(Path(__file__).resolve().parent), *self.model[:2], program(), self.out / LOCK
+
+        def look():  # sent as it is, since a worker that lacks this file could not find it by name
+            import sys
+            from pathlib import Path
+
+            if Path(root).is_dir() and root not in sys.path:
+                sys.path.insert(0, root)
+            try:
+                import predict
+
+                return predict.lacks(model, digest, code, mark)
+            except ImportError as error:
+                return f"lacks the program ({error}): start it in the project's folder, with requirements.txt installed"
+
+        import distributed
+
+        class Finder(distributed.WorkerPlugin):  # for workers that come later
+            name = "histology-segmentation"
+
+            def setup(self, worker):
+                look()
+
+        self.client.register_plugin(Finder())
+        said = {worker: line for worker, line in self.client.run(look).items() if line}
+        if said:
+            raise ValueError(
+                f"{len(said)} workers cannot help: "
+                + "; ".join(f"{worker} {line}" for worker, line in list(said.items())[:5])
+                + (" ..." if len(said) > 5 else "")
+            )
+
+    @property
+    def words(self):
+        """Of the workers, for the user."""
+        threads = self.client.nthreads()
+        return f"{len(threads)} workers with {sum(threads.values())} threads at {self.client.scheduler.address}"
+
+    def in_order(self, function, jobs):
+        """`function(*job)` of each job by the workers, yielded in their order; the exception where one could not be done."""
+        import distributed
+
+        waiting, jobs = deque(), iter(jobs)
+        try:
+            while True:
+                ahead = JOBS_AHEAD * max(1, sum(self.client.nthreads().values()))
+                for job in itertools.islice(jobs, max(0, ahead - len(waiting))):
+                    waiting.append(self.client.submit(function, *job, pure=False))
+                if not waiting:
+                    return
+                try:
+                    result = waiting[0].result(timeout=SILENT_SECONDS)
+                except TimeoutError:
+                    if not self.client.nthreads():
+                        print(f"No workers are left at {self.client.scheduler.address}; waiting for new ones", file=sys.stderr)
+                    continue
+                except distributed.KilledWorker as error:
+                    died = error.last_worker.address
+                    result = ValueError(f"worker after worker died over it, {died} last; they may have too little memory")
+                except (ValueError, MemoryError) as error:
+                    result = error
+                except (distributed.client.FutureCancelledError, distributed.CommClosedError, OSError):
+                    raise ConnectionError(
+                        "the Dask scheduler has gone; what is finished stays, and the same command goes on from there"
+                    ) from None
+                waiting.popleft()
+                yield result
+        finally:
+            for future in waiting:
+                with contextlib.suppress(Exception):  # the scheduler may have gone
+                    future.cancel()
+
+    def do_images(self, jobs):
+        """`do_image` of each job, without network and room, which workers have of their own."""
+        import predict  # by its name, by which the workers know it: here it is __main__
+
+        return self.in_order(predict.do_image_there, ((self.model, self.out, *job[1:]) for job in jobs))
+
+    def searching(self, path, channel, weights, batch_size):
+        """The `search` of `slides.find_nuclei` for a slide."""
+        import predict
+
+        def search(folder, units, thresholds):
+            parts = [units[first : first + UNITS_TOGETHER] for first in range(0, len(units), UNITS_TOGETHER)]
+            told = (self.model, Path(path).resolve(), channel, Path(folder).resolve(), thresholds, weights, batch_size)
+            for part, counts in zip(parts, self.in_order(predict.do_units_there, ((*told, p) for p in parts)), strict=True):
+                if isinstance(counts, Exception):
+                    raise ValueError(f"windows {part[0].index} to {part[-1].index}: {counts}")
+                yield from zip(part, counts, strict=True)
+
+        return search
+
+
+def local_workers(number):
+    """A Dask cluster of so many processes on this machine, which part its cores, and its GPUs, among them."""
+    import distributed
+
+    cores, gpus = unet.num_cores(), unet.num_gpus()
+    options = {}
+    for k in range(number):
+        environment = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(max(1, cores // number)))
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(k % gpus)
+        options[k] = {"cls": distributed.Nanny, "options": {"nthreads": THREADS_OF_WORKER, "env": environment,
+                      "memory_limit": 0}}  # fmt: skip
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
+    return distributed.SpecCluster(workers=options, scheduler=scheduler, name="predict", silence_logs="ERROR")
+
+
+def program():
+    """A hash of the files of this program, so that no worker finds other nuclei by an older one."""
+    digest = hashlib.sha256()
+    for name in ("exports", "import_data", "instances", "predict", "slides", "tiling", "unet"):
+        digest.update((Path(__file__).resolve().parent / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def lacks(model, digest, code, mark):
+    """What the process of a worker lacks to help with: None, or a line that says it and the way out."""
+    if program() != code:
+        return f"has another version of the program in {Path(__file__).parent}: give it this one, and start it again"
+    if not Path(model).is_file() or hashlib.sha256(Path(model).read_bytes()).hexdigest() != digest:
+        return f"does not see this model at {model}: put it where all machines see it by one path"
+    if not Path(mark).is_file():
+        return f"does not see {Path(mark).parent}: --out must be where all machines see it by one path"
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def network_there(path, digest, engine, tta):
+    """The network of a worker, made once."""
+    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{path} is not the model that this run began with; leave it as it is while a cluster works")
+    network = one_at_a_time(unet.engine(path, engine)[0])
+    return tiling.dihedral(network) if tta else network
+
+
+@functools.lru_cache(maxsize=1)
+def room_there():
+    """The room of a worker."""
+    return Room(PIXELS_AT_ONCE)
+
+
+def network_of_worker(model):
+    """`network_there`, by one thread after the other: the second finds what the first has made."""
+    with MAKING:
+        return network_there(*model)
+
+
+def do_image_there(model, out, *job):
+    """`do_image` in a worker."""
+    return do_image(network_of_worker(model), room_there(), out, *job)
+
+
+def do_units_there(model, path, channel, folder, thresholds, weights, batch_size, units):
+    """`slides.search_units` in a worker; the number of nuclei of each unit."""
+    slide, setup, mask = slides.open_slide(path, channel), slides.read_setup(folder), np.load(folder / "mask.npy")
+    network = network_of_worker(model)
+    return [n for _, n in slides.search_units(slide, folder, units, setup, mask, network, thresholds, weights, batch_size)]
 
 
 def run(argv, held):
@@ -577,9 +842,15 @@ def run(argv, held):
     add("--channel", metavar="NAME", help="of fluorescence slides, by name or number from 1 (default: one named like nuclei)")
     add("--no-tissue-mask", action="store_true", help="search all of a slide, empty glass, too")
     add("--overwrite", action="store_true", help="do finished images again, replacing their results")
+    machines = parser.add_argument_group("a cluster", "by Dask: python -m pip install distributed")
+    machines.add_argument("--scheduler", metavar="TCP://HOST:PORT", help="let the workers of this scheduler do it")
+    machines.add_argument("--workers", type=positive, metavar="N", help="let so many processes of this machine do it, each "
+                          "with a part of its cores and a GPU of its own, if there are any")  # fmt: skip
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
+    if args.scheduler and args.workers:
+        parser.error("--scheduler brings workers of its own; leave out --workers")
     if args.diameter is not None and not args.diameter > 0:
         parser.error(f"--diameter is {args.diameter}; it must be above 0")
 
@@ -600,8 +871,8 @@ def run(argv, held):
         decisive += repr((args.channel, args.no_tissue_mask))
     model_hash = hashlib.sha256(model_path.read_bytes() + decisive.encode()).hexdigest()[:12]
     made_by = f"{model_path.name} {model_hash}"
-    num_maps, geometry = len(settings["architecture"]["heads"]), unet.geometry(settings["architecture"])
-    tiling.cut(1, args.tile * 3, args.tile, **geometry)  # a tile too small ends here, before any work
+    # A tile too small ends here, before any work.
+    tiling.cut(1, args.tile * 3, args.tile, **unet.geometry(settings["architecture"]))
     held.enter_context(only_run(out))
     there = finished_before(out, made_by, args.overwrite, files)
     # Formats still to be written. Doing an image again renews all that it had: none of it may stay behind.
@@ -621,24 +892,25 @@ def run(argv, held):
         print(f"Nothing to do: all results lie in {out}")
         return 0
 
-    network, device = unet.engine(model_path, args.engine)
-    network = one_at_a_time(network)
-    network = tiling.dihedral(network) if args.tta else network
+    cluster = None
+    if args.scheduler or args.workers:
+        cluster = held.enter_context(Cluster(args.scheduler, args.workers, model_path, args.engine, args.tta, out))
+    network, device = None, cluster and cluster.words
+    if cluster is None or large.intersection(todo):  # by which the scale of a slide is estimated here
+        network, found_on = unet.engine(model_path, args.engine)
+        network, device = one_at_a_time(network), device or found_on
+        network = tiling.dihedral(network) if args.tta else network
     print(f"{len(todo)} images with {model_path} on {device}")
     images = {stem: path for stem, path in todo.items() if stem not in large}
     nuclei, failures = predict_all(
         out, images, network, settings, thresholds, made_by, asked, there, args.min_area, zoom, args.tile, args.batch_size,
-        args.mpp,
+        args.mpp, cluster,
     ) if images else (0, [])  # fmt: skip
-    for stem in [stem for stem in todo if stem in large]:
-        try:
-            nuclei += write_slide(
-                args, out, stem, todo[stem], network, num_maps, thresholds, seen_diameter, zoom, geometry, settings, made_by,
-                asked[stem], there.get(stem, ()),
-            )  # fmt: skip
-        except (ValueError, MemoryError) as error:
-            failures.append(f"{todo[stem]}: {error}" if str(todo[stem]) not in str(error) else str(error))
-            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+    more, slides_failed = predict_slides(
+        args, out, {stem: path for stem, path in todo.items() if stem in large}, network, thresholds, zoom, settings, made_by,
+        asked, there, cluster,
+    )  # fmt: skip
+    nuclei, failures = nuclei + more, failures + slides_failed
     written = dict.fromkeys(name for stem in todo for name in asked[stem])
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(written)} and summary.csv lie in {out}/")
     folders = dict.fromkeys(str(path.parent) for path in files.values())

@@ -718,6 +718,7 @@ def clear(out, stem):
 def find_nuclei(
     slide, out, stem, network, num_maps, thresholds, seen_diameter, geometry, made_by, zoom=None, min_area=None,
     weights=None, mpp=None, tile=tiling.TILE_PX, batch_size=1, tissue_mask=True, threads=THREADS, channel=None, say=print,
+    search=None,
 ):  # fmt: skip
     """Find the nuclei of a slide, going on where an earlier run was stopped.
 
@@ -727,6 +728,8 @@ def find_nuclei(
         made_by: names the model and the settings; what was begun by others is begun anew.
         weights: of `instances.confidence`. mpp: µm per pixel of the slide.
         tissue_mask: units without tissue are passed over; otherwise all are read.
+        search: does units elsewhere: from (work folder, units, thresholds) a generator as of `search_units`. Everything else
+            that it takes lies in the work folder: `read_setup`, mask.npy.
 
     Returns:
         `Found`.
@@ -744,11 +747,7 @@ def find_nuclei(
     stat = slide.path.stat()
     parts = [made_by, slide.path.name, stat.st_size, stat.st_mtime_ns, slide.shape, zoom, tile, geometry, channel, tissue_mask]
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
-    try:
-        told = json.loads((folder / "setup.json").read_text(encoding="utf-8"))
-        setup = Setup(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
-    except (FileNotFoundError, ValueError, TypeError):
-        setup = None
+    setup = read_setup(folder)
     if setup is None or setup.key != key:
         if folder.exists():
             say(f"{stem}: what an earlier run began with other settings, or of another file, is begun anew")
@@ -758,6 +757,8 @@ def find_nuclei(
             write_picture(Path(out) / "tissue" / f"{stem}.png", np.repeat(mask[..., None], 3, axis=2) * np.uint8(255))
         with replacing(folder / "setup.json") as temporary:
             temporary.write_text(json.dumps(setup._asdict()), encoding="utf-8")
+    with replacing(folder / "mask.npy") as temporary:
+        np.save(temporary, mask)
     if not mask.any():
         say(f"{stem}: no tissue was found on it (--no-tissue-mask has all of it searched)")
     units = [unit for unit in cut_units(setup) if has_tissue(mask, unit.core, setup.shape)]
@@ -769,16 +770,41 @@ def find_nuclei(
     if min_area is not None:  # the user's pixels are the slide's, not the network's
         thresholds = {**thresholds, "min_area_px": min_area * setup.zoom**2}
 
+    progress = Progress(stem, units, todo, sum(filter(None, counts.values())), mpp, say)
+    if search is None:
+        done = search_units(slide, folder, todo, setup, mask, network, thresholds, weights, batch_size, threads)
+    else:
+        done = search(folder, todo, thresholds)
+    with contextlib.closing(done):
+        for unit, nuclei in done:
+            progress.add(unit, nuclei)
+    return found
+
+
+def search_units(slide, folder, units, setup, mask, network, thresholds, weights, batch_size=1, threads=THREADS):
+    """Search units and keep what each has in its file in `folder`; yields (unit, number of nuclei), in their order."""
+
     def keep(unit, maps, image):
         arrays = search_unit(unit, maps, image, setup, mask, thresholds, weights)
-        with replacing(found.path(unit)) as temporary:
+        with replacing(unit_path(folder, unit)) as temporary:
             np.savez_compressed(temporary, **arrays)
         return len(arrays["centroids"])
 
-    progress = Progress(stem, units, todo, sum(filter(None, counts.values())), mpp, say)
-    for unit, nuclei in run(todo, lambda unit: read_unit(slide, unit, setup), network, keep, batch_size, threads):
-        progress.add(unit, nuclei)
-    return found
+    return run(units, lambda unit: read_unit(slide, unit, setup), network, keep, batch_size, threads)
+
+
+def unit_path(folder, unit):
+    """The file of a unit in the work folder."""
+    return Path(folder) / f"unit_{unit.index:06d}.npz"
+
+
+def read_setup(folder):
+    """The `Setup` in a work folder, or None where there is none that can be read."""
+    try:
+        told = json.loads((Path(folder) / "setup.json").read_text(encoding="utf-8"))
+        return Setup(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 class Progress:
@@ -827,14 +853,10 @@ class Found:
         self.slide, self.stem, self.folder, self.units, self.setup = slide, stem, folder, units, setup
         self.overview, self.mpp = overview, mpp
 
-    def path(self, unit):
-        """The file of a unit."""
-        return self.folder / f"unit_{unit.index:06d}.npz"
-
     def count(self, unit):
         """How many nuclei a unit has; None where it is not finished."""
         try:
-            with np.load(self.path(unit)) as arrays:
+            with np.load(unit_path(self.folder, unit)) as arrays:
                 return len(arrays["centroids"])
         except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):  # a loss of power leaves such files
             return None
@@ -844,7 +866,7 @@ class Found:
         centroids, diameters, doubts, cut = [np.zeros((0, 2))], [np.zeros(0)], np.zeros(2), 0
         area = 0
         for unit in self.units:
-            with np.load(self.path(unit)) as arrays:
+            with np.load(unit_path(self.folder, unit)) as arrays:
                 centroids.append(arrays["centroids"])
                 diameters.append(arrays["t diameter_px"])
                 area += int(arrays["t area_px"].sum())
@@ -860,7 +882,7 @@ class Found:
 
         start = 0
         for unit in self.units:
-            with np.load(self.path(unit)) as arrays:
+            with np.load(unit_path(self.folder, unit)) as arrays:
                 columns = {name[2:]: arrays[name] for name in arrays.files if name.startswith("t ")}
                 nuclei = unpack(arrays["corners"], arrays["lengths"])
             stop = start + len(nuclei)

@@ -30,6 +30,7 @@ import os
 import pickle
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -336,13 +337,23 @@ def is_installed(package):
 
 
 def num_cores():
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those that the system lets it have, or fewer by the usual OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(said)) if said.isdigit() and int(said) else cores
 
 
 def has_nvidia():
     """Whether this machine has an NVIDIA GPU, told without importing anything."""
     return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
+
+
+def num_gpus():
+    """NVIDIA GPUs of this machine, counted without importing anything."""
+    if not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def cache_folder():

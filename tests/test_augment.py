@@ -203,6 +203,20 @@ def test_pictures_of_nothing_differ_stay_in_range_and_teach_that_there_is_nothin
     assert not truth.any()
 
 
+def test_fibres_are_longer_than_wide_and_have_the_colour_of_eosin():
+    for seed in range(8):
+        picture = augment.draw_fibres(np.random.default_rng(seed), 128)
+        assert picture.shape == (128, 128, 3) and picture.dtype == np.float32
+        assert picture.min() > 0 and picture.max() <= 1
+        red, green, blue = picture.mean((0, 1))
+        assert green < red and green < blue  # pink
+        grey = picture.mean(-1)
+        down, right = np.gradient(grey)
+        tensor = np.array([[np.mean(down * down), np.mean(down * right)], [np.mean(down * right), np.mean(right * right)]])
+        least, most = np.linalg.eigvalsh(tensor)
+        assert most > 1.3 * least  # they run one way
+
+
 @pytest.mark.parametrize("kind", ["fluorescence", "tissue"])
 @pytest.mark.parametrize("name", augment.STRESSES)
 def test_stresses_keep_type_and_truth_and_change_what_they_say(kind, name):

@@ -1,0 +1,241 @@
+"""A cluster: its results are those of one machine, whoever dies on the way; and what it says where it cannot help."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed
+import numpy as np
+import pandas as pd
+import pytest
+import test_predict
+import test_slides
+from PIL import Image
+
+import predict
+
+ROOT = Path(__file__).resolve().parent.parent
+model = test_predict.model  # a network that finds bright blobs
+fluorescence = test_slides.fluorescence
+SECONDS = 90  # that anything here may take; it takes a tenth of that
+# What the workers of these tests are started with: work takes a while, so that one can be killed in it, and dies over "deadly".
+PRELOAD = """
+import os, time
+import predict
+
+do_image, do_units = predict.do_image, predict.slides.search_units
+
+def slow_image(network, room, out, stem, *job):
+    if stem == "deadly":
+        os._exit(9)
+    time.sleep(0.3)
+    return do_image(network, room, out, stem, *job)
+
+def slow_units(*told):
+    for done in do_units(*told):
+        time.sleep(0.15)
+        yield done
+
+predict.do_image, predict.slides.search_units = slow_image, slow_units
+"""
+
+
+def start(*words, **more):
+    return subprocess.Popen([sys.executable, "-m", "dask", *map(str, words)], stdout=subprocess.DEVNULL, **more)
+
+
+class Farm:
+    """A scheduler and workers as a user starts them, in processes of their own; the workers in a folder of their own."""
+
+    def __init__(self, folder):
+        self.folder, self.file, self.processes = folder, folder / "scheduler.json", []
+        (folder / "preload.py").write_text(PRELOAD)
+        self.log = (folder / "log.txt").open("w")
+        self.scheduler = self.start("scheduler", "--scheduler-file", self.file, "--port", 0, "--no-dashboard")
+        end = time.monotonic() + SECONDS
+        while not self.file.is_file():
+            assert time.monotonic() < end, (folder / "log.txt").read_text()
+            time.sleep(0.1)
+        time.sleep(0.2)  # the file is there before it is whole
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def start(self, *words):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = start(*words, cwd=self.folder, env=environment, stderr=self.log)
+        self.processes.append(process)
+        return process
+
+    def add_worker(self, *more):
+        words = ("--nthreads", 1, "--no-nanny", "--no-dashboard", "--preload", self.folder / "preload.py", *more)
+        return self.start("worker", self.address, *words)
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+        self.log.close()
+
+
+@pytest.fixture
+def farm(tmp_path_factory):
+    farm = Farm(tmp_path_factory.mktemp("farm"))
+    yield farm
+    farm.close()
+
+
+def images_in(folder, number=6):
+    folder.mkdir()
+    for seed in range(number):
+        Image.fromarray(test_predict.blobs(seed)[0]).save(folder / f"image{seed}.png")
+    return folder
+
+
+def results(out):
+    """All files of a folder of results; the tables without the seconds."""
+    files = test_predict.contents(out)
+    table = pd.read_csv(out / "summary.csv").drop(columns="seconds").to_csv()
+    return {**files, Path("summary.csv"): table}
+
+
+def predicting(model, out, farm, *inputs):
+    """predict.py in a process of its own."""
+    words = [sys.executable, ROOT / "predict.py", *inputs, "--model", model, "--out", out, "--scheduler", farm.address]
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_local_workers_give_what_one_process_gives(model, tmp_path, capsys):
+    inputs = images_in(tmp_path / "in", 4)
+    (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    assert test_predict.run(model, tmp_path / "one", inputs) == 1
+    arguments = [str(inputs), "--model", str(model), "--out", str(tmp_path / "many"), "--workers", "2"]
+    assert predict.main(arguments) == 1
+    said = capsys.readouterr()
+    assert "2 workers with 4 threads" in said.out and "5/5 images" in said.out
+    assert said.err.count("skipped:") == 2 and said.err.count("broken.png") >= 2
+    assert results(tmp_path / "many") == results(tmp_path / "one")
+    (inputs / "broken.png").unlink()
+    assert predict.main(arguments) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_a_worker_killed_among_images_changes_nothing(model, farm, tmp_path):
+    inputs, out = images_in(tmp_path / "in", 12), tmp_path / "many"
+    workers = [farm.add_worker(), farm.add_worker()]
+    running = predicting(model, out, farm, inputs)
+    wait_for(lambda: len(list((out / "masks").glob("[!.]*.png"))) >= 3)
+    workers[0].send_signal(signal.SIGKILL)
+    done_before = len(list((out / "masks").glob("[!.]*.png")))
+    said, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 0, errors
+    assert done_before < 12 and workers[0].wait() == -signal.SIGKILL
+    assert test_predict.run(model, tmp_path / "one", inputs) == 0
+    assert results(out) == results(tmp_path / "one")
+
+
+def test_a_worker_killed_in_a_slide_changes_nothing(model, farm, fluorescence, tmp_path):
+    inputs, out = tmp_path / "in", tmp_path / "many"
+    inputs.mkdir()
+    slides = [test_slides.write_pyramid(inputs / f"s{k}.ome.tif", fluorescence, mpp=None) for k in (1, 2)]
+    workers = [farm.add_worker(), farm.add_worker()]
+    options = ["--diameter", "16", "--tile", "192", "--formats", "csv,geojson,omezarr"]
+    running = predicting(model, out, farm, *slides, *options)
+    wait_for(lambda: len(list(out.glob(".*.work/unit_*.npz"))) >= 3)
+    workers[1].send_signal(signal.SIGKILL)
+    assert not (out / "summary.csv").exists()  # in the middle
+    said, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 0, errors + said
+    one = [*map(str, slides), "--model", str(model), "--out", str(tmp_path / "one"), *options]
+    assert predict.main(one) == 0
+    assert results(out) == results(tmp_path / "one")
+    assert len(pd.read_csv(out / "nuclei.csv")) > 20 and not list(out.glob(".*"))
+
+
+def test_what_kills_every_worker_is_left_out_and_told(model, farm, tmp_path):
+    inputs = images_in(tmp_path / "in", 3)
+    (inputs / "image1.png").rename(inputs / "deadly.png")
+    farm.processes.append(
+        start("worker", farm.address, "--nthreads", 1, "--no-dashboard", "--preload", farm.folder / "preload.py",
+              cwd=farm.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=farm.log, start_new_session=True)
+    )  # fmt: skip  # with a nanny, which starts it again
+    running = predicting(model, tmp_path / "out", farm, inputs)
+    said, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 1, errors + said
+    assert "deadly.png" in errors and "worker after worker died" in errors
+    assert sorted(pd.read_csv(tmp_path / "out" / "summary.csv")["image"]) == ["image0", "image2"]
+
+
+def test_a_scheduler_that_goes_ends_in_one_line_and_the_same_command_goes_on(model, farm, tmp_path, capsys):
+    inputs, out = images_in(tmp_path / "in", 10), tmp_path / "out"
+    farm.add_worker()
+    running = predicting(model, out, farm, inputs)
+    wait_for(lambda: (out / "summary.csv").exists())
+    farm.scheduler.kill()
+    said, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 1 and "the Dask scheduler has gone" in errors and "Traceback" not in errors, errors
+    assert test_predict.run(model, out, inputs) == 0  # on one machine, since it is the same work
+    assert "finished already" in capsys.readouterr().out
+    assert test_predict.run(model, tmp_path / "one", inputs) == 0
+    assert results(out) == results(tmp_path / "one")
+
+
+def test_who_cannot_help_is_told_before_any_work(model, farm, tmp_path, capsys, monkeypatch):
+    inputs = images_in(tmp_path / "in", 1)
+    arguments = [str(inputs), "--model", str(model), "--out", str(tmp_path / "out"), "--scheduler"]
+    monkeypatch.setattr(predict, "ANSWER_SECONDS", 1)
+    assert predict.main([*arguments, "tcp://127.0.0.1:9"]) == 1
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "ANSWER_SECONDS", 10)
+    monkeypatch.setattr(predict, "WORKER_SECONDS", 1)
+    assert predict.main([*arguments, farm.address]) == 1
+    assert f"dask worker {farm.address}" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "WORKER_SECONDS", 60)
+    farm.add_worker()
+    monkeypatch.setattr(predict, "program", lambda: "another")
+    assert predict.main([*arguments, farm.address]) == 1
+    assert "1 workers cannot help" in (said := capsys.readouterr().err) and "another version of the program" in said
+    with pytest.raises(SystemExit):
+        predict.main([*arguments, farm.address, "--workers", "2"])
+    assert "leave out --workers" in capsys.readouterr().err
+
+
+def test_what_a_worker_may_lack(model, tmp_path):
+    import hashlib
+
+    digest, mark = hashlib.sha256(model.read_bytes()).hexdigest(), tmp_path / "mark"
+    mark.touch()
+    assert predict.lacks(model, digest, predict.program(), mark) is None
+    assert "this model" in predict.lacks(model, "other", predict.program(), mark)
+    assert "this model" in predict.lacks(tmp_path / "none.h5", digest, predict.program(), mark)
+    assert "--out must be" in predict.lacks(model, digest, predict.program(), tmp_path / "none")
+    with pytest.raises(ValueError, match="is not the model that this run began with"):
+        predict.network_there(str(model), "other", "auto", False)
+
+
+def test_without_dask_the_command_that_installs_it_is_named(model, tmp_path, capsys, monkeypatch):
+    inputs = images_in(tmp_path / "in", 1)
+    monkeypatch.setattr(predict.exports, "is_installed", lambda name: name != "distributed")
+    assert predict.main([str(inputs), "--model", str(model), "--out", str(tmp_path / "out"), "--workers", "2"]) == 1
+    assert "--workers needs distributed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_local_workers_part_cores_and_gpus(monkeypatch, gpus):
+    monkeypatch.setattr(predict.unet, "num_gpus", lambda: gpus)
+    monkeypatch.setattr(predict.unet, "num_cores", lambda: 8)
+    monkeypatch.setattr(distributed, "SpecCluster", lambda workers, **more: workers)
+    environments = [worker["options"]["env"] for worker in predict.local_workers(4).values()]
+    assert [environment["OMP_NUM_THREADS"] for environment in environments] == ["2"] * 4
+    seen = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
+    assert seen == (["0", "1", "0", "1"] if gpus else [None] * 4)
+    assert np.unique([len(environment) for environment in environments]).size == 1
