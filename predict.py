@@ -41,6 +41,7 @@ import functools
 import hashlib
 import io
 import itertools
+import logging
 import os
 import shlex
 import sys
@@ -626,6 +627,8 @@ class Cluster:
         exports.require(["distributed"], "--scheduler" if scheduler else "--workers")
         import distributed
 
+        for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what concerns the user is said here
         self.model = (str(Path(model).resolve()), hashlib.sha256(Path(model).read_bytes()).hexdigest(), engine, tta)
         self.out = Path(out).resolve()
         with contextlib.ExitStack() as opened:
@@ -715,7 +718,7 @@ class Cluster:
                     result = ValueError(f"worker after worker died over it, {died} last; they may have too little memory")
                 except (ValueError, MemoryError) as error:
                     result = error
-                except (distributed.client.FutureCancelledError, distributed.CommClosedError, OSError):
+                except (distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
                     raise ConnectionError(
                         "the Dask scheduler has gone; what is finished stays, and the same command goes on from there"
                     ) from None

@@ -27,7 +27,9 @@ PRELOAD = """
 import os, time
 import predict
 
-do_image, do_units = predict.do_image, predict.slides.search_units
+if not hasattr(predict, "originals"):  # Dask runs this file twice
+    predict.originals = predict.do_image, predict.slides.search_units
+do_image, do_units = predict.originals
 
 def slow_image(network, room, out, stem, *job):
     if stem == "deadly":
@@ -76,7 +78,8 @@ class Farm:
     def close(self):
         for process in reversed(self.processes):
             process.kill()
-            process.wait()
+            with process:  # closes its pipes
+                process.wait()
         self.log.close()
 
 
@@ -102,9 +105,10 @@ def results(out):
 
 
 def predicting(model, out, farm, *inputs):
-    """predict.py in a process of its own."""
+    """predict.py in a process of its own, which ends with the farm at the latest."""
     words = [sys.executable, ROOT / "predict.py", *inputs, "--model", model, "--out", out, "--scheduler", farm.address]
-    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    farm.processes.append(subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return farm.processes[-1]
 
 
 def wait_for(condition):
@@ -133,7 +137,7 @@ def test_a_worker_killed_among_images_changes_nothing(model, farm, tmp_path):
     inputs, out = images_in(tmp_path / "in", 12), tmp_path / "many"
     workers = [farm.add_worker(), farm.add_worker()]
     running = predicting(model, out, farm, inputs)
-    wait_for(lambda: len(list((out / "masks").glob("[!.]*.png"))) >= 3)
+    wait_for(lambda: running.poll() is not None or len(list((out / "masks").glob("[!.]*.png"))) >= 3)
     workers[0].send_signal(signal.SIGKILL)
     done_before = len(list((out / "masks").glob("[!.]*.png")))
     said, errors = running.communicate(timeout=SECONDS)
@@ -148,9 +152,9 @@ def test_a_worker_killed_in_a_slide_changes_nothing(model, farm, fluorescence, t
     inputs.mkdir()
     slides = [test_slides.write_pyramid(inputs / f"s{k}.ome.tif", fluorescence, mpp=None) for k in (1, 2)]
     workers = [farm.add_worker(), farm.add_worker()]
-    options = ["--diameter", "16", "--tile", "192", "--formats", "csv,geojson,omezarr"]
+    options = ["--diameter", "16", "--tile", "420", "--formats", "csv,geojson,omezarr"]
     running = predicting(model, out, farm, *slides, *options)
-    wait_for(lambda: len(list(out.glob(".*.work/unit_*.npz"))) >= 3)
+    wait_for(lambda: running.poll() is not None or len(list(out.glob(".*.work/unit_*.npz"))) >= 3)
     workers[1].send_signal(signal.SIGKILL)
     assert not (out / "summary.csv").exists()  # in the middle
     said, errors = running.communicate(timeout=SECONDS)
@@ -179,7 +183,7 @@ def test_a_scheduler_that_goes_ends_in_one_line_and_the_same_command_goes_on(mod
     inputs, out = images_in(tmp_path / "in", 10), tmp_path / "out"
     farm.add_worker()
     running = predicting(model, out, farm, inputs)
-    wait_for(lambda: (out / "summary.csv").exists())
+    wait_for(lambda: running.poll() is not None or (out / "summary.csv").exists())
     farm.scheduler.kill()
     said, errors = running.communicate(timeout=SECONDS)
     assert running.returncode == 1 and "the Dask scheduler has gone" in errors and "Traceback" not in errors, errors

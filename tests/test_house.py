@@ -51,7 +51,7 @@ def test_every_file_has_a_room():
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_arrows_point_one_way(name):
     anywhere, at_top = imports_of(MODULES[name])
-    ours = anywhere & set(MODULES)
+    ours = anywhere & set(MODULES) - {name}  # predict.py names itself, for processes that have it as a module
     if name in LIBRARIES | {"google_colab"}:
         assert ours == ARROWS.get(name, set())
     assert not ours & RENDERERS
