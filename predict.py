@@ -760,10 +760,10 @@ def local_workers(number):
         environment = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(max(1, cores // number)))
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(k % gpus)
-        options[k] = {"cls": distributed.Nanny, "options": {"nthreads": THREADS_OF_WORKER, "env": environment,
-                      "memory_limit": 0}}  # fmt: skip
+        settings = {"nthreads": THREADS_OF_WORKER, "env": environment, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+        options[k] = {"cls": distributed.Nanny, "options": settings}
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
-    return distributed.SpecCluster(workers=options, scheduler=scheduler, name="predict", silence_logs="ERROR")
+    return distributed.SpecCluster(workers=options, scheduler=scheduler, name="predict", silence_logs=False)
 
 
 def program():
