@@ -43,12 +43,14 @@ import io
 import itertools
 import logging
 import os
+import pickle
+import platform
 import shlex
 import sys
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -96,6 +98,7 @@ THREADS_OF_WORKER = 2  # of a local worker: one image is in the network, the oth
 ANSWER_SECONDS, WORKER_SECONDS = 10, 60  # until a scheduler has to answer, and the first worker to be there
 SILENT_SECONDS = 60  # without a result, after which it is looked whether there are workers at all
 MAKING = threading.Lock()  # of a worker's network
+GONE = "the Dask scheduler has gone; what is finished stays, and the same command goes on from there"
 PIXELS_AT_ONCE = 16_000_000  # of these images together, some 80 bytes each; a larger image is worked on alone
 JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
 OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
@@ -465,8 +468,11 @@ def write_slide_rows(out, found, summary, formats, formats_there):
 # --- Many images at once --------------------------------------------------------------------------------------------
 
 
-def in_order(work, items, workers=WORKERS):
-    """`work(item)` of each item on several threads, yielded in the order of the items; close it to begin no more of them."""
+def in_order(work, items, workers=WORKERS, stop=lambda: None):
+    """`work(item)` of each item on several threads, yielded in the order of the items; close it to begin no more of them.
+
+    stop: called when it ends early, so that what is under way may end early, too.
+    """
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         try:
@@ -476,6 +482,9 @@ def in_order(work, items, workers=WORKERS):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BaseException:  # that it was closed is one, Ctrl-C another
+            stop()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -593,14 +602,16 @@ def predict_slides(args, out, files, network, thresholds, zoom, settings, made_b
             return error
 
     nuclei, failures = 0, []
-    results = map(work, files) if cluster is None else in_order(work, files, SLIDES_AT_ONCE)
-    for (stem, path), result in zip(files.items(), results, strict=True):
-        if isinstance(result, Exception):
-            failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
-            print(f"\nskipped: {failures[-1]}", file=sys.stderr)
-        else:
-            write_slide_rows(out, *result, asked[stem], there.get(stem, ()))
-            nuclei += result[1]["nuclei"]
+    one_by_one = (work(stem) for stem in files)
+    results = one_by_one if cluster is None else in_order(work, files, SLIDES_AT_ONCE, cluster.stopped.set)
+    with contextlib.closing(results):
+        for (stem, path), result in zip(files.items(), results, strict=True):
+            if isinstance(result, Exception):
+                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
+                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
+            else:
+                write_slide_rows(out, *result, asked[stem], there.get(stem, ()))
+                nuclei += result[1]["nuclei"]
     return nuclei, failures
 
 
@@ -629,8 +640,11 @@ class Cluster:
 
         for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what concerns the user is said here
-        self.model = (str(Path(model).resolve()), hashlib.sha256(Path(model).read_bytes()).hexdigest(), engine, tta)
-        self.out = Path(out).resolve()
+        for name, value in (("TF_FORCE_GPU_ALLOW_GROWTH", "true"), ("XLA_PYTHON_CLIENT_PREALLOCATE", "false")):
+            os.environ.setdefault(name, value)  # several processes may share a GPU: none takes all of its memory
+        digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+        self.model = (str(Path(model).absolute()), digest, engine, tta, program())
+        self.out, self.stopped, self.retrying = Path(out).absolute(), threading.Event(), threading.Lock()
         with contextlib.ExitStack() as opened:
             address = scheduler or opened.enter_context(local_workers(workers)).scheduler_address
             try:
@@ -644,8 +658,10 @@ class Cluster:
                 self.client.wait_for_workers(workers or 1, timeout=WORKER_SECONDS)
             except TimeoutError:
                 raise ValueError(
-                    f"{address} has no workers; start some in the project's folder: dask worker {address} --nthreads 2"
-                ) from None
+                    f"{address} has no workers; start some in the project's folder: dask worker {address} --nthreads 2 "
+                    "--memory-limit 0" if scheduler else f"the {workers} processes did not start within {WORKER_SECONDS} s; "
+                    "give fewer --workers"
+                ) from None  # fmt: skip
             self.check()
             self.opened = opened.pop_all()
 
@@ -657,7 +673,9 @@ class Cluster:
 
     def check(self):
         """See that every worker has this program, this model and this folder. Raises: ValueError, naming the workers."""
-        root, model, digest, code, mark = str(Path(__file__).resolve().parent), *self.model[:2], program(), self.out / LOCK
+        import distributed
+
+        root, told = str(Path(__file__).resolve().parent), (*self.model, self.out / LOCK)
 
         def look():  # sent as it is, since a worker that lacks this file could not find it by name
             import sys
@@ -668,13 +686,11 @@ class Cluster:
             try:
                 import predict
 
-                return predict.lacks(model, digest, code, mark)
-            except ImportError as error:
+                return predict.lacks(*told)
+            except (ImportError, AttributeError, TypeError) as error:
                 return f"lacks the program ({error}): start it in the project's folder, with requirements.txt installed"
 
-        import distributed
-
-        class Finder(distributed.WorkerPlugin):  # for workers that come later
+        class Finder(distributed.WorkerPlugin):  # for workers that come later; what they lack ends their first job
             name = "histology-segmentation"
 
             def setup(self, worker):
@@ -695,102 +711,164 @@ class Cluster:
         threads = self.client.nthreads()
         return f"{len(threads)} workers with {sum(threads.values())} threads at {self.client.scheduler.address}"
 
-    def in_order(self, function, jobs):
-        """`function(*job)` of each job by the workers, yielded in their order; the exception where one could not be done."""
+    def ask(self, what, *words):
+        """What the scheduler answers. Raises: ConnectionError, whatever Dask runs into where it does not."""
+        try:
+            return what(*words)
+        except Exception as error:
+            raise ConnectionError(GONE) from error
+
+    def submit(self, name, job):
+        """Hand out a call of one of this file's functions: a future."""
+
+        def call(packed):  # sent as it is, and the job as bytes: the scheduler looks into what it gets, but lacks this program
+            import importlib
+            import pickle
+
+            name, job = pickle.loads(packed)
+            return getattr(importlib.import_module("predict"), name)(*job)
+
+        packed = pickle.dumps((name, job))
+        return self.ask(lambda: self.client.submit(call, packed, pure=False))
+
+    def ended(self, future):
+        """Wait for the end of a job: the exception that it ended with, or None. Raises: ConnectionError."""
         import distributed
 
-        waiting, jobs = deque(), iter(jobs)
+        said = time.monotonic()
+        while not self.stopped.is_set():
+            try:
+                return future.exception(timeout=1)
+            except TimeoutError:
+                if time.monotonic() - said < SILENT_SECONDS:
+                    continue
+                said = time.monotonic()
+                states = self.ask(self.client.run_on_scheduler, states_of_workers)
+                if "running" not in states:
+                    print(f"No worker takes work ({len(states)} are there; one that is paused lacks memory: --memory-limit 0). "
+                          "Waiting for one", file=sys.stderr)  # fmt: skip
+            except (CancelledError, distributed.comm.CommClosedError) as error:
+                raise ConnectionError(GONE) from error
+        raise ConnectionAbortedError("stopped; what is finished stays, and the same command goes on from there")
+
+    def in_order(self, name, jobs):
+        """`NAME(*job)` of this file for each job by the workers, yielded in their order: its result, or a ValueError or
+        MemoryError where it could not be done. Any other error ends it all."""
+        import distributed
+
+        waiting, jobs = deque(), iter(jobs)  # of (future, job, whether no other of these jobs runs beside it)
         try:
             while True:
-                ahead = JOBS_AHEAD * max(1, sum(self.client.nthreads().values()))
-                for job in itertools.islice(jobs, max(0, ahead - len(waiting))):
-                    waiting.append(self.client.submit(function, *job, pure=False))
+                if not (waiting and waiting[0][2]):
+                    ahead = JOBS_AHEAD * max(1, sum(self.ask(self.client.nthreads).values()))
+                    for job in itertools.islice(jobs, max(0, ahead - len(waiting))):
+                        waiting.append((self.submit(name, job), job, False))
                 if not waiting:
                     return
-                try:
-                    result = waiting[0].result(timeout=SILENT_SECONDS)
-                except TimeoutError:
-                    if not self.client.nthreads():
-                        print(f"No workers are left at {self.client.scheduler.address}; waiting for new ones", file=sys.stderr)
+                future, job, alone = waiting[0]
+                error = self.ended(future)
+                if isinstance(error, distributed.KilledWorker) and not alone:
+                    # Dask blames all that a dead worker had: only who is blamed alone, too, is to blame.
+                    for other, _, _ in waiting:
+                        self.ended(other)
+                    with self.retrying:
+                        waiting[0] = (self.submit(name, job), job, True)
+                        self.ended(waiting[0][0])
                     continue
-                except distributed.KilledWorker as error:
-                    died = error.last_worker.address
-                    result = ValueError(f"worker after worker died over it, {died} last; they may have too little memory")
-                except (ValueError, MemoryError) as error:
-                    result = error
-                except (distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
-                    raise ConnectionError(
-                        "the Dask scheduler has gone; what is finished stays, and the same command goes on from there"
-                    ) from None
                 waiting.popleft()
-                yield result
+                if isinstance(error, distributed.KilledWorker):
+                    error = ValueError(
+                        f"worker after worker died over it, {error.last_worker.address} last; they may have too little memory"
+                    )
+                if error is None:
+                    yield self.ask(future.result)
+                elif isinstance(error, (ValueError, MemoryError)):
+                    yield error
+                else:
+                    raise error
         finally:
-            for future in waiting:
+            for future, _, _ in waiting:
                 with contextlib.suppress(Exception):  # the scheduler may have gone
                     future.cancel()
 
     def do_images(self, jobs):
         """`do_image` of each job, without network and room, which workers have of their own."""
-        import predict  # by its name, by which the workers know it: here it is __main__
-
-        return self.in_order(predict.do_image_there, ((self.model, self.out, *job[1:]) for job in jobs))
+        jobs = ((self.model, self.out, stem, Path(path).absolute(), *more) for _, stem, path, *more in jobs)
+        return self.in_order("do_image_there", jobs)
 
     def searching(self, path, channel, weights, batch_size):
         """The `search` of `slides.find_nuclei` for a slide."""
-        import predict
 
         def search(folder, units, thresholds):
             parts = [units[first : first + UNITS_TOGETHER] for first in range(0, len(units), UNITS_TOGETHER)]
-            told = (self.model, Path(path).resolve(), channel, Path(folder).resolve(), thresholds, weights, batch_size)
-            for part, counts in zip(parts, self.in_order(predict.do_units_there, ((*told, p) for p in parts)), strict=True):
-                if isinstance(counts, Exception):
-                    raise ValueError(f"windows {part[0].index} to {part[-1].index}: {counts}")
-                yield from zip(part, counts, strict=True)
+            told = (self.model, Path(path).absolute(), channel, Path(folder).absolute(), thresholds, weights, batch_size)
+            with contextlib.closing(self.in_order("do_units_there", ((*told, part) for part in parts))) as results:
+                for part, counts in zip(parts, results, strict=True):
+                    if isinstance(counts, Exception):
+                        raise ValueError(f"windows {part[0].index} to {part[-1].index}: {counts}")
+                    yield from zip(part, counts, strict=True)
 
         return search
 
 
+def states_of_workers(dask_scheduler):
+    """The states of a scheduler's workers, asked there; the argument has to have this name."""
+    return [worker.status.name for worker in dask_scheduler.workers.values()]
+
+
 def local_workers(number):
-    """A Dask cluster of so many processes on this machine, which part its cores, and its GPUs, among them."""
+    """A Dask cluster of so many processes on this machine, which part its cores among them, and the GPUs that it may use."""
     import distributed
 
-    cores, gpus = unet.num_cores(), unet.num_gpus()
-    options = {}
+    cores, visible, options = unet.num_cores(), os.environ.get("CUDA_VISIBLE_DEVICES"), {}
+    gpus = [str(k) for k in range(unet.num_gpus())] if visible is None else [name for name in visible.split(",") if name]
     for k in range(number):
         environment = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(max(1, cores // number)))
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(k % gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[k % len(gpus)]
         settings = {"nthreads": THREADS_OF_WORKER, "env": environment, "memory_limit": 0, "silence_logs": logging.CRITICAL}
         options[k] = {"cls": distributed.Nanny, "options": settings}
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
     return distributed.SpecCluster(workers=options, scheduler=scheduler, name="predict", silence_logs=False)
 
 
+@functools.cache
 def program():
-    """A hash of the files of this program, so that no worker finds other nuclei by an older one."""
+    """A hash of the files of this program, as they are when a process first asks: no worker is to find nuclei by older ones."""
     digest = hashlib.sha256()
     for name in ("exports", "import_data", "instances", "predict", "slides", "tiling", "unet"):
         digest.update((Path(__file__).resolve().parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
-def lacks(model, digest, code, mark):
-    """What the process of a worker lacks to help with: None, or a line that says it and the way out."""
+def lacks(model, digest, engine, tta, code, mark):
+    """What the process of a worker lacks to help with: None, or a line that says it and the way out.
+
+    Args:
+        model, digest, engine, tta, code: of `Cluster`. mark: a file in the folder of the results.
+    """
     if program() != code:
         return f"has another version of the program in {Path(__file__).parent}: give it this one, and start it again"
     if not Path(model).is_file() or hashlib.sha256(Path(model).read_bytes()).hexdigest() != digest:
         return f"does not see this model at {model}: put it where all machines see it by one path"
     if not Path(mark).is_file():
         return f"does not see {Path(mark).parent}: --out must be where all machines see it by one path"
+    if engine != "auto" and (packages := unet.lacking(engine)):
+        return f"lacks what --engine {engine} needs: python -m pip install {packages}"
     return None
 
 
 @functools.lru_cache(maxsize=1)
-def network_there(path, digest, engine, tta):
-    """The network of a worker, made once."""
-    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
-        raise ValueError(f"{path} is not the model that this run began with; leave it as it is while a cluster works")
-    network = one_at_a_time(unet.engine(path, engine)[0])
+def network_there(path, digest, engine, tta, code):
+    """The network of a worker, made once. Raises: OSError, which ends the run, since no image is to blame."""
+    if program() != code:
+        raise OSError(f"a worker in {Path(__file__).parent} has another version of the program: start it again with this one")
+    try:
+        if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{path} is not the model that this run began with; leave it as it is while a cluster works")
+        network = one_at_a_time(unet.engine(path, engine)[0])
+    except ValueError as error:
+        raise OSError(f"a worker on {platform.node()}: {error}") from error
     return tiling.dihedral(network) if tta else network
 
 
@@ -813,8 +891,10 @@ def do_image_there(model, out, *job):
 
 def do_units_there(model, path, channel, folder, thresholds, weights, batch_size, units):
     """`slides.search_units` in a worker; the number of nuclei of each unit."""
-    slide, setup, mask = slides.open_slide(path, channel), slides.read_setup(folder), np.load(folder / "mask.npy")
-    network = network_of_worker(model)
+    network, setup = network_of_worker(model), slides.read_setup(folder)
+    if setup is None:
+        raise ValueError(f"{folder} has no setup.json yet, or no longer; run again to go on from what is finished")
+    slide, mask = slides.open_slide(path, channel), np.load(folder / "mask.npy")
     return [n for _, n in slides.search_units(slide, folder, units, setup, mask, network, thresholds, weights, batch_size)]
 
 

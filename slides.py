@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import re
 import shutil
 import time
@@ -763,6 +764,7 @@ def find_nuclei(
         say(f"{stem}: no tissue was found on it (--no-tissue-mask has all of it searched)")
     units = [unit for unit in cut_units(setup) if has_tissue(mask, unit.core, setup.shape)]
     found = Found(slide, stem, folder, units, setup, overview, mpp)
+    os.listdir(folder)  # a shared folder may remember for a minute what was not there: this asks its server
     counts = {unit.index: found.count(unit) for unit in units}
     todo = [unit for unit in units if counts[unit.index] is None]
     if len(todo) < len(units):
@@ -778,6 +780,7 @@ def find_nuclei(
     with contextlib.closing(done):
         for unit, nuclei in done:
             progress.add(unit, nuclei)
+    os.listdir(folder)
     return found
 
 
@@ -786,6 +789,9 @@ def search_units(slide, folder, units, setup, mask, network, thresholds, weights
 
     def keep(unit, maps, image):
         arrays = search_unit(unit, maps, image, setup, mask, thresholds, weights)
+        told = read_setup(folder)
+        if told is None or told.key != setup.key:
+            raise ValueError(f"{folder} now belongs to another run; what this one has found is left out")
         with replacing(unit_path(folder, unit)) as temporary:
             np.savez_compressed(temporary, **arrays)
         return len(arrays["centroids"])

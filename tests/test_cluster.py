@@ -1,5 +1,6 @@
 """A cluster: its results are those of one machine, whoever dies on the way; and what it says where it cannot help."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,7 +10,6 @@ import time
 from pathlib import Path
 
 import distributed
-import numpy as np
 import pandas as pd
 import pytest
 import test_predict
@@ -65,15 +65,15 @@ class Farm:
         time.sleep(0.2)  # the file is there before it is whole
         self.address = json.loads(self.file.read_text())["address"]
 
-    def start(self, *words):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    def start(self, *words, path=""):
+        environment = {**os.environ, "PYTHONPATH": path}
         process = start(*words, cwd=self.folder, env=environment, stderr=self.log)
         self.processes.append(process)
         return process
 
     def add_worker(self, *more):
-        words = ("--nthreads", 1, "--no-nanny", "--no-dashboard", "--preload", self.folder / "preload.py", *more)
-        return self.start("worker", self.address, *words)
+        words = ("--nthreads", 1, "--no-dashboard", "--memory-limit", 0, "--preload", self.folder / "preload.py", *more)
+        return self.start("worker", self.address, *words, path=str(ROOT))  # for the preload; the scheduler has no such path
 
     def close(self):
         for process in reversed(self.processes):
@@ -135,7 +135,7 @@ def test_local_workers_give_what_one_process_gives(model, tmp_path, capsys):
 
 def test_a_worker_killed_among_images_changes_nothing(model, farm, tmp_path):
     inputs, out = images_in(tmp_path / "in", 12), tmp_path / "many"
-    workers = [farm.add_worker(), farm.add_worker()]
+    workers = [farm.add_worker("--no-nanny"), farm.add_worker("--no-nanny")]
     running = predicting(model, out, farm, inputs)
     wait_for(lambda: running.poll() is not None or len(list((out / "masks").glob("[!.]*.png"))) >= 3)
     workers[0].send_signal(signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_a_worker_killed_in_a_slide_changes_nothing(model, farm, fluorescence, t
     inputs, out = tmp_path / "in", tmp_path / "many"
     inputs.mkdir()
     slides = [test_slides.write_pyramid(inputs / f"s{k}.ome.tif", fluorescence, mpp=None) for k in (1, 2)]
-    workers = [farm.add_worker(), farm.add_worker()]
+    workers = [farm.add_worker("--no-nanny"), farm.add_worker("--no-nanny")]
     options = ["--diameter", "16", "--tile", "420", "--formats", "csv,geojson,omezarr"]
     running = predicting(model, out, farm, *slides, *options)
     wait_for(lambda: running.poll() is not None or len(list(out.glob(".*.work/unit_*.npz"))) >= 3)
@@ -166,22 +166,23 @@ def test_a_worker_killed_in_a_slide_changes_nothing(model, farm, fluorescence, t
 
 
 def test_what_kills_every_worker_is_left_out_and_told(model, farm, tmp_path):
-    inputs = images_in(tmp_path / "in", 3)
+    inputs = images_in(tmp_path / "in", 4)
     (inputs / "image1.png").rename(inputs / "deadly.png")
-    farm.processes.append(
-        start("worker", farm.address, "--nthreads", 1, "--no-dashboard", "--preload", farm.folder / "preload.py",
-              cwd=farm.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=farm.log, start_new_session=True)
-    )  # fmt: skip  # with a nanny, which starts it again
+    farm.add_worker()  # with a nanny, which starts it again
     running = predicting(model, tmp_path / "out", farm, inputs)
     said, errors = running.communicate(timeout=SECONDS)
     assert running.returncode == 1, errors + said
     assert "deadly.png" in errors and "worker after worker died" in errors
-    assert sorted(pd.read_csv(tmp_path / "out" / "summary.csv")["image"]) == ["image0", "image2"]
+    assert sorted(pd.read_csv(tmp_path / "out" / "summary.csv")["image"]) == [
+        "image0",
+        "image2",
+        "image3",
+    ]  # none of those that were in the same worker
 
 
 def test_a_scheduler_that_goes_ends_in_one_line_and_the_same_command_goes_on(model, farm, tmp_path, capsys):
     inputs, out = images_in(tmp_path / "in", 10), tmp_path / "out"
-    farm.add_worker()
+    farm.add_worker("--no-nanny")
     running = predicting(model, out, farm, inputs)
     wait_for(lambda: running.poll() is not None or (out / "summary.csv").exists())
     farm.scheduler.kill()
@@ -204,7 +205,7 @@ def test_who_cannot_help_is_told_before_any_work(model, farm, tmp_path, capsys, 
     assert predict.main([*arguments, farm.address]) == 1
     assert f"dask worker {farm.address}" in capsys.readouterr().err
     monkeypatch.setattr(predict, "WORKER_SECONDS", 60)
-    farm.add_worker()
+    farm.add_worker("--no-nanny")
     monkeypatch.setattr(predict, "program", lambda: "another")
     assert predict.main([*arguments, farm.address]) == 1
     assert "1 workers cannot help" in (said := capsys.readouterr().err) and "another version of the program" in said
@@ -213,17 +214,23 @@ def test_who_cannot_help_is_told_before_any_work(model, farm, tmp_path, capsys, 
     assert "leave out --workers" in capsys.readouterr().err
 
 
-def test_what_a_worker_may_lack(model, tmp_path):
-    import hashlib
-
+def test_what_a_worker_may_lack(model, tmp_path, monkeypatch):
     digest, mark = hashlib.sha256(model.read_bytes()).hexdigest(), tmp_path / "mark"
     mark.touch()
-    assert predict.lacks(model, digest, predict.program(), mark) is None
-    assert "this model" in predict.lacks(model, "other", predict.program(), mark)
-    assert "this model" in predict.lacks(tmp_path / "none.h5", digest, predict.program(), mark)
-    assert "--out must be" in predict.lacks(model, digest, predict.program(), tmp_path / "none")
-    with pytest.raises(ValueError, match="is not the model that this run began with"):
-        predict.network_there(str(model), "other", "auto", False)
+    code = predict.program()
+    assert predict.lacks(model, digest, "auto", False, code, mark) is None
+    assert "another version" in predict.lacks(model, digest, "auto", False, "other", mark)
+    assert "this model" in predict.lacks(model, "other", "auto", False, code, mark)
+    assert "this model" in predict.lacks(tmp_path / "none.h5", digest, "auto", False, code, mark)
+    assert "--out must be" in predict.lacks(model, digest, "auto", False, code, tmp_path / "none")
+    monkeypatch.setattr(predict.unet, "lacking", lambda engine: "openvino")
+    assert "pip install openvino" in predict.lacks(model, digest, "openvino", False, code, mark)
+    for told, words in (((digest, "other"), "another version"), (("other", code), "not the model that this run began with")):
+        with pytest.raises(OSError, match=words):  # of workers that came later
+            predict.network_there(str(model), told[0], "auto", False, told[1])
+    with pytest.raises(ValueError, match="setup.json"):
+        monkeypatch.setattr(predict, "network_of_worker", lambda model: None)
+        predict.do_units_there(None, None, None, tmp_path, None, None, 1, [])
 
 
 def test_without_dask_the_command_that_installs_it_is_named(model, tmp_path, capsys, monkeypatch):
@@ -233,13 +240,37 @@ def test_without_dask_the_command_that_installs_it_is_named(model, tmp_path, cap
     assert "--workers needs distributed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("gpus", [0, 2])
-def test_local_workers_part_cores_and_gpus(monkeypatch, gpus):
+@pytest.mark.parametrize("gpus, visible, expected", [
+    (0, None, [None] * 4), (2, None, ["0", "1", "0", "1"]), (8, "5,7", ["5", "7", "5", "7"]), (8, "", [None] * 4)])  # fmt: skip
+def test_local_workers_part_cores_and_gpus(monkeypatch, gpus, visible, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(predict.unet, "num_gpus", lambda: gpus)
     monkeypatch.setattr(predict.unet, "num_cores", lambda: 8)
     monkeypatch.setattr(distributed, "SpecCluster", lambda workers, **more: workers)
     environments = [worker["options"]["env"] for worker in predict.local_workers(4).values()]
     assert [environment["OMP_NUM_THREADS"] for environment in environments] == ["2"] * 4
-    seen = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
-    assert seen == (["0", "1", "0", "1"] if gpus else [None] * 4)
-    assert np.unique([len(environment) for environment in environments]).size == 1
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments] == expected
+
+
+def test_ctrl_c_among_slides_does_not_wait_for_their_end(model, farm, fluorescence, tmp_path):
+    inputs = [test_slides.write_pyramid(tmp_path / f"s{k}.ome.tif", fluorescence, mpp=None) for k in range(3)]
+    farm.add_worker("--no-nanny")
+    options = ["--diameter", "16", "--tile", "420"]
+    running = predicting(model, tmp_path / "out", farm, *inputs, *options)
+    wait_for(lambda: running.poll() is not None or list((tmp_path / "out").glob(".*.work/unit_*.npz")))
+    running.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    said, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 130 and "stopped by Ctrl-C" in errors and "Traceback" not in errors, errors
+    assert time.monotonic() - began < 8  # a slide alone takes 5 s in the one slow worker, all of them 15
+    assert not (tmp_path / "out" / "summary.csv").exists()
+
+
+def test_paths_may_be_relative(model, farm, tmp_path, monkeypatch):
+    images_in(tmp_path / "in", 2)
+    farm.add_worker("--no-nanny")
+    monkeypatch.chdir(tmp_path)
+    assert predict.main(["in", "--model", str(model), "--out", "out", "--scheduler", farm.address]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "summary.csv")) == 2

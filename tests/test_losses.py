@@ -92,8 +92,26 @@ def test_steps_are_orthogonal_whatever_the_gradients(shape):
 def test_the_orthogonal_factor_is_that_of_keras():
     """Which iterates on the matrix itself: the same polynomial in more multiplications."""
     matrix = np.random.default_rng(2).standard_normal((96, 24)).astype(np.float32)
-    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(matrix, losses.STEPS)
+    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(matrix, sum(losses.STEPS))
     np.testing.assert_allclose(losses.orthogonal(matrix), expected, atol=1e-5)
+
+
+def test_coarse_arithmetic_does_not_make_steps_grow(monkeypatch):
+    """GPUs multiply with the 10 bits of TF32."""
+
+    def coarse(array):
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+    class Coarse:
+        matmul = staticmethod(lambda a, b: coarse(a) @ coarse(b))
+        transpose, norm, eye = staticmethod(np.transpose), staticmethod(np.linalg.norm), staticmethod(np.eye)
+
+    monkeypatch.setattr(losses, "ops", Coarse)
+    for seed, shape in enumerate([(144, 16), (288, 64), (27, 16)] * 3):
+        matrix = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+        matrix *= np.geomspace(1, 1e-4, shape[1], dtype=np.float32)  # as gradients are
+        assert np.linalg.svd(losses.orthogonal(matrix), compute_uv=False).max() < 1.3
 
 
 def test_muon_steps_in_kernels_and_is_adamw_elsewhere():
