@@ -734,8 +734,10 @@ def main(argv=None):
             checkpoint = Path(args["out"]) / "checkpoint.h5"
             args |= unet.tell_all(lambda: read_checkpoint(checkpoint)[1]["arguments"], **processes)
         train(**args)
-    except RuntimeError as error:
-        if args["num_processes"] == 1:
+    except (RuntimeError, ValueError) as error:
+        # JAX says it by either, depending on the call that the death of the other falls into.
+        lost = isinstance(error, RuntimeError) or re.search(r"gloo|nccl|coordination service", str(error), re.IGNORECASE)
+        if args["num_processes"] == 1 or not lost:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]  # that an exchange failed: JAX knows no more
         raise ValueError(
