@@ -66,7 +66,7 @@ PIPELINE_IMAGES = 32  # at least; fewer images are taken again and again under o
 MATRIX = 2048  # rows and columns of the matrix product: 17 GFLOP, far beyond the caches
 TRAINING_STEPS = 12
 CLASSIC_STEPS = 2
-TRAINING_BATCH = (4, 256)  # crops and their side, as train.py has them by default
+TRAINING_BATCH = (8, 256)  # crops and their side, as train.py has them by default
 CLASSIC_BATCH = (1, 128)
 MAX_TRAINING_IMAGES = 32
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "openvino", "onnxruntime", "numpy")
@@ -85,20 +85,28 @@ except ImportError:  # on Windows
     print(seconds, "nan")
 sys.exit(status)
 """
-# Run by the Python that has StarDist, which may be another one. Its published weights are fetched by StarDist itself; where
-# that fails, a network of the same size with random weights is timed with nothing to find, which flatters it.
+# Run by the Python that has StarDist, which may be another one. It takes a model of the user's where there is one, else its
+# published weights, which StarDist itself fetches; where that fails, a network of the same size with random weights is timed
+# with nothing to find, which flatters it.
 STARDIST = """
 import json, sys, time
 import numpy as np
 from csbdeep.utils import normalize
 from PIL import Image
 from stardist.models import Config2D, StarDist2D
-paths, repeats = sys.argv[2:], int(sys.argv[1])
-words = "2D_versatile_fluo"
+repeats, folder, paths = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+words = folder or "2D_versatile_fluo"
 try:
-    model = StarDist2D.from_pretrained(words)
-    prepare = lambda image: normalize(image.mean(-1), 1, 99.8)
-except Exception as error:
+    if folder:
+        parent, _, name = folder.rpartition("/")
+        model = StarDist2D(None, name=name, basedir=parent)
+    else:
+        model = StarDist2D.from_pretrained(words)
+    colours = model.config.n_channel_in == 3
+    prepare = lambda image: normalize(image if colours else image.mean(-1), 1, 99.8)
+except Exception:
+    if folder:
+        raise
     words = "untrained network of the size of its default, nothing to find"
     model = StarDist2D(Config2D(axes="YXC", n_channel_in=3, n_rays=32, grid=(2, 2)), name=None, basedir=None)
     model.thresholds = {"prob": 0.9999, "nms": 0.4}
@@ -419,9 +427,14 @@ def measure_training(card, label, model, heads, samples, steps, batch_size, crop
 # --- Others ---------------------------------------------------------------------------------------------------------
 
 
-def measure_peer(card, files, python, repeats):
-    """StarDist's `predict_instances`, reading included, on the same images after a first round; by `python`."""
-    command = [python, "-c", STARDIST, str(repeats), *map(str, files.values())]
+def measure_peer(card, files, python, model, repeats):
+    """StarDist's `predict_instances`, reading included, on the same images after a first round; by `python`.
+
+    Args:
+        model: folder of a StarDist model; None for its published weights.
+    """
+    folder = Path(model).resolve().as_posix() if model else ""
+    command = [python, "-c", STARDIST, str(repeats), folder, *map(str, files.values())]
     done = subprocess.run(command, capture_output=True, text=True)
     found = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     if not found:
@@ -432,7 +445,7 @@ def measure_peer(card, files, python, repeats):
         )
     result = json.loads(found[0].removeprefix("RESULT"))
     card.add(
-        "peer", "StarDist", result["words"], speed__MP_per_s=result["pixels"] / result["seconds"] / 1e6,
+        "peer", "StarDist", Path(result["words"]).name, speed__MP_per_s=result["pixels"] / result["seconds"] / 1e6,
         time__s=result["seconds"], nuclei=result["nuclei"],
     )  # fmt: skip
 
@@ -504,6 +517,7 @@ def main(argv=None):
     add("--truth", default=TRUTH, metavar="DIR", help=f"masks of the images, for the accuracy (default {TRUTH}, if there)")
     add("--data-dir", default=DATA_DIR, metavar="DIR", help=f"pairs to time the training on (default {DATA_DIR})")
     add("--peer", choices=PEERS, help="time this program, too, on the same images")
+    add("--peer-model", metavar="DIR", help="a model of the peer's own training (default: its published weights)")
     add("--peer-python", default=sys.executable, metavar="FILE", help="the python in whose environment the peer is installed")
     args = parser.parse_args(argv)
     for name in args.engines:
@@ -520,7 +534,7 @@ def main(argv=None):
         print(f"{name}: {words}")
     card = Card()
     if args.peer:  # first: it may not be there
-        measure_peer(card, files, args.peer_python, args.repeats)
+        measure_peer(card, files, args.peer_python, args.peer_model, args.repeats)
     if "startup" in args.parts:  # before this process has any memory or threads of its own to be in the way
         measure_startup(card, files, model_path, args.engines)
     if "ceiling" in args.parts:

@@ -421,7 +421,8 @@ def modality(image: np.ndarray) -> str:
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 1_000_000)))  # a megapixel is enough for an average
     sample = image[::step, ::step]
     # By the brightest channel, so that a blue (DAPI) or green signal on black counts as light, its ground as dark.
-    brightest = np.ascontiguousarray(sample.max(axis=2))
+    red, green, blue = (np.ascontiguousarray(sample[..., channel]) for channel in range(3))
+    brightest = np.maximum(np.maximum(red, green), blue)
     low, median, high = percentiles(brightest, (0.5, 50, 99.8))
     if image.dtype == np.uint8:
         blank, white = high - low < MIN_RANGE_8BIT, max(high, 128.0)  # 128: an underexposed slide still is light
@@ -432,7 +433,7 @@ def modality(image: np.ndarray) -> str:
     light_ground = median > 0.45 * white and (blank or median - low > 0.35 * (high - low))
     if not light_ground:
         return "fluorescence"
-    chroma = (brightest - sample.min(axis=2)).mean() / white
+    chroma = (brightest - np.minimum(np.minimum(red, green), blue)).mean() / white
     return "tissue" if chroma > TISSUE_CHROMA else "brightfield"
 
 
@@ -1868,10 +1869,10 @@ def separate(
 def connected(mask):
     """Components of a (H, W) bool mask, joined by edges: (H, W) int32 ids in the order of their first pixels, and their
     areas, of which entry 0 is the background's."""
-    import cv2  # four times faster than SciPy's and scikit-image's, with the same ids
+    import cv2  # far faster than SciPy's and scikit-image's, with the same ids
 
-    _, labels, table, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return labels, table[:, cv2.CC_STAT_AREA]
+    number, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return labels, np.bincount(labels.ravel(), minlength=number)  # a third of the time of OpenCV's own statistics
 
 
 def grow_hearts(labels, num_components, mask, maps, marker_threshold, contact_weight, smoothing_px, min_marker_px):

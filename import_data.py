@@ -399,7 +399,8 @@ def modality(image: np.ndarray) -> str:
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 1_000_000)))  # a megapixel is enough for an average
     sample = image[::step, ::step]
     # By the brightest channel, so that a blue (DAPI) or green signal on black counts as light, its ground as dark.
-    brightest = np.ascontiguousarray(sample.max(axis=2))
+    red, green, blue = (np.ascontiguousarray(sample[..., channel]) for channel in range(3))
+    brightest = np.maximum(np.maximum(red, green), blue)
     low, median, high = percentiles(brightest, (0.5, 50, 99.8))
     if image.dtype == np.uint8:
         blank, white = high - low < MIN_RANGE_8BIT, max(high, 128.0)  # 128: an underexposed slide still is light
@@ -410,7 +411,7 @@ def modality(image: np.ndarray) -> str:
     light_ground = median > 0.45 * white and (blank or median - low > 0.35 * (high - low))
     if not light_ground:
         return "fluorescence"
-    chroma = (brightest - sample.min(axis=2)).mean() / white
+    chroma = (brightest - np.minimum(np.minimum(red, green), blue)).mean() / white
     return "tissue" if chroma > TISSUE_CHROMA else "brightfield"
 
 

@@ -108,30 +108,35 @@ def test_a_script_is_timed_from_outside(monkeypatch):
     assert math.isnan(benchmark.run_child(["-c", ""])[1])
 
 
-@pytest.mark.parametrize("fetched", [True, False])
-def test_stardist_is_timed_where_it_is_installed(work, tmp_path, monkeypatch, fetched):
-    """A stand-in for it: what is called, and that weights which cannot be fetched are said."""
+@pytest.mark.parametrize("weights", ["fetched", "untrained", "trained"])
+def test_stardist_is_timed_where_it_is_installed(work, tmp_path, monkeypatch, weights):
+    """A stand-in for it: what is called, which weights, and that those which cannot be fetched are said."""
     for package in ("stardist", "csbdeep"):
         (tmp_path / "lib" / package).mkdir(parents=True)
         (tmp_path / "lib" / package / "__init__.py").touch()
     (tmp_path / "lib" / "csbdeep" / "utils.py").write_text("def normalize(image, low, high): return image / 255")
     (tmp_path / "lib" / "stardist" / "models.py").write_text(
         "import numpy as np\n"
-        "Config2D = dict\n"
+        "from types import SimpleNamespace\n"
+        "class Config2D(SimpleNamespace): pass\n"
         "class StarDist2D:\n"
-        "    def __init__(self, config, name, basedir): pass\n"
+        "    def __init__(self, config, name, basedir):\n"
+        "        assert config or (name and basedir)\n"
+        "        self.config = config or SimpleNamespace(n_channel_in=3)\n"
         "    @classmethod\n"
         "    def from_pretrained(cls, name):\n"
-        f"        if not {fetched}: raise OSError('no network')\n"
-        "        return cls(None, None, None)\n"
+        f"        if {weights != 'fetched'}: raise OSError('no network')\n"
+        "        return cls(Config2D(n_channel_in=1), None, None)\n"
         "    def predict_instances(self, image): return np.ones(image.shape[:2], int), {}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
     out = tmp_path / "out"
     options = ["--peer", "stardist", "--parts", "network", "--engines", "keras", "--window", 32, "--no-classic"]
+    options += ["--peer-model", tmp_path / "mine"] if weights == "trained" else []
     assert run(work, out, *options, "--peer-python", sys.executable) == 0
     peer = {row["figure"]: row for row in rows(out) if row["part"] == "peer"}
-    assert float(peer["nuclei"]["value"]) == 2 and ("untrained" in peer["speed"]["what"]) != fetched
+    words = {"fetched": "2D_versatile_fluo", "untrained": "untrained network", "trained": "mine"}[weights]
+    assert float(peer["nuclei"]["value"]) == 2 and peer["speed"]["what"].startswith(words)
 
 
 def test_without_stardist_it_says_how_to_get_it(work, tmp_path, capsys):
