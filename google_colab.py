@@ -1172,6 +1172,22 @@ def set_up_backend():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notices bury ours
 
 
+def memory_bytes():
+    """Memory that this process may use: the machine's, or less by a container's limit or `ulimit`; infinite if unknown."""
+    limits = [math.inf]
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not on Windows
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(Path(path).read_text()))
+    with contextlib.suppress(ImportError):
+        import resource
+
+        soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        limits += [limit for limit in soft if limit != resource.RLIM_INFINITY]
+    return min(limits)
+
+
 def find_device():
     """The device that Keras's backend will use: (words for the user, precision that is fastest there).
 
@@ -2643,6 +2659,9 @@ def estimate_zoom(
     def size(zoom):
         return Resized(image, zoom).shape[:2]
 
+    def misfit(found):
+        return max(found / diameter_px, diameter_px / found) if found else np.inf
+
     zoom, untried = 1.0, list(PROBE_ZOOMS)
     for _ in range(PROBES):
         maps, box = look(zoom)
@@ -2652,7 +2671,7 @@ def estimate_zoom(
                 return 1.0, None
             zoom = untried.pop(0)
             continue
-        if max(found / diameter_px, diameter_px / found) <= TOLERANCE or zoom in ZOOM_LIMITS:
+        if misfit(found) <= TOLERANCE or zoom in ZOOM_LIMITS:
             break
         zoom = float(np.clip(zoom * diameter_px / found, *ZOOM_LIMITS))
         if max(zoom, 1 / zoom) <= TOLERANCE**0.5:
@@ -2671,7 +2690,8 @@ def estimate_zoom(
             if other[0] == other[2] or other[1] == other[3]:
                 break
             painted, _ = look(zoom * factor, other)
-            if doubt(painted) > SURER * doubt(part):
+            # Clumps of tiny nuclei fall apart at twice the size, and then fit better; so do nuclei of the right size, and fit worse.
+            if doubt(painted) > SURER * doubt(part) or (factor > 1 and misfit(measure(painted)) >= misfit(measure(part))):
                 break
             zoom, maps, box = zoom * factor, painted, other
         if zoom != began:
@@ -2716,6 +2736,7 @@ PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
 HELD_BYTES = 4_000_000_000  # of images and labels in memory, 7 bytes a pixel; what is more lies in a file, read as needed
+HELD_SHARE = 0.25  # of the memory that this process may use, where that is less
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
 UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
@@ -2742,7 +2763,7 @@ def on_disk(array, file):
 
 
 def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
-    """Read every pair into memory, images as they are on disk; beyond HELD_BYTES into a temporary file in `folder`.
+    """Read every pair into memory, images as they are on disk; what is more than its share into a temporary file in `folder`.
 
     Returns:
         {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
@@ -2755,7 +2776,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
     if unpaired:
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []
-    held, overflow = 0, None
+    held, most, overflow = 0, min(HELD_BYTES, HELD_SHARE * memory_bytes()), None
     with contextlib.ExitStack() as opened:  # closed, the file is there for as long as it is mapped
         for stem, (image_path, truth_path) in pairs.items():
             try:
@@ -2765,11 +2786,11 @@ def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
                 continue
             areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
             held += image.nbytes + labels.nbytes
-            if held > HELD_BYTES:
+            if held > most:
                 if overflow is None:
                     Path(folder).mkdir(parents=True, exist_ok=True)
                     overflow = opened.enter_context(tempfile.TemporaryFile(dir=folder))
-                    say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
+                    say(f"The images are more than {most / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
                 shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
             samples[stem] = Sample(
                 image=shown,

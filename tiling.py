@@ -305,6 +305,9 @@ def estimate_zoom(
     def size(zoom):
         return Resized(image, zoom).shape[:2]
 
+    def misfit(found):
+        return max(found / diameter_px, diameter_px / found) if found else np.inf
+
     zoom, untried = 1.0, list(PROBE_ZOOMS)
     for _ in range(PROBES):
         maps, box = look(zoom)
@@ -314,7 +317,7 @@ def estimate_zoom(
                 return 1.0, None
             zoom = untried.pop(0)
             continue
-        if max(found / diameter_px, diameter_px / found) <= TOLERANCE or zoom in ZOOM_LIMITS:
+        if misfit(found) <= TOLERANCE or zoom in ZOOM_LIMITS:
             break
         zoom = float(np.clip(zoom * diameter_px / found, *ZOOM_LIMITS))
         if max(zoom, 1 / zoom) <= TOLERANCE**0.5:
@@ -333,7 +336,8 @@ def estimate_zoom(
             if other[0] == other[2] or other[1] == other[3]:
                 break
             painted, _ = look(zoom * factor, other)
-            if doubt(painted) > SURER * doubt(part):
+            # Clumps of tiny nuclei fall apart at twice the size, and then fit better; so do nuclei of the right size, and fit worse.
+            if doubt(painted) > SURER * doubt(part) or (factor > 1 and misfit(measure(painted)) >= misfit(measure(part))):
                 break
             zoom, maps, box = zoom * factor, painted, other
         if zoom != began:

@@ -67,6 +67,7 @@ PATIENCE = 20  # epochs without a better validation loss, then training stops
 VALIDATION_SHARE = 0.15
 MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
 HELD_BYTES = 4_000_000_000  # of images and labels in memory, 7 bytes a pixel; what is more lies in a file, read as needed
+HELD_SHARE = 0.25  # of the memory that this process may use, where that is less
 MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
 UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the training data
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
@@ -93,7 +94,7 @@ def on_disk(array, file):
 
 
 def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
-    """Read every pair into memory, images as they are on disk; beyond HELD_BYTES into a temporary file in `folder`.
+    """Read every pair into memory, images as they are on disk; what is more than its share into a temporary file in `folder`.
 
     Returns:
         {stem: augment.Sample}, its group being the image's modality, and {stem: form of the truth}.
@@ -106,7 +107,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
     if unpaired:
         say(f"{unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; python import_data.py names them")
     samples, forms, problems = {}, {}, []
-    held, overflow = 0, None
+    held, most, overflow = 0, min(HELD_BYTES, HELD_SHARE * unet.memory_bytes()), None
     with contextlib.ExitStack() as opened:  # closed, the file is there for as long as it is mapped
         for stem, (image_path, truth_path) in pairs.items():
             try:
@@ -116,11 +117,11 @@ def load_samples(raw_dir, gt_dir, say=print, folder=OUT):
                 continue
             areas, shown, labels = np.bincount(truth.labels.ravel())[1:], image, truth.labels
             held += image.nbytes + labels.nbytes
-            if held > HELD_BYTES:
+            if held > most:
                 if overflow is None:
                     Path(folder).mkdir(parents=True, exist_ok=True)
                     overflow = opened.enter_context(tempfile.TemporaryFile(dir=folder))
-                    say(f"The images are more than {HELD_BYTES / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
+                    say(f"The images are more than {most / 1e9:.3g} GB: the rest lies in a temporary file in {folder}")
                 shown, labels = on_disk(image, overflow), on_disk(labels, overflow)
             samples[stem] = augment.Sample(
                 image=shown,

@@ -26,6 +26,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import pickle
 import shutil
@@ -649,6 +650,22 @@ def set_up_backend():
     """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notices bury ours
+
+
+def memory_bytes():
+    """Memory that this process may use: the machine's, or less by a container's limit or `ulimit`; infinite if unknown."""
+    limits = [math.inf]
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not on Windows
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(Path(path).read_text()))
+    with contextlib.suppress(ImportError):
+        import resource
+
+        soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        limits += [limit for limit in soft if limit != resource.RLIM_INFINITY]
+    return min(limits)
 
 
 def find_device():

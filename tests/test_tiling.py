@@ -209,11 +209,20 @@ def test_nuclei_that_are_taken_to_pieces_are_shown_smaller_until_no_doubt_goes(d
     assert maps is None or maps.shape == (*image.shape[:2], 2)
 
 
-def test_nuclei_that_are_doubtful_are_shown_larger():
-    image = discs(120, 120, 6)
-    merged = lambda maps: 24.0 if measured(maps) else None  # clumps of small ones pass for one of the known size
-    zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, merged, lambda m: 2 * blurred_doubt(m), **LOOK)
-    assert zoom == 2  # four times would be beyond the limit
+@pytest.mark.parametrize("diameter", [11, 13])
+def test_clumps_that_are_doubtful_are_shown_larger(diameter):
+    image = discs(120, 120, diameter)
+    clumps = lambda maps: 29.0 if measured(maps) < 18 else measured(maps)  # of small ones, which pass for nuclei
+    zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, clumps, lambda m: 3 * blurred_doubt(m), **LOOK)
+    assert zoom == 2
+
+
+def test_nuclei_that_fit_stay_where_a_larger_view_only_looks_surer():
+    image = discs(200, 200, 24)
+    pieces_of_large = lambda maps: 33.0 if measured(maps) > 40 else measured(maps)
+    surer_when_large = lambda maps: 4 / measured(maps)
+    zoom, _ = tiling.estimate_zoom(lambda b: b[..., :2], image, 2, 24, pieces_of_large, surer_when_large, **LOOK)
+    assert zoom == 1 and surer_when_large(image) > tiling.UNSURE
 
 
 def test_in_a_large_image_both_sizes_are_judged_by_the_same_part():
