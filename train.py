@@ -3,7 +3,7 @@
     python train.py                                   # data/raw + data/gt -> Saved_Model/trained_model.h5 and history.csv
     python train.py --data-dir my_data --epochs 60    # your own pairs
     python train.py --resume                          # go on after a crash, a power cut or Ctrl-C
-    python train.py --init Saved_Model/trained_model.h5 --data-dir few_images      # fine-tune a model
+    python train.py --init Saved_Model/pretrained.h5 --data-dir few_images         # fine-tune a model, if with few images
     python train.py --devices 4 --batch-size 32       # on four GPUs of this machine, which share each batch
 
 Each epoch leaves Saved_Model/history.csv (one row more), Saved_Model/trained_model.h5 (the best epoch so far by
@@ -73,7 +73,11 @@ UNLIKE_SHARE = 0.05  # of the validation images may be called unlike the trainin
 CHECK_STEPS = 10  # steps between two looks at whether the loss is still a number
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
-FINE_TUNING_RATE = 0.25  # of LEARNING_RATE with --init, so that what was learned is not washed out
+FINE_TUNING_RATE = 6e-4  # the same with --init, so that what was learned is not washed out
+FEW_IMAGES = 50  # with fewer, --init keeps its batch normalisation: theirs would be far from those of all other images
+BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
+BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
+MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer choose thresholds, as a single image does, that fit it and no other
 NOT_STORED = (  # arguments of `train` that a resumed training may change
     "resume", "out", "devices", "num_processes", "process_id", "coordinator", "say", "make_callbacks",
 )  # fmt: skip
@@ -246,8 +250,8 @@ def nucleus_size(samples):
 # --- Checkpoint: everything that a later process needs to go on as if nothing had happened ---------------------------
 
 
-def save_checkpoint(path, model, best_weights, state):
-    """Write weights, optimiser, best weights and `state` (for JSON) into one HDF5 file, atomically."""
+def save_checkpoint(path, model, best_weights, start_weights, state):
+    """Write weights, optimiser, best and first weights and `state` (for JSON) into one HDF5 file, atomically."""
     import h5py
     import keras
 
@@ -257,6 +261,7 @@ def save_checkpoint(path, model, best_weights, state):
             "weights": model.get_weights(),
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
             "best": best_weights,
+            "start": start_weights if state["base"] else [],  # the file of --init may be the one that this run writes
         }
         for name, arrays in groups.items():
             group = file.create_group(name)
@@ -311,9 +316,10 @@ def make_bookkeeper(**arguments):
     import keras
 
     class Bookkeeper(keras.callbacks.Callback):
-        def __init__(self, state, best_weights, patience, paths, writes, save_best, say):
+        def __init__(self, state, best_weights, start_weights, patience, paths, writes, save_best, say):
             super().__init__()
-            self.state, self.best_weights, self.patience, self.paths = state, best_weights, patience, paths
+            self.state, self.patience, self.paths = state, patience, paths
+            self.best_weights, self.start_weights = best_weights, start_weights
             self.writes = writes  # of several processes, one
             self.save_best, self.say = save_best, say
             self.failure = None
@@ -353,7 +359,7 @@ def make_bookkeeper(**arguments):
                 self.state["wait"] += 1
             if self.writes:
                 write_history(self.paths["history"], rows)
-                save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.state)
+                save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.start_weights, self.state)
             if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
                 self.say(
                     f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
@@ -370,8 +376,12 @@ def make_bookkeeper(**arguments):
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
-def score_validation(model, samples, geometry, thresholds=None):
+def score_validation(model, samples, geometry, base=None):
     """Predict whole validation images as predict.py does, choose thresholds on them, score them.
+
+    Args:
+        base: thresholds, calibration and unlike of the model that the training began with, if any. They stay where the
+            samples hold fewer than MIN_SEARCH_NUCLEI; without them, the thresholds are those of `instances.separate`.
 
     Returns:
         (found, scores): `found` goes into the model's settings: thresholds, the calibration of a nucleus's confidence, and
@@ -391,8 +401,11 @@ def score_validation(model, samples, geometry, thresholds=None):
             **geometry,
         )
 
+    few = sum(int(sample.labels.max()) for sample in samples) < MIN_SEARCH_NUCLEI
+    kept = base if few and base else {}
+    thresholds = kept.get("thresholds", dict(instances.THRESHOLDS))
     painted = {}  # index: maps and zoom, only of the images that the thresholds are chosen on: all might be too many to hold
-    if thresholds is None:
+    if not few:
         pixels = 0
         for k in [k for k, sample in enumerate(samples) if sample.has_instances] or range(len(samples)):
             pixels += samples[k].labels.size
@@ -430,7 +443,45 @@ def score_validation(model, samples, geometry, thresholds=None):
     limit = float(np.quantile(doubts, 1 - UNLIKE_SHARE, method="higher"))
     alarms = float(np.mean(np.array(doubts) > limit))
     found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
-    return found, scores
+    return found | kept, scores
+
+
+def choose_blend(model, start, end, crops, batch_size, blends=None):
+    """How far to go from the weights of --init to those at the end of the training: no farther than pays.
+
+    What fine-tuning learns of new images it gains early on that way; what it forgets of all others, late.
+
+    Args:
+        model: takes the weights; it ends with those chosen.
+        start, end: lists of arrays.
+        blends: to choose from; the default is BLENDS.
+        crops: validation images and truths, as `validation_crops` gives them.
+
+    Returns:
+        (blend, losses): the one chosen, and the validation losses at 0, at 1 and at each of them that was looked at.
+
+    References:
+        Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903
+    """
+    import losses
+
+    images, truths = crops
+    loss = losses.SegmentationLoss(range(truths.shape[-1]))
+
+    def measure(blend):
+        model.set_weights([(1 - blend) * one + blend * other for one, other in zip(start, end, strict=True)])
+        parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
+        values = [float(loss(truths[part], model.predict_on_batch(images[part]))) for part in parts]
+        return float(np.average(values, weights=[len(images[part]) for part in parts]))
+
+    found = {blend: measure(blend) for blend in (0.0, 1.0)}
+    for blend in blends or BLENDS:
+        found[blend] = measure(blend)
+        if found[0.0] - found[blend] >= BLEND_GAIN * (found[0.0] - min(found.values())) > 0:
+            return blend, found
+    blend = min(blends or BLENDS, key=found.get)  # there was nothing to gain: the least harm
+    measure(blend)
+    return blend, found
 
 
 def make_optimizer(rate, total_steps):
@@ -468,7 +519,7 @@ def restore(model, checkpoint, data_hash):
         checkpoint: what `read_checkpoint` returns.
 
     Returns:
-        The best weights so far, and the state of the bookkeeping.
+        The best weights so far, those that the training began with (none without --init), and the state of the bookkeeping.
 
     Raises:
         ValueError: the data is not what it was.
@@ -482,7 +533,7 @@ def restore(model, checkpoint, data_hash):
     model.set_weights(groups["weights"])
     for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
         variable.assign(value)
-    return groups["best"], state
+    return groups["best"], groups.get("start", []), state
 
 
 def describe(architecture, thresholds, arguments, training, num_validation, forms, data_hash):
@@ -513,7 +564,7 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 
 def train(
-    data_dir, gt_dir, split, out, init, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
+    data_dir, gt_dir, split, out, init, blend, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
     width, depth, stem_stride, normalisation, heads, precision, seed, devices=1, num_processes=1, process_id=0,
     coordinator=None, say=print, make_callbacks=None,
 ):  # fmt: skip
@@ -581,6 +632,10 @@ def train(
         if init:
             model, base = unet.load_model(init, heads)
             architecture = base["architecture"]
+            if len(training) < FEW_IMAGES:
+                for layer in model.layers:
+                    if isinstance(layer, keras.layers.BatchNormalization):
+                        layer.trainable = False  # in Keras that keeps the statistics, too
         else:
             architecture = {
                 "heads": list(heads or unet.HEADS), "width": width, "depth": depth, "stem_stride": stem_stride,
@@ -589,7 +644,7 @@ def train(
             model = unet.build_unet(**architecture)
         heads = architecture["heads"]
         steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
-        rate = learning_rate * (FINE_TUNING_RATE if init else 1)
+        rate = learning_rate or (FINE_TUNING_RATE if init else LEARNING_RATE)
         # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
         model.compile(
             make_optimizer(rate, steps * epochs),
@@ -603,18 +658,20 @@ def train(
     state = {
         "arguments": settings_of_run, "data": data_hash, "rows": [],
         "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
+        "base": {name: base[name] for name in ("thresholds", "calibration", "unlike") if name in base} if base else None,
     }  # fmt: skip
-    best_weights = model.get_weights()
+    start_weights = best_weights = model.get_weights()
     if resume:
         checkpoint = unet.tell_all(lambda: read_checkpoint(paths["checkpoint"]), num_processes, process_id)
-        best_weights, state = restore(model, checkpoint, data_hash)
+        best_weights, kept_weights, kept_state = restore(model, checkpoint, data_hash)
+        start_weights, state = kept_weights or start_weights, state | kept_state
         say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
     elif process_id == 0 and paths["checkpoint"].exists():
         say(f"{paths['checkpoint']} belongs to an unfinished training (`--resume` would have gone on with it)")
         move_aside([paths["checkpoint"]], paths["previous"], say)
     say(f"{model.count_params():,} weights, {epochs} epochs of {steps} steps of {batch_size} crops of {crop} px")
 
-    thresholds = base["thresholds"] if base else dict(instances.THRESHOLDS)
+    thresholds = state["base"]["thresholds"] if init else dict(instances.THRESHOLDS)
     arguments = {**settings_of_run, "learning_rate": rate}
     for name in FOLDERS:  # the file travels: it tells no one the folders of this machine
         arguments[name] = Path(arguments[name]).name if arguments[name] else None
@@ -633,11 +690,11 @@ def train(
     done = len(state["rows"])
     finished = done >= epochs or state["wait"] >= patience
     bookkeeper = make_bookkeeper(
-        state=state, best_weights=best_weights, patience=patience, paths=paths, writes=process_id == 0, save_best=save_best,
-        say=say,
+        state=state, best_weights=best_weights, start_weights=start_weights, patience=patience, paths=paths,
+        writes=process_id == 0, save_best=save_best, say=say,
     )  # fmt: skip
+    crops = None if finished else validation_crops(validating, heads, crop)
     if not finished:
-        crops = validation_crops(validating, heads, crop)
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
         make_batches = lambda: augment.batches(
             training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places
@@ -673,7 +730,16 @@ def train(
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     best_row = state["rows"][state["best_epoch"] - 1]
     product.set_weights(bookkeeper.best_weights)
-    found, scores = score_validation(product, validating, unet.geometry(architecture))
+    if init:
+        crops = crops or validation_crops(validating, heads, crop)
+        fixed = None if blend is None else (blend,)
+        settings["blend"], values = choose_blend(product, start_weights, bookkeeper.best_weights, crops, batch_size, fixed)
+        kept = "" if settings["blend"] == 1 else f", {values[1.0]:.3f} at its end, where more of the old is forgotten"
+        say(
+            f"Took {settings['blend']:.0%} of the way from {init}: validation loss {values[0.0]:.3f} at its beginning, "
+            f"{values[settings['blend']]:.3f} here{kept}"
+        )
+    found, scores = score_validation(product, validating, unet.geometry(architecture), state["base"])
     settings |= found
     settings["epoch"] = best_row["epoch"]
     settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
@@ -695,13 +761,18 @@ def parse_arguments(argv):
     add("--split", default=None, metavar="CSV", help="columns stem, split (train or validation); default: chosen by itself")
     add("--out", default=OUT, metavar="DIR", help=f"where model and history go (default {OUT})")
     add("--init", default=None, metavar="MODEL", help="start from the weights of this model file")
+    add(
+        "--blend", type=float, default=None, metavar="B",
+        help="share of the way gone from --init to the new weights; 1 is all of it (default: no more than pays on validation)",
+    )  # fmt: skip
     add("--resume", action="store_true", help="go on with the interrupted training in --out, with its settings")
     add("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default {EPOCHS})")
     number = {"type": positive, "metavar": "N"}
     add("--crops-per-image", default=CROPS_PER_IMAGE, help=f"in one epoch (default {CROPS_PER_IMAGE})", **number)
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=f"crops in one step (default {BATCH_SIZE})")
     add("--crop", type=positive, default=CROP_PX, metavar="PX", help=f"height and width of a crop (default {CROP_PX})")
-    add("--learning-rate", type=float, default=LEARNING_RATE, metavar="R", help=f"at its highest (default {LEARNING_RATE})")
+    rates = f"(default {LEARNING_RATE}, with --init {FINE_TUNING_RATE})"
+    add("--learning-rate", type=float, default=None, metavar="R", help=f"at its highest {rates}")
     add("--patience", type=positive, default=PATIENCE, metavar="N", help=f"epochs without gain, then stop (default {PATIENCE})")
     add("--width", default=unet.WIDTH, help=f"filters of the first level (default {unet.WIDTH})", **number)
     add("--depth", default=unet.DEPTH, help=f"times the encoder halves the size (default {unet.DEPTH})", **number)
@@ -720,6 +791,8 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if not 0 <= args.process_id < args.num_processes:
         parser.error(f"--process-id is {args.process_id}; with --num-processes {args.num_processes} it counts from 0")
+    if args.blend is not None and not 0 < args.blend <= 1:
+        parser.error(f"--blend is {args.blend}; expected more than 0, the weights of --init, up to 1, those of the training")
     if args.num_processes > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
         parser.error(f"--coordinator is {args.coordinator}; {args.num_processes} processes need HOST:PORT to meet at")
     return args

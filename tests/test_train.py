@@ -170,6 +170,72 @@ def test_an_earlier_model_moves_aside_and_fine_tuning_starts_from_it(trained, da
     assert "moved to" in capsys.readouterr().out
 
 
+class Constant:
+    """Stands in for a network of one weight: it paints that probability everywhere."""
+
+    def set_weights(self, weights):
+        self.value = float(weights[0])
+
+    def predict_on_batch(self, images):
+        return np.full((*images.shape[:3], 1), self.value, np.float32)
+
+
+def test_fine_tuning_goes_no_farther_than_it_pays():
+    images = np.zeros((5, 8, 8, 3), np.float32)
+    choose = lambda truth, end, *more: train.choose_blend(model, [np.float32(0.1)], [np.float32(end)], crops(truth), 2, *more)
+    crops, model = lambda truth: (images, np.full((5, 8, 8, 1), truth, np.float32)), Constant()
+    blend, losses = choose(1, 0.9)  # the loss falls all the way, most of it at the beginning
+    assert blend == 0.75 and model.value == pytest.approx(0.1 + 0.75 * 0.8)
+    assert losses[0.0] - losses[0.75] >= train.BLEND_GAIN * (losses[0.0] - losses[1.0])
+    assert losses[0.0] - losses[0.5] < train.BLEND_GAIN * (losses[0.0] - losses[1.0])
+    assert choose(1, 0.9, (0.3,))[0] == 0.3 and model.value == pytest.approx(0.34)  # where the user says it
+    assert choose(0, 0.9)[0] == 0.25 and model.value == pytest.approx(0.3)  # nothing gained: the least harm
+
+
+def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_forgets_less(trained, data, tmp_path, capsys):
+    base = unet.read_settings(trained / "trained_model.h5")
+    odd = {
+        "thresholds": {**base["thresholds"], "marker_threshold": 0.41},
+        "calibration": {"weights": [0.1] * 5, "nuclei": 7, "expected_calibration_error": 0.5},
+        "unlike": {"doubt_above": 0.7, "false_alarm_rate": 0.1, "images": 3},
+    }
+    init = tmp_path / "init.h5"
+    unet.save_model(init, unet.load_model(trained / "trained_model.h5")[0], base | odd)
+    weights = [unet.load_model(init)[0].get_weights()]
+    for blend in ("0.5", "1"):
+        assert run(data, tmp_path / blend, "--init", init, "--epochs", 1, "--blend", blend) == 0
+        model, settings = unet.load_model(tmp_path / blend / "trained_model.h5")
+        assert settings["blend"] == float(blend) and odd == {name: settings[name] for name in odd}
+        weights.append(model.get_weights())
+    for first, half, end in zip(*weights, strict=True):
+        assert half == pytest.approx((first + end) / 2, abs=1e-6)
+    assert "50% of the way" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(data, tmp_path / "no", "--init", init, "--blend", "0")
+    assert "more than 0" in capsys.readouterr().err
+
+
+def test_fine_tuning_that_replaces_its_beginning_is_resumed(trained, data, tmp_path, monkeypatch):
+    """--init names the file that the training itself writes: after an interruption it holds other weights."""
+    for out in (tmp_path / "once", tmp_path / "twice"):
+        out.mkdir()
+        (out / "trained_model.h5").write_bytes((trained / "trained_model.h5").read_bytes())
+    once, twice = (tmp_path / name / "trained_model.h5" for name in ("once", "twice"))
+    assert run(data, once.parent, "--init", once, "--epochs", 2, "--blend", 0.5) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "choose_blend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(data, twice.parent, "--init", twice, "--epochs", 2, "--blend", 0.5) == 130
+    assert train.main(["--resume", "--out", str(twice.parent)]) == 0
+    for one, other in zip(unet.load_model(once)[0].get_weights(), unet.load_model(twice)[0].get_weights(), strict=True):
+        assert (one == other).all()
+
+
+def test_memory_is_what_this_process_may_use():
+    assert 1e8 < unet.memory_bytes() < 1e14
+    limited = "ulimit -d 3000000; exec " + sys.executable + " -c 'import unet; print(unet.memory_bytes())'"
+    assert int(subprocess.run(limited, shell=True, cwd=ROOT, capture_output=True, text=True).stdout) <= 3_072_000_000
+
+
 def test_an_unfinished_training_is_not_overwritten(data, tmp_path, capsys):
     (tmp_path / "checkpoint.h5").write_bytes(b"precious")
     assert run(data, tmp_path, "--epochs", 1) == 0
