@@ -433,6 +433,8 @@ def measure_peer(card, files, python, model, repeats):
     Args:
         model: folder of a StarDist model; None for its published weights.
     """
+    if model and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"--peer-model {model} is no folder of a StarDist model: it has no config.json")
     folder = Path(model).resolve().as_posix() if model else ""
     command = [python, "-c", STARDIST, str(repeats), folder, *map(str, files.values())]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -2629,7 +2629,7 @@ def estimate_zoom(
     The network looks, the nuclei that it finds are measured, the image is zoomed by what they are off, until they fit: also
     a network that misses half of the nuclei at the wrong size says whether the others are too large or too small. Much too
     large ones it takes to pieces of the size that it knows, though. So it looks once more at half the size, and goes there if
-    that leaves less doubt; and at twice the size, where it is in doubt.
+    that leaves less doubt; and at twice the size, where it is in doubt, if what it finds there also fits better.
 
     Args:
         predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
@@ -2690,7 +2690,7 @@ def estimate_zoom(
             if other[0] == other[2] or other[1] == other[3]:
                 break
             painted, _ = look(zoom * factor, other)
-            # Clumps of tiny nuclei fall apart at twice the size, and then fit better; so do nuclei of the right size, and fit worse.
+            # At twice the size clumps of tiny nuclei fall apart and fit better; so do nuclei of the right size, but fit worse.
             if doubt(painted) > SURER * doubt(part) or (factor > 1 and misfit(measure(painted)) >= misfit(measure(part))):
                 break
             zoom, maps, box = zoom * factor, painted, other
@@ -3123,8 +3123,9 @@ def choose_blend(model, start, end, crops, batch_size, blends=None):
     Args:
         model: takes the weights; it ends with those chosen.
         start, end: lists of arrays.
+        crops: validation images (N, size, size, 3) and truths (N, size, size, K), float32, of `validation_crops`.
+        batch_size: of the prediction.
         blends: to choose from; the default is BLENDS.
-        crops: validation images and truths, as `validation_crops` gives them.
 
     Returns:
         (blend, losses): the one chosen, and the validation losses at 0, at 1 and at each of them that was looked at.

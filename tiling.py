@@ -275,7 +275,7 @@ def estimate_zoom(
     The network looks, the nuclei that it finds are measured, the image is zoomed by what they are off, until they fit: also
     a network that misses half of the nuclei at the wrong size says whether the others are too large or too small. Much too
     large ones it takes to pieces of the size that it knows, though. So it looks once more at half the size, and goes there if
-    that leaves less doubt; and at twice the size, where it is in doubt.
+    that leaves less doubt; and at twice the size, where it is in doubt, if what it finds there also fits better.
 
     Args:
         predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
@@ -336,7 +336,7 @@ def estimate_zoom(
             if other[0] == other[2] or other[1] == other[3]:
                 break
             painted, _ = look(zoom * factor, other)
-            # Clumps of tiny nuclei fall apart at twice the size, and then fit better; so do nuclei of the right size, and fit worse.
+            # At twice the size clumps of tiny nuclei fall apart and fit better; so do nuclei of the right size, but fit worse.
             if doubt(painted) > SURER * doubt(part) or (factor > 1 and misfit(measure(painted)) >= misfit(measure(part))):
                 break
             zoom, maps, box = zoom * factor, painted, other

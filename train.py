@@ -454,8 +454,9 @@ def choose_blend(model, start, end, crops, batch_size, blends=None):
     Args:
         model: takes the weights; it ends with those chosen.
         start, end: lists of arrays.
+        crops: validation images (N, size, size, 3) and truths (N, size, size, K), float32, of `validation_crops`.
+        batch_size: of the prediction.
         blends: to choose from; the default is BLENDS.
-        crops: validation images and truths, as `validation_crops` gives them.
 
     Returns:
         (blend, losses): the one chosen, and the validation losses at 0, at 1 and at each of them that was looked at.

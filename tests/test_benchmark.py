@@ -133,6 +133,10 @@ def test_stardist_is_timed_where_it_is_installed(work, tmp_path, monkeypatch, we
     out = tmp_path / "out"
     options = ["--peer", "stardist", "--parts", "network", "--engines", "keras", "--window", 32, "--no-classic"]
     options += ["--peer-model", tmp_path / "mine"] if weights == "trained" else []
+    if weights == "trained":
+        assert run(work, out, *options, "--peer-python", sys.executable) == 1  # no such model
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "config.json").touch()
     assert run(work, out, *options, "--peer-python", sys.executable) == 0
     peer = {row["figure"]: row for row in rows(out) if row["part"] == "peer"}
     words = {"fetched": "2D_versatile_fluo", "untrained": "untrained network", "trained": "mine"}[weights]

@@ -215,6 +215,18 @@ def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_forgets_less(trained, da
     assert "more than 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, tmp_path, monkeypatch, few):
+    monkeypatch.setattr(train, "FEW_IMAGES", 50 if few else 1)
+    init = trained / "trained_model.h5"
+    assert run(data, tmp_path, "--init", init, "--epochs", 1, "--blend", 1) == 0
+    before, after = unet.load_model(init)[0], unet.load_model(tmp_path / "trained_model.h5")[0]
+    for one, other in zip(before.weights, after.weights, strict=True):
+        if "moving" in one.path:
+            assert np.array_equal(one, other) == few
+    assert not all(np.array_equal(one, other) for one, other in zip(before.weights, after.weights, strict=True))
+
+
 def test_fine_tuning_that_replaces_its_beginning_is_resumed(trained, data, tmp_path, monkeypatch):
     """--init names the file that the training itself writes: after an interruption it holds other weights."""
     for out in (tmp_path / "once", tmp_path / "twice"):
