@@ -313,7 +313,7 @@ def one_after_the_other(files, network, settings, out):
             intensity = intensity_range(image)
         maps, zoom = tiling.predict_at_known_size(
             network, image, num_maps, settings.get("seen_diameter_px", predict.SEEN_DIAMETER_PX),
-            measure=lambda seen: instances.median_diameter(separate(seen)),
+            measure=lambda seen: instances.median_diameter(separate(seen)), doubt=instances.image_doubt,
             prepare=lambda part, intensity=intensity: normalise(part, intensity), **geometry,
         )  # fmt: skip
         labels = separate(maps, zoom=zoom, **thresholds)
@@ -361,10 +361,11 @@ def measure_pipeline(card, files, model_path, engines, truths, num_images):
             )  # fmt: skip
         made_by, thresholds = "benchmark", {**instances.THRESHOLDS, **settings.get("thresholds", {})}
         for name in engines:
-            out, started = folder / "parallel" / name, time.perf_counter()
+            network, out = unet.engine(model_path, name, card.say, predict.WORKERS)[0], folder / "parallel" / name
+            started = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
                 _, failures = predict.predict_all(
-                    out, many, predict.one_at_a_time(ways[name]), settings, thresholds, made_by,
+                    out, many, network, settings, thresholds, made_by,
                     asked=dict.fromkeys(many, predict.FORMATS),
                 )  # fmt: skip
             seconds = time.perf_counter() - started

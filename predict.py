@@ -512,17 +512,6 @@ class Room:
                 self.changed.notify_all()
 
 
-def one_at_a_time(network):
-    """The network, called by one thread after the other: each call has all cores already."""
-    lock = threading.Lock()
-
-    def locked(batch):
-        with lock:
-            return network(batch)
-
-    return locked
-
-
 def show_progress(done, total, started, nuclei):
     """One line that rewrites itself on a terminal; a line for every tenth of the work otherwise."""
     passed = time.monotonic() - started
@@ -859,6 +848,16 @@ def lacks(model, digest, engine, tta, code, mark):
     return None
 
 
+def threads_here():
+    """How many threads of this worker may call its network at the same time."""
+    from distributed import get_worker
+
+    try:
+        return get_worker().state.nthreads
+    except ValueError:  # it is none
+        return 1
+
+
 @functools.lru_cache(maxsize=1)
 def network_there(path, digest, engine, tta, code):
     """The network of a worker, made once. Raises: OSError, which ends the run, since no image is to blame."""
@@ -867,7 +866,7 @@ def network_there(path, digest, engine, tta, code):
     try:
         if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
             raise ValueError(f"{path} is not the model that this run began with; leave it as it is while a cluster works")
-        network = one_at_a_time(unet.engine(path, engine)[0])
+        network, _ = unet.engine(path, engine, callers=threads_here())
     except ValueError as error:
         raise OSError(f"a worker on {platform.node()}: {error}") from error
     return tiling.dihedral(network) if tta else network
@@ -979,21 +978,26 @@ def run(argv, held):
     cluster = None
     if args.scheduler or args.workers:
         cluster = held.enter_context(Cluster(args.scheduler, args.workers, model_path, args.engine, args.tta, out))
-    network, device = None, cluster and cluster.words
-    if cluster is None or large.intersection(todo):  # by which the scale of a slide is estimated here
-        network, found_on = unet.engine(model_path, args.engine)
-        network, device = one_at_a_time(network), device or found_on
-        network = tiling.dihedral(network) if args.tta else network
-    print(f"{len(todo)} images with {model_path} on {device}")
     images = {stem: path for stem, path in todo.items() if stem not in large}
+    slide_files = {stem: path for stem, path in todo.items() if stem in large}
+
+    def make_network(callers):
+        network, device = unet.engine(model_path, args.engine, callers=callers)
+        return tiling.dihedral(network) if args.tta else network, device
+
+    network, of_slides, device = None, None, None
+    if images and cluster is None:
+        network, device = make_network(min(WORKERS, len(images)))
+    if slide_files:  # also on a cluster: by it the scale of a slide is estimated here
+        of_slides, device = make_network(1)
+    print(f"{len(todo)} images with {model_path} on {cluster.words if cluster else device}")
     nuclei, failures = predict_all(
         out, images, network, settings, thresholds, made_by, asked, there, args.min_area, zoom, args.tile, args.batch_size,
         args.mpp, cluster,
     ) if images else (0, [])  # fmt: skip
     more, slides_failed = predict_slides(
-        args, out, {stem: path for stem, path in todo.items() if stem in large}, network, thresholds, zoom, settings, made_by,
-        asked, there, cluster,
-    )  # fmt: skip
+        args, out, slide_files, of_slides, thresholds, zoom, settings, made_by, asked, there, cluster
+    )
     nuclei, failures = nuclei + more, failures + slides_failed
     written = dict.fromkeys(name for stem in todo for name in asked[stem])
     print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(written)} and summary.csv lie in {out}/")

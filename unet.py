@@ -29,11 +29,13 @@ import json
 import math
 import os
 import pickle
+import queue
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -61,7 +63,8 @@ ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only t
 ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-6
 ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
 PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
-READY_PIXELS = 1_500_000  # of the shapes that an engine keeps ready together, some 200 bytes each
+SHARED_ENGINES = ("litert", "openvino", "onnx")  # each caller gets a network of its own, with its share of the cores
+READY_PIXELS = 1_500_000  # of the shapes that a network of an engine keeps ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
 MEETING_SECONDS = 300  # that the processes of a training on several hosts wait for one another at its start
@@ -282,7 +285,7 @@ def load_model(path, heads=None):
 # --- Engines: the same network, run by what is fastest on a CPU ---------------------------------------------------------
 
 
-def engine(path, name="auto", say=print):
+def engine(path, name="auto", say=print, callers=1):
     """The network of a model file, to be called with images.
 
     Keras paints each map as it was trained to. The other engines are two to three times faster on a CPU: they get the
@@ -294,10 +297,11 @@ def engine(path, name="auto", say=print):
         name: of ENGINES; "auto" takes the first of them that is installed and agrees with Keras, and Keras where it runs on
             a GPU, or on another backend than TensorFlow.
         say: called with each line for the user.
+        callers: threads that may call the network at the same time; `shared` says how.
 
     Returns:
         (network, words): network from (B, h, w, num_channels) float32 to (B, h, w, K) float32, for sizes that are multiples
-        of `size_multiple`, by one thread at a time; words say for the user what it runs on.
+        of `size_multiple`; words say for the user what it runs on.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`; an engine asked for is not installed, or differs from Keras.
@@ -314,16 +318,61 @@ def engine(path, name="auto", say=print):
             raise ValueError(f"--engine {choice} needs packages that are missing: python -m pip install {lacking(choice)}")
         if choice == "keras":
             model, _ = load_model(path)
-            return model.predict_on_batch, find_device()[0]
+            return shared(choice, model.predict_on_batch, None, callers), find_device()[0]
         try:
-            network = prepared(Path(path), settings, choice, say)
+            network, content = prepared(Path(path), settings, choice, say)
         except ValueError as error:
             if name != "auto":
                 raise
             say(f"{error}; going on without it")
         else:
-            return network, f"CPU, {num_cores()} cores, with {choice}"
+            return shared(choice, network, content, callers), f"CPU, {num_cores()} cores, with {choice}"
     raise ValueError("neither Keras nor any other engine is installed: python -m pip install -r requirements.txt")
+
+
+def shared(name, network, content, callers):
+    """A network that several threads may call at the same time.
+
+    Two cores paint two images sooner, each its own, than both together one after the other: neither waits for the other.
+    Where an engine can be told how many cores to use, each call has a share of them, unless there is but one caller or the
+    batch is large; else one call waits for the one before.
+
+    Args:
+        name: of the engine.
+        network: with all cores, by one thread at a time.
+        content: the bytes that the engine starts from.
+        callers: threads; for one, `network` is all it takes.
+    """
+    if callers == 1:
+        return network
+    whole, number = one_at_a_time(network), min(callers, num_cores())
+    if name not in SHARED_ENGINES or number == 1:
+        return whole
+    free = queue.LifoQueue()  # the one used last has the shapes ready that are used now
+    for _ in range(number):
+        free.put(RUNTIMES[name][1](content, num_cores() // number))
+
+    def shared_network(batch):
+        if batch.size > 3 * READY_PIXELS:
+            return whole(batch)
+        one = free.get()
+        try:
+            return one(batch)
+        finally:
+            free.put(one)
+
+    return shared_network
+
+
+def one_at_a_time(network):
+    """The network, called by one thread after the other."""
+    lock = threading.Lock()
+
+    def locked(batch):
+        with lock:
+            return network(batch)
+
+    return locked
 
 
 def lacking(name):
@@ -393,7 +442,7 @@ def prepared(path, settings, name, say=print):
     """The network of a model file for an engine other than Keras, from the cache folder or made and compared now.
 
     Returns:
-        As `engine`.
+        The network, by one thread at a time, and the bytes that the engine can be started from again.
 
     Raises:
         ValueError: the engine does not run the network, or differs from Keras by more than ENGINE_TOLERANCE.
@@ -402,7 +451,8 @@ def prepared(path, settings, name, say=print):
     proof = file.with_suffix(".json")
     try:
         difference = json.loads(proof.read_text(encoding="utf-8"))["difference"]
-        network = RUNTIMES[name][1](file.read_bytes())
+        content = file.read_bytes()
+        network = RUNTIMES[name][1](content)
         network(proofs(settings["architecture"])[0])
     except FileNotFoundError:
         pass
@@ -410,7 +460,7 @@ def prepared(path, settings, name, say=print):
         say(f"{file} cannot be used ({first_line(error)}); it is made anew")
     else:
         check_agreement(name, difference)
-        return network
+        return network, content
     say(f"Preparing the network for {name}, once for each model")
     model, _ = load_model(path)
     try:
@@ -421,7 +471,7 @@ def prepared(path, settings, name, say=print):
     with contextlib.suppress(OSError):  # a folder that cannot be written costs the next start these seconds again
         keep(content, difference, file, proof)
     check_agreement(name, difference)
-    return network
+    return network, content
 
 
 def first_line(error):
@@ -536,7 +586,7 @@ def write_tensorflow(model, path):
 
 
 def run_tensorflow(file):
-    """Plain TensorFlow. file: the bytes that `write_tensorflow` wrote."""
+    """Plain TensorFlow, on all cores. file: the bytes that `write_tensorflow` wrote."""
     import tensorflow
 
     names, _, graph = file.partition(b"\n")
@@ -555,8 +605,13 @@ def write_litert(model, path):
     path.write_bytes(converter.convert())
 
 
-def run_litert(file):
-    """LiteRT, from its own package or as a part of TensorFlow. file: the bytes that `write_litert` wrote."""
+def run_litert(file, cores=None):
+    """LiteRT, from its own package or as a part of TensorFlow.
+
+    Args:
+        file: the bytes that `write_litert` wrote.
+        cores: to use; the default is all.
+    """
     if is_installed("ai_edge_litert"):  # starts without TensorFlow
         from ai_edge_litert.interpreter import Interpreter
     else:
@@ -565,8 +620,8 @@ def run_litert(file):
         # It announces at each start that ai_edge_litert will replace it, which is what the lines above are for.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
 
-    def start(shape):
-        interpreter = Interpreter(model_content=file, num_threads=num_cores())
+    def start(shape, interpreter=None):
+        interpreter = interpreter or Interpreter(model_content=file, num_threads=cores or num_cores())
         image, maps = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
         interpreter.resize_tensor_input(image, shape)
         interpreter.allocate_tensors()
@@ -576,13 +631,13 @@ def run_litert(file):
             interpreter.invoke()
             return interpreter.get_tensor(maps)
 
-        return call
+        return call, interpreter
 
     return by_shape(start)
 
 
-def run_openvino(file):
-    """Intel's runtime, which reads LiteRT's files. file: the bytes that `write_litert` wrote."""
+def run_openvino(file, cores=None):
+    """Intel's runtime, which reads LiteRT's files. file, cores: as `run_litert`."""
     import openvino
 
     core = openvino.Core()
@@ -591,12 +646,15 @@ def run_openvino(file):
         path = Path(folder) / "model.tflite"
         path.write_bytes(file)
         model = core.read_model(path)
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_cores()}
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": cores or num_cores(),
+        "ENABLE_CPU_PINNING": cores is None,  # several networks would be pinned to the same cores
+    }  # fmt: skip
 
-    def start(shape):
+    def start(shape, old=None):
         model.reshape(list(shape))
         compiled = core.compile_model(model, "CPU", options)
-        return lambda batch: compiled(batch)[0]
+        return lambda batch: compiled(batch)[0], None
 
     return by_shape(start)
 
@@ -607,12 +665,12 @@ def write_onnx(model, path):
     model.export(str(path), format="onnx", verbose=False)
 
 
-def run_onnx(file):
-    """ONNX Runtime. file: the bytes that `write_onnx` wrote."""
+def run_onnx(file, cores=None):
+    """ONNX Runtime. file: the bytes that `write_onnx` wrote. cores: as `run_litert`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_cores()
+    options.intra_op_num_threads = cores or num_cores()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     image = session.get_inputs()[0].name
@@ -620,17 +678,22 @@ def run_onnx(file):
 
 
 def by_shape(start):
-    """A network made of networks for one shape each: `start(shape)` gives one. The last used ones are kept ready."""
-    ready = {}  # shape -> network, the one used last at the end
+    """A network made of networks for one shape each. Those used last are kept ready.
+
+    Args:
+        start: from a shape, and what it returned beside a network that is no longer needed (or None), to a network of this
+            shape and something by which it can be turned into one of another shape, which is sooner done (or None).
+    """
+    ready = {}  # shape -> network and what it can be turned into another one by, the one used last at the end
 
     def network(batch):
-        call = ready.pop(batch.shape, None)
-        if call is None:
+        found, old = ready.pop(batch.shape, None), None
+        if found is None:
             while ready and sum(map(np.prod, [*ready, batch.shape])) > 3 * READY_PIXELS:
-                ready.pop(next(iter(ready)))
-            call = start(batch.shape)
-        ready[batch.shape] = call
-        return call(np.ascontiguousarray(batch))
+                _, old = ready.pop(next(iter(ready)))
+            found = start(batch.shape, old)
+        ready[batch.shape] = found
+        return found[0](np.ascontiguousarray(batch))
 
     return network
 

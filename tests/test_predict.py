@@ -474,20 +474,6 @@ def test_large_images_wait_until_they_are_alone():
     assert room.free == 10
 
 
-def test_the_network_is_called_by_one_thread_at_a_time():
-    inside = []
-
-    def network(batch):
-        inside.append(1)
-        time.sleep(0.005)
-        assert len(inside) == 1
-        inside.pop()
-        return batch
-
-    locked = predict.one_at_a_time(network)
-    assert list(predict.in_order(locked, range(8), workers=4)) == list(range(8))
-
-
 def test_a_full_disk_ends_the_run_and_leaves_whole_images_only(model, images, tmp_path, capsys, monkeypatch):
     write = predict.write_png
 

@@ -1,6 +1,8 @@
 """The network: shapes, the figure, the file it lives in, and one step of training."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import keras
@@ -330,16 +332,51 @@ def test_prepared_networks_lie_where_the_system_keeps_such_things(system, variab
     assert tmp_path / "me" in unet.cache_folder().parents
 
 
-def test_few_shapes_are_kept_ready(monkeypatch):
+def test_few_shapes_are_kept_ready_and_the_oldest_becomes_the_next(monkeypatch):
     monkeypatch.setattr(unet, "READY_PIXELS", 100)
     started = []
 
-    def start(shape):
-        started.append(shape)
-        return lambda batch: batch
+    def start(shape, old=None):
+        started.append((shape, old))
+        return lambda batch: batch, shape
 
     network = unet.by_shape(start)
     small, other, large = (np.zeros(shape, np.float32) for shape in ((1, 4, 4, 3), (1, 4, 8, 3), (1, 16, 16, 3)))
     for batch in (small, other, small, large, small):
         network(batch)
-    assert started == [small.shape, other.shape, large.shape, small.shape]
+    assert started == [(small.shape, None), (other.shape, None), (large.shape, small.shape), (small.shape, large.shape)]
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_may_be_called_by_several_threads(saved, name, monkeypatch):
+    path, model = saved()
+    monkeypatch.setattr(unet, "num_cores", lambda: 2)
+    monkeypatch.setattr(unet, "READY_PIXELS", 40 * 40)  # the larger batches go through the network of all cores
+    network, _ = unet.engine(path, name, lambda line: None, callers=4)
+    batches = [random_images(1, 16 * rows, 16 * columns, 3) for rows in (1, 2, 3) for columns in (1, 2, 3)] * 3
+    with ThreadPoolExecutor(4) as pool:
+        painted = list(pool.map(network, batches))
+    for batch, maps in zip(batches, painted, strict=True):
+        np.testing.assert_allclose(maps, model.predict_on_batch(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("keras", 1), ("litert", 2)])
+def test_callers_share_the_cores_where_the_engine_can(name, at_once, monkeypatch):
+    inside, most, cores_given = [], [], []
+
+    def call(batch):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return batch
+
+    monkeypatch.setattr(unet, "num_cores", lambda: 4)
+    monkeypatch.setitem(unet.RUNTIMES, "litert", (None, lambda content, cores: cores_given.append(cores) or call))
+    network = unet.shared(name, call, b"", callers=2)
+    batches = [np.full((1, 4, 4, 3), number, np.float32) for number in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        assert [batch[0, 0, 0, 0] for batch in pool.map(network, batches)] == list(range(12))
+    assert max(most) == at_once and cores_given == [2, 2] * (name == "litert")
+    assert unet.shared(name, call, b"", callers=1) is call
