@@ -41,6 +41,7 @@ import contextlib
 import csv
 import difflib
 import functools
+import gc
 import gzip
 import hashlib
 import importlib.util
@@ -3393,12 +3394,17 @@ def train(
         print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
         return paths["model"]
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
-    best_row = state["rows"][state["best_epoch"] - 1]
-    product.set_weights(bookkeeper.best_weights)
+    best_row, best_weights = state["rows"][state["best_epoch"] - 1], bookkeeper.best_weights
+    product.set_weights(best_weights)
+    if not init:
+        crops = None
+    model, callbacks, bookkeeper = None, None, None  # whole images come next, and need the memory of crops and optimiser
+    gc.collect()
     if init:
         crops = crops or validation_crops(validating, heads, crop)
         fixed = None if blend is None else (blend,)
-        settings["blend"], values = choose_blend(product, start_weights, bookkeeper.best_weights, crops, batch_size, fixed)
+        settings["blend"], values = choose_blend(product, start_weights, best_weights, crops, batch_size, fixed)
+        crops = None
         kept = "" if settings["blend"] == 1 else f", {values[1.0]:.3f} at its end, where more of the old is forgotten"
         say(
             f"Took {settings['blend']:.0%} of the way from {init}: validation loss {values[0.0]:.3f} at its beginning, "

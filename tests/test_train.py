@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tifffile
@@ -436,3 +438,26 @@ def test_more_images_than_memory_holds_lie_in_a_file_and_train_alike(trained, da
     assert "the rest lies in a temporary file" in capsys.readouterr().out
     assert without_seconds(history(tmp_path / "out")) == without_seconds(history(trained))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.csv", "trained_model.h5"]
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_thresholds_are_chosen_when_crops_and_network_of_the_training_are_gone(trained, data, tmp_path, monkeypatch, init):
+    held, gone, score = [], [], train.score_validation
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            held.append(weakref.ref(self.model))
+
+    def watch(images, truths):
+        held.extend([weakref.ref(images), weakref.ref(truths)])
+        return [Watch()]
+
+    def look(*arguments):
+        gone.extend(reference() is None for reference in held)
+        return score(*arguments)
+
+    monkeypatch.setattr(train, "score_validation", look)
+    arguments = ["--data-dir", str(data), "--out", str(tmp_path), "--epochs", "1", *TINY]
+    arguments += ["--init", str(trained / "trained_model.h5")] if init else []
+    train.train(**vars(train.parse_arguments(arguments)), make_callbacks=watch)
+    assert gone == [True] * 3
