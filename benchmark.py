@@ -349,9 +349,9 @@ def measure_pipeline(card, files, model_path, engines, truths, num_images):
                 many[f"{stem}_{turn}"].write_bytes(path.read_bytes())
         shapes = [read_image(path).shape for path in files.values()]
         pixels = sum(height * width for height, width, _ in shapes) * (len(many) // len(files)) / 1e6
-        ways = {"keras predict": lambda batch: model.predict(batch, verbose=0)}
-        ways |= {name: unet.engine(model_path, name, say=card.say)[0] for name in engines}
-        for name, network in ways.items():
+        made_by, thresholds = "benchmark", {**instances.THRESHOLDS, **settings.get("thresholds", {})}
+
+        def time_one_thread(name, network):
             one_after_the_other(files, network, settings, folder / "warm-up" / name)
             stages = one_after_the_other(many, network, settings, folder / "serial" / name)
             total = sum(stages.values())
@@ -359,15 +359,16 @@ def measure_pipeline(card, files, model_path, engines, truths, num_images):
                 "pipeline", "model", f"{name}, one thread", speed__MP_per_s=pixels / total, time__s=total,
                 **{f"{stage.replace(' ', '_')}__s": seconds for stage, seconds in stages.items()},
             )  # fmt: skip
-        made_by, thresholds = "benchmark", {**instances.THRESHOLDS, **settings.get("thresholds", {})}
-        for name in engines:
+
+        time_one_thread("keras predict", lambda batch: model.predict(batch, verbose=0))
+        for name in engines:  # each done with before the next is loaded: OpenVINO slows down what comes after it
+            time_one_thread(name, unet.engine(model_path, name, say=card.say)[0])
             network, out = unet.engine(model_path, name, card.say, predict.WORKERS)[0], folder / "parallel" / name
             started = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
                 _, failures = predict.predict_all(
-                    out, many, network, settings, thresholds, made_by,
-                    asked=dict.fromkeys(many, predict.FORMATS),
-                )  # fmt: skip
+                    out, many, network, settings, thresholds, made_by, asked=dict.fromkeys(many, predict.FORMATS)
+                )
             seconds = time.perf_counter() - started
             if failures:
                 raise ValueError(f"{len(failures)} images could not be read: {failures[0]}")
