@@ -64,7 +64,7 @@ ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from 
 ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
 PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
 SHARED_ENGINES = ("litert", "openvino", "onnx")  # each caller gets a network of its own, with its share of the cores
-READY_PIXELS = 1_500_000  # of the shapes that a network of an engine keeps ready together, some 200 bytes each
+READY_PIXELS = 1_500_000  # of the shapes that the networks of an engine keep ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
 MEETING_SECONDS = 300  # that the processes of a training on several hosts wait for one another at its start
@@ -346,6 +346,7 @@ def shared(name, network, content, callers):
     if callers == 1:
         return network
     whole, number = one_at_a_time(network), min(callers, num_cores())
+    most = 3 * READY_PIXELS // number
     if name not in SHARED_ENGINES or number == 1:
         return whole
     free = queue.LifoQueue()  # the one used last has the shapes ready that are used now
@@ -353,7 +354,7 @@ def shared(name, network, content, callers):
         free.put(RUNTIMES[name][1](content, num_cores() // number))
 
     def shared_network(batch):
-        if batch.size > 3 * READY_PIXELS:
+        if batch.size > most:
             return whole(batch)
         one = free.get()
         try:
@@ -633,7 +634,7 @@ def run_litert(file, cores=None):
 
         return call, interpreter
 
-    return by_shape(start)
+    return by_shape(start, cores)
 
 
 def run_openvino(file, cores=None):
@@ -656,7 +657,7 @@ def run_openvino(file, cores=None):
         compiled = core.compile_model(model, "CPU", options)
         return lambda batch: compiled(batch)[0], None
 
-    return by_shape(start)
+    return by_shape(start, cores)
 
 
 def write_onnx(model, path):
@@ -677,21 +678,25 @@ def run_onnx(file, cores=None):
     return lambda batch: session.run(None, {image: batch})[0]
 
 
-def by_shape(start):
+def by_shape(start, cores=None):
     """A network made of networks for one shape each. Those used last are kept ready.
 
     Args:
         start: from a shape, and what it returned beside a network that is no longer needed (or None), to a network of this
             shape and something by which it can be turned into one of another shape, which is sooner done (or None).
+        cores: that it uses, with which goes its share of READY_PIXELS; the default is all.
     """
-    ready = {}  # shape -> network and what it can be turned into another one by, the one used last at the end
+    most = 3 * READY_PIXELS * (cores or num_cores()) // num_cores()
+    ready = {}  # shape -> network, what it can be turned into another one by, and the largest it was; last used at the end
 
     def network(batch):
-        found, old = ready.pop(batch.shape, None), None
+        found = ready.pop(batch.shape, None)
         if found is None:
-            while ready and sum(map(np.prod, [*ready, batch.shape])) > 3 * READY_PIXELS:
-                _, old = ready.pop(next(iter(ready)))
-            found = start(batch.shape, old)
+            old, size = None, batch.size
+            while ready and sum(largest for *_, largest in ready.values()) + size > most:
+                _, old, largest = ready.pop(next(iter(ready)))
+                size = batch.size if old is None else max(batch.size, largest)  # what is turned keeps its memory
+            found = (*start(batch.shape, old), size)
         ready[batch.shape] = found
         return found[0](np.ascontiguousarray(batch))
 
