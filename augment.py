@@ -33,6 +33,12 @@ ELASTIC_SHARE = 0.25
 ELASTIC_GRID_PX = 48  # distance of the control points
 ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
 
+# Crowding: nuclei of one crop laid among those of another of the same image, where they touch and overlap.
+CROWD_SHARE = 0.3  # of the crops
+CROWD_TRIES = 4  # places of which the one with most contacts is taken
+CROWD_OVERLAP = 0.3  # of a nucleus at most that another one covers
+CROWD_EDGE_PX = 1.0  # sigma of the edge along which what is laid on fades
+
 CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
 # Light. Each with its share of the crops; images are stretched to [0, 1] before.
@@ -233,6 +239,50 @@ def augment(image, labels, rng, size, diameter_px=None):
     return change_light(crop, rng), crop_labels
 
 
+def crowd(crop, labels, other, other_labels, rng):
+    """Lay whole nuclei of one crop on another of the same image, where they touch those that are there and hide little.
+
+    Args:
+        crop, other: (size, size, 3) float32, in the units of the image.
+        labels, other_labels: (size, size) int32.
+
+    Returns:
+        The crop and labels with them, of the same shapes and dtypes; what is laid on has ids of its own.
+
+    References:
+        Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation".
+    """
+    whole = np.ones(other_labels.max() + 1, bool)
+    whole[0] = whole[np.concatenate([other_labels[[0, -1]].ravel(), other_labels[:, [0, -1]].ravel()])] = False
+    if not whole.any():
+        return crop, labels
+    first_id = labels.max() + 1
+    areas, other_areas = np.bincount(labels.ravel()), np.bincount(other_labels.ravel())
+    best = None
+    for _ in range(CROWD_TRIES):
+        shift = rng.integers(len(labels), size=2)
+        moved = np.roll(other_labels, shift, (0, 1))
+        allowed = whole.copy()
+        allowed[np.intersect1d(moved[0], moved[-1])] = False  # a part of it came in again on the other side
+        allowed[np.intersect1d(moved[:, 0], moved[:, -1])] = False
+        both = np.flatnonzero((labels > 0) & (moved > 0))
+        pairs, hidden = np.unique(moved.ravel()[both].astype(np.int64) * first_id + labels.ravel()[both], return_counts=True)
+        upper, lower = np.divmod(pairs, first_id)
+        allowed[upper[hidden > CROWD_OVERLAP * np.minimum(areas[lower], other_areas[upper])]] = False
+        contacts = np.count_nonzero(allowed[upper])
+        if best is None or contacts > best[0]:
+            best = contacts, shift, moved, allowed[moved]
+    _, shift, moved, laid = best
+    if not laid.any():
+        return crop, labels
+    moved_crop = np.roll(other, shift, (0, 1))
+    if rng.random() < 0.5:  # translucent, as nuclei above one another are: the brighter counts, in transmitted light the darker
+        brighter = other[other_labels > 0].mean() > other.mean()
+        moved_crop = np.maximum(crop, moved_crop) if brighter else np.minimum(crop, moved_crop)
+    share = cv2.GaussianBlur(cv2.dilate(laid.astype(np.float32), np.ones((3, 3))), (0, 0), CROWD_EDGE_PX)[..., None]
+    return crop + share * (moved_crop - crop), np.where(laid, moved + first_id, labels).astype(np.int32)
+
+
 def nucleus_distance(labels):
     """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
 
@@ -386,6 +436,9 @@ def draw(samples, shares, heads, size, seed, step, place):
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
+    if sample.has_instances and rng.random() < CROWD_SHARE:
+        more = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+        crop, labels = crowd(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
     low, high = sample.intensity_range
     crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)

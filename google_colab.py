@@ -1434,6 +1434,12 @@ ELASTIC_SHARE = 0.25
 ELASTIC_GRID_PX = 48  # distance of the control points
 ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in control point distances
 
+# Crowding: nuclei of one crop laid among those of another of the same image, where they touch and overlap.
+CROWD_SHARE = 0.3  # of the crops
+CROWD_TRIES = 4  # places of which the one with most contacts is taken
+CROWD_OVERLAP = 0.3  # of a nucleus at most that another one covers
+CROWD_EDGE_PX = 1.0  # sigma of the edge along which what is laid on fades
+
 CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
 # Light. Each with its share of the crops; images are stretched to [0, 1] before.
@@ -1611,6 +1617,50 @@ def change_light(image, rng):
     return image.astype(np.float32)
 
 
+def crowd(crop, labels, other, other_labels, rng):
+    """Lay whole nuclei of one crop on another of the same image, where they touch those that are there and hide little.
+
+    Args:
+        crop, other: (size, size, 3) float32, in the units of the image.
+        labels, other_labels: (size, size) int32.
+
+    Returns:
+        The crop and labels with them, of the same shapes and dtypes; what is laid on has ids of its own.
+
+    References:
+        Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation".
+    """
+    whole = np.ones(other_labels.max() + 1, bool)
+    whole[0] = whole[np.concatenate([other_labels[[0, -1]].ravel(), other_labels[:, [0, -1]].ravel()])] = False
+    if not whole.any():
+        return crop, labels
+    first_id = labels.max() + 1
+    areas, other_areas = np.bincount(labels.ravel()), np.bincount(other_labels.ravel())
+    best = None
+    for _ in range(CROWD_TRIES):
+        shift = rng.integers(len(labels), size=2)
+        moved = np.roll(other_labels, shift, (0, 1))
+        allowed = whole.copy()
+        allowed[np.intersect1d(moved[0], moved[-1])] = False  # a part of it came in again on the other side
+        allowed[np.intersect1d(moved[:, 0], moved[:, -1])] = False
+        both = np.flatnonzero((labels > 0) & (moved > 0))
+        pairs, hidden = np.unique(moved.ravel()[both].astype(np.int64) * first_id + labels.ravel()[both], return_counts=True)
+        upper, lower = np.divmod(pairs, first_id)
+        allowed[upper[hidden > CROWD_OVERLAP * np.minimum(areas[lower], other_areas[upper])]] = False
+        contacts = np.count_nonzero(allowed[upper])
+        if best is None or contacts > best[0]:
+            best = contacts, shift, moved, allowed[moved]
+    _, shift, moved, laid = best
+    if not laid.any():
+        return crop, labels
+    moved_crop = np.roll(other, shift, (0, 1))
+    if rng.random() < 0.5:  # translucent, as nuclei above one another are: the brighter counts, in transmitted light the darker
+        brighter = other[other_labels > 0].mean() > other.mean()
+        moved_crop = np.maximum(crop, moved_crop) if brighter else np.minimum(crop, moved_crop)
+    share = cv2.GaussianBlur(cv2.dilate(laid.astype(np.float32), np.ones((3, 3))), (0, 0), CROWD_EDGE_PX)[..., None]
+    return crop + share * (moved_crop - crop), np.where(laid, moved + first_id, labels).astype(np.int32)
+
+
 def nucleus_distance(labels):
     """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
 
@@ -1764,6 +1814,9 @@ def draw(samples, shares, heads, size, seed, step, place):
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
+    if sample.has_instances and rng.random() < CROWD_SHARE:
+        more = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+        crop, labels = crowd(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
     low, high = sample.intensity_range
     crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
@@ -3071,7 +3124,7 @@ def score_validation(model, samples, geometry, base=None):
             **geometry,
         )
 
-    few = sum(int(sample.labels.max()) for sample in samples) < MIN_SEARCH_NUCLEI
+    few = not is_enough(samples)
     kept = base if few and base else {}
     thresholds = kept.get("thresholds", dict(THRESHOLDS))
     painted = {}  # index: maps and zoom, only of the images that the thresholds are chosen on: all might be too many to hold
@@ -3114,6 +3167,37 @@ def score_validation(model, samples, geometry, base=None):
     alarms = float(np.mean(np.array(doubts) > limit))
     found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
     return found | kept, scores
+
+
+def is_enough(samples):
+    """Whether these validation images hold enough nuclei to choose by."""
+    return sum(int(sample.labels.max()) for sample in samples) >= MIN_SEARCH_NUCLEI
+
+
+def choose_epoch(model, candidates, score, enough, say):
+    """Of the best epoch by validation loss and the last one, that which finds the nuclei better.
+
+    The loss punishes a network that is sure and wrong, and later epochs are surer; their nuclei are right more often.
+
+    Args:
+        model: takes the weights; it ends with those chosen.
+        candidates: {epoch: list of arrays}, the one with the best loss first.
+        score: gives, for the weights that the model has, what `score_validation` gives.
+        enough: whether the validation images are `is_enough`; else the loss decides.
+
+    Returns:
+        (epoch, weights, found, scores).
+    """
+    chosen = None
+    for epoch, weights in list(candidates.items())[: None if enough else 1]:
+        model.set_weights(weights)
+        found, scores = score()
+        total = scores["all"]["ap50"] + scores["all"]["map"]
+        say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
+        if chosen is None or total > chosen[0]:
+            chosen = total, epoch, weights, found, scores
+    model.set_weights(chosen[2])
+    return chosen[1:]
 
 
 def choose_blend(model, start, end, crops, batch_size, blends=None):
@@ -3381,6 +3465,7 @@ def train(
         except KeyboardInterrupt:
             say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
             raise
+    last_weights = model.get_weights()
     leave_processes(num_processes)
     if bookkeeper.failure:
         kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
@@ -3393,27 +3478,28 @@ def train(
     if process_id:
         print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
         return paths["model"]
-    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
-    best_row, best_weights = state["rows"][state["best_epoch"] - 1], bookkeeper.best_weights
-    product.set_weights(best_weights)
-    if not init:
-        crops = None
-    model, callbacks, bookkeeper = None, None, None  # whole images come next, and need the memory of crops and optimiser
+    score_product = lambda: score_validation(product, validating, geometry(architecture), state["base"])
+    candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
+    crops, model, callbacks, bookkeeper, last_weights = [None] * 5  # whole images come next, and need their memory
     gc.collect()
+    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
+    epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
     if init:
-        crops = crops or validation_crops(validating, heads, crop)
+        crops = validation_crops(validating, heads, crop)
         fixed = None if blend is None else (blend,)
-        settings["blend"], values = choose_blend(product, start_weights, best_weights, crops, batch_size, fixed)
-        crops = None
+        settings["blend"], values = choose_blend(product, start_weights, end_weights, crops, batch_size, fixed)
         kept = "" if settings["blend"] == 1 else f", {values[1.0]:.3f} at its end, where more of the old is forgotten"
         say(
             f"Took {settings['blend']:.0%} of the way from {init}: validation loss {values[0.0]:.3f} at its beginning, "
             f"{values[settings['blend']]:.3f} here{kept}"
         )
-    found, scores = score_validation(product, validating, geometry(architecture), state["base"])
+        crops = None
+        if settings["blend"] != 1:
+            found, scores = score_product()
+    row = state["rows"][epoch - 1]
     settings |= found
-    settings["epoch"] = best_row["epoch"]
-    settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
+    settings["epoch"] = epoch
+    settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
     save_model(paths["model"], product, settings)
     paths["checkpoint"].unlink(missing_ok=True)
     for name, score in scores.items():

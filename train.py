@@ -8,9 +8,10 @@
 
 Each epoch leaves Saved_Model/history.csv (one row more), Saved_Model/trained_model.h5 (the best epoch so far by
 validation loss) and Saved_Model/checkpoint.h5 (all that `--resume` needs; removed at the end). At the end the
-thresholds of `instances.separate` are chosen on the validation images and stored in the model file. An earlier model
-and history move to Saved_Model/previous/. The batches and weights of a run are a function of its seed: two runs on one
-CPU agree, and a resumed run ends with the history of an uninterrupted one.
+thresholds of `instances.separate` are chosen on the validation images and stored in the model file, for this epoch and
+for the last one: that which then finds the nuclei better is kept. An earlier model and history move to
+Saved_Model/previous/. The batches and weights of a run are a function of its seed: two runs on one CPU agree, and a
+resumed run ends with the history of an uninterrupted one.
 """
 
 import argparse
@@ -402,7 +403,7 @@ def score_validation(model, samples, geometry, base=None):
             **geometry,
         )
 
-    few = sum(int(sample.labels.max()) for sample in samples) < MIN_SEARCH_NUCLEI
+    few = not is_enough(samples)
     kept = base if few and base else {}
     thresholds = kept.get("thresholds", dict(instances.THRESHOLDS))
     painted = {}  # index: maps and zoom, only of the images that the thresholds are chosen on: all might be too many to hold
@@ -445,6 +446,37 @@ def score_validation(model, samples, geometry, base=None):
     alarms = float(np.mean(np.array(doubts) > limit))
     found["unlike"] = {"doubt_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(doubts)}
     return found | kept, scores
+
+
+def is_enough(samples):
+    """Whether these validation images hold enough nuclei to choose by."""
+    return sum(int(sample.labels.max()) for sample in samples) >= MIN_SEARCH_NUCLEI
+
+
+def choose_epoch(model, candidates, score, enough, say):
+    """Of the best epoch by validation loss and the last one, that which finds the nuclei better.
+
+    The loss punishes a network that is sure and wrong, and later epochs are surer; their nuclei are right more often.
+
+    Args:
+        model: takes the weights; it ends with those chosen.
+        candidates: {epoch: list of arrays}, the one with the best loss first.
+        score: gives, for the weights that the model has, what `score_validation` gives.
+        enough: whether the validation images are `is_enough`; else the loss decides.
+
+    Returns:
+        (epoch, weights, found, scores).
+    """
+    chosen = None
+    for epoch, weights in list(candidates.items())[: None if enough else 1]:
+        model.set_weights(weights)
+        found, scores = score()
+        total = scores["all"]["ap50"] + scores["all"]["map"]
+        say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
+        if chosen is None or total > chosen[0]:
+            chosen = total, epoch, weights, found, scores
+    model.set_weights(chosen[2])
+    return chosen[1:]
 
 
 def choose_blend(model, start, end, crops, batch_size, blends=None):
@@ -717,6 +749,7 @@ def train(
         except KeyboardInterrupt:
             say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
             raise
+    last_weights = model.get_weights()
     unet.leave_processes(num_processes)
     if bookkeeper.failure:
         kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
@@ -729,27 +762,28 @@ def train(
     if process_id:
         print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
         return paths["model"]
-    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
-    best_row, best_weights = state["rows"][state["best_epoch"] - 1], bookkeeper.best_weights
-    product.set_weights(best_weights)
-    if not init:
-        crops = None
-    model, callbacks, bookkeeper = None, None, None  # whole images come next, and need the memory of crops and optimiser
+    score_product = lambda: score_validation(product, validating, unet.geometry(architecture), state["base"])
+    candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
+    crops, model, callbacks, bookkeeper, last_weights = [None] * 5  # whole images come next, and need their memory
     gc.collect()
+    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
+    epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
     if init:
-        crops = crops or validation_crops(validating, heads, crop)
+        crops = validation_crops(validating, heads, crop)
         fixed = None if blend is None else (blend,)
-        settings["blend"], values = choose_blend(product, start_weights, best_weights, crops, batch_size, fixed)
-        crops = None
+        settings["blend"], values = choose_blend(product, start_weights, end_weights, crops, batch_size, fixed)
         kept = "" if settings["blend"] == 1 else f", {values[1.0]:.3f} at its end, where more of the old is forgotten"
         say(
             f"Took {settings['blend']:.0%} of the way from {init}: validation loss {values[0.0]:.3f} at its beginning, "
             f"{values[settings['blend']]:.3f} here{kept}"
         )
-    found, scores = score_validation(product, validating, unet.geometry(architecture), state["base"])
+        crops = None
+        if settings["blend"] != 1:
+            found, scores = score_product()
+    row = state["rows"][epoch - 1]
     settings |= found
-    settings["epoch"] = best_row["epoch"]
-    settings["scores"] = {"validation_crops": {key: best_row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
+    settings["epoch"] = epoch
+    settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
     unet.save_model(paths["model"], product, settings)
     paths["checkpoint"].unlink(missing_ok=True)
     for name, score in scores.items():

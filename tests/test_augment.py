@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 from synthetic import draw
@@ -92,7 +93,10 @@ def test_grey_images_stay_grey_unless_tinted(monkeypatch):
         assert np.abs(light - light.mean(-1, keepdims=True)).max() < 1e-5
 
 
-@pytest.mark.parametrize("share", [name for name in vars(augment) if name.endswith("_SHARE") and name != "NOTHING_SHARE"])
+CHANGES = [name for name in vars(augment) if name.endswith("_SHARE") and name not in ("NOTHING_SHARE", "CROWD_SHARE")]
+
+
+@pytest.mark.parametrize("share", CHANGES)
 def test_every_change_can_be_always_on_and_always_off(share, monkeypatch):
     image, labels = example("tissue" if share in ("STAIN_SHARE", "SHUFFLE_SHARE", "GREY_SHARE") else "fluorescence")
     image = image.astype(np.float32) / 255
@@ -263,3 +267,46 @@ def test_contacts_lie_where_two_nuclei_meet_and_nowhere_else():
     assert augment.nucleus_contact(labels)[20, 24] == 1
     assert not augment.nucleus_contact(np.zeros((9, 9), np.int32)).any()
     assert not augment.nucleus_contact(np.ones((9, 9), np.int32)).any()
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "tissue"])
+def test_crowding_lays_whole_nuclei_that_touch_and_hide_little(kind):
+    image, labels = example(kind, 200, 200)
+    image = image.astype(np.float32)
+    contacts = places = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        (crop, old), (other, others) = (
+            augment.sample_at(image, labels, *augment.random_coordinates(labels, rng, 128, 22.0)) for _ in range(2)
+        )
+        new_crop, new = augment.crowd(crop, old, other, others, rng)
+        assert new_crop.dtype == np.float32 and new.dtype == np.int32
+        laid = new > old.max()
+        places += laid.any()
+        np.testing.assert_array_equal(new[~laid], old[~laid])
+        far = cv2.distanceTransform((~laid).astype(np.uint8), cv2.DIST_L2, 5) > 6  # where nothing was laid, nothing changed
+        np.testing.assert_allclose(new_crop[far], crop[far], atol=0.1)
+        for index in np.unique(new[laid]):  # as large as they were, and none that the edge of their crop had cut
+            source = others == index - old.max() - 1
+            assert np.count_nonzero(new == index) == np.count_nonzero(source)
+            assert not (source[[0, -1]].any() or source[:, [0, -1]].any())
+            pieces = [cv2.connectedComponents(mask.astype(np.uint8))[0] for mask in (source, new == index)]
+            assert pieces[0] == pieces[1]
+            hidden, areas = np.bincount(old[new == index], minlength=old.max() + 1)[1:], np.bincount(old.ravel())[1:]
+            assert (hidden <= augment.CROWD_OVERLAP * areas + 1e-6).all()
+            contacts += np.count_nonzero(hidden)
+    assert places > 6 and contacts > 4
+    empty = np.zeros_like(old)
+    assert augment.crowd(crop, old, other, empty, rng)[1] is old  # nothing to lay on
+    laid_on_nothing = augment.crowd(crop, empty, other, others, rng)[1]
+    assert laid_on_nothing.any()
+
+
+def test_crowding_is_for_those_whose_truth_tells_nuclei_apart(monkeypatch):
+    monkeypatch.setattr(augment, "NOTHING_SHARE", 0)
+    monkeypatch.setattr(augment, "CROWD_SHARE", 1)
+    called, crowd = [], augment.crowd
+    monkeypatch.setattr(augment, "crowd", lambda *arguments: called.append(1) or crowd(*arguments))
+    for has_instances in (True, False):
+        augment.draw([sample(has_instances=has_instances)], [1.0], ("nucleus", "distance"), 64, seed=0, step=0, place=0)
+    assert called == [1]

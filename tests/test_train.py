@@ -461,3 +461,19 @@ def test_thresholds_are_chosen_when_crops_and_network_of_the_training_are_gone(t
     arguments += ["--init", str(trained / "trained_model.h5")] if init else []
     train.train(**vars(train.parse_arguments(arguments)), make_callbacks=watch)
     assert gone == [True] * 3
+
+
+@pytest.mark.parametrize(("enough", "chosen"), [(True, 7), (False, 3)])
+def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
+    class Model:
+        def set_weights(self, weights):
+            self.weights = weights
+
+    model, quality, said = Model(), {"best": 0.6, "last": 0.7}, []
+
+    def score():
+        return {"thresholds": model.weights}, {"all": {"ap50": quality[model.weights], "map": 0.5}}
+
+    epoch, weights, found, scores = train.choose_epoch(model, {3: "best", 7: "last"}, score, enough, said.append)
+    assert epoch == chosen and weights == model.weights == found["thresholds"] == {7: "last", 3: "best"}[chosen]
+    assert scores["all"]["ap50"] == quality[weights] and len(said) == 1 + enough
