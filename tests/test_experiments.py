@@ -1,15 +1,18 @@
-"""The programs behind the tables of the README and the model card: tests/ablation.py, few_images.py, stardist_baseline.py."""
+"""The programs behind the tables of the README and the model card: ablation, few_images, stardist_baseline, average_models."""
 
 import ablation
+import average_models
 import few_images
 import numpy as np
 import pandas as pd
 import pytest
 import stardist_baseline
 from PIL import Image
+from synthetic import draw
 
 import augment
 import instances
+import unet
 
 TOUCHING = np.zeros((40, 60), np.int32)  # two nuclei side by side, and one alone
 TOUCHING[5:25, 5:20], TOUCHING[5:25, 20:38], TOUCHING[30:38, 45:58] = 1, 2, 3
@@ -96,3 +99,28 @@ def test_labels_follow_the_image_where_stardist_is_trained():
         gain, offset = np.polyfit(turned.ravel().astype(float), image[..., 0].ravel(), 1)
         np.testing.assert_allclose(image[..., 1], gain * turned + offset, atol=1e-3)
         assert 0.59 < gain < 2.01 and -0.21 < offset < 0.21
+
+
+def test_the_mean_of_models_is_one_with_thresholds_of_its_own(tmp_path, capsys):
+    for number in range(4):
+        image, labels = draw("fluorescence", 48, 56, num_nuclei=5, diameter=14, seed=number, touching=0.5)
+        for part, array in (("raw", image), ("gt", labels.astype(np.uint16))):
+            (tmp_path / part).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / part / f"image{number}.png")
+    shape, weights = {"heads": ["nucleus"], "width": 8, "depth": 1}, []
+    for number in range(3):
+        model = unet.build_unet(**{**shape, "width": 8 * (1 + (number == 2))})
+        unet.save_model(tmp_path / f"{number}.h5", model, {"architecture": {**shape, "width": 8 * (1 + (number == 2))}})
+        weights.append(model.get_weights())
+    out = tmp_path / "mean.h5"
+    command = ["--data-dir", str(tmp_path), "--out", str(out)]
+    assert average_models.main([str(tmp_path / "0.h5"), str(tmp_path / "1.h5"), *command]) == 0
+    model, settings = unet.load_model(out)
+    for mean, first, second in zip(model.get_weights(), weights[0], weights[1], strict=True):
+        np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-6)
+    assert settings["mean_of"] == ["0.h5", "1.h5"] and set(settings["thresholds"]) == set(instances.THRESHOLDS)
+    assert average_models.main([str(tmp_path / "0.h5"), str(tmp_path / "1.h5"), *command]) == 1
+    assert "is there already" in capsys.readouterr().err
+    out.unlink()
+    assert average_models.main([str(tmp_path / "0.h5"), str(tmp_path / "2.h5"), *command]) == 1
+    assert "another architecture" in capsys.readouterr().err
