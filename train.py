@@ -467,16 +467,19 @@ def choose_epoch(model, candidates, score, enough, say):
     Returns:
         (epoch, weights, found, scores).
     """
-    chosen = None
-    for epoch, weights in list(candidates.items())[: None if enough else 1]:
+    first = next(iter(candidates))
+    if len(candidates) == 1 or not enough:
+        model.set_weights(candidates[first])
+        return first, candidates[first], *score()
+    tried = {}
+    for epoch, weights in candidates.items():
         model.set_weights(weights)
-        found, scores = score()
-        total = scores["all"]["ap50"] + scores["all"]["map"]
+        tried[epoch] = score()
+        scores = tried[epoch][1]
         say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
-        if chosen is None or total > chosen[0]:
-            chosen = total, epoch, weights, found, scores
-    model.set_weights(chosen[2])
-    return chosen[1:]
+    chosen = max(tried, key=lambda epoch: tried[epoch][1]["all"]["ap50"] + tried[epoch][1]["all"]["map"])
+    model.set_weights(candidates[chosen])
+    return chosen, candidates[chosen], *tried[chosen]
 
 
 def choose_blend(model, start, end, crops, batch_size, blends=None):
