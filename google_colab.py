@@ -1427,7 +1427,6 @@ SCALE = (0.7, 1.4)  # times that: sizes differ within an image, and prediction o
 SCALE_LIMITS = (0.25, 4)  # never further than this from native: resampling makes or destroys detail
 CENTRE_SHARE = 0.7  # of the crops are centred near a nucleus, the others lie anywhere: empty ones included, not dominating
 NOTHING_SHARE = 0.05  # of the crops show no cells at all: noise, writing, fibres. Without them, text is full of nuclei
-NOTHING_ZOOM = 3.0  # times that these are enlarged at most; `tiling.ZOOM_LIMITS`
 GROUP_POWER = 0.35  # a kind of image is drawn by this power of its number: 417, 82 and 14 images become 53, 30 and 16 %
 ROTATE_SHARE = 0.5  # of the crops get any angle and shear, the others a multiple of 90 degrees (no interpolation of edges)
 SHEAR = 0.12
@@ -1740,18 +1739,7 @@ def targets(labels, heads, has_instances=True):
 
 
 def draw_nothing(rng, size):
-    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, noise, stripes, writing, stained fibres.
-
-    Half of them are enlarged, as prediction enlarges an image in which it finds small things only.
-    """
-    if rng.random() < 0.5:
-        return draw_nothing_plainly(rng, size)
-    part = draw_nothing_plainly(rng, round(size / rng.uniform(1, NOTHING_ZOOM)))
-    return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def draw_nothing_plainly(rng, size):
-    """`draw_nothing` as it is drawn, before it is enlarged."""
+    """A picture without cells, (size, size, 3) float32 in [0, 1]: empty, grain, noise, stripes, writing, stained fibres."""
     kind = rng.choice(["empty", "grain", "noise", "stripes", "writing", "fibres", "fibres"])
     if kind == "fibres":
         return draw_fibres(rng, size)
@@ -3211,6 +3199,7 @@ def choose_epoch(model, candidates, score, enough, say):
         scores = tried[epoch][1]
         say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
     chosen = max(tried, key=lambda epoch: tried[epoch][1]["all"]["ap50"] + tried[epoch][1]["all"]["map"])
+    say(f"  kept: epoch {chosen}")
     model.set_weights(candidates[chosen])
     return chosen, candidates[chosen], *tried[chosen]
 

@@ -478,6 +478,7 @@ def choose_epoch(model, candidates, score, enough, say):
         scores = tried[epoch][1]
         say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
     chosen = max(tried, key=lambda epoch: tried[epoch][1]["all"]["ap50"] + tried[epoch][1]["all"]["map"])
+    say(f"  kept: epoch {chosen}")
     model.set_weights(candidates[chosen])
     return chosen, candidates[chosen], *tried[chosen]
 

@@ -345,13 +345,13 @@ def shared(name, network, content, callers):
     """
     if callers == 1:
         return network
-    whole, number = one_at_a_time(network), min(callers, num_cores())
+    whole, cores, number = one_at_a_time(network), num_cores(), min(callers, num_cores())
     most = 3 * READY_PIXELS // number
     if name not in SHARED_ENGINES or number == 1:
         return whole
     free = queue.LifoQueue()  # the one used last has the shapes ready that are used now
-    for _ in range(number):
-        free.put(RUNTIMES[name][1](content, num_cores() // number))
+    for place in range(number):
+        free.put(RUNTIMES[name][1](content, cores // number + (place < cores % number)))
 
     def shared_network(batch):
         if batch.size > most:

@@ -34,6 +34,7 @@ LEFT_OUT = {  # variant: constants of `augment` that leave a part of it out
     "no blur, noise, JPEG": {"BLUR_SHARE": 0, "NOISE_SHARE": 0, "JPEG_SHARE": 0},
     "no scale": {"SCALE": (1, 1)},
     "no rotation, shear, bending": {"ROTATE_SHARE": 0, "ELASTIC_SHARE": 0},
+    "no crowding": {"CROWD_SHARE": 0},
     "no balance": {"GROUP_POWER": 1},
     "no pictures of nothing": {"NOTHING_SHARE": 0},
 }

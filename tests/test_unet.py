@@ -372,11 +372,11 @@ def test_callers_share_the_cores_where_the_engine_can(name, at_once, monkeypatch
         inside.pop()
         return batch
 
-    monkeypatch.setattr(unet, "num_cores", lambda: 4)
+    monkeypatch.setattr(unet, "num_cores", lambda: 5)
     monkeypatch.setitem(unet.RUNTIMES, "litert", (None, lambda content, cores: cores_given.append(cores) or call))
     network = unet.shared(name, call, b"", callers=2)
     batches = [np.full((1, 4, 4, 3), number, np.float32) for number in range(12)]
     with ThreadPoolExecutor(4) as pool:
         assert [batch[0, 0, 0, 0] for batch in pool.map(network, batches)] == list(range(12))
-    assert max(most) == at_once and cores_given == [2, 2] * (name == "litert")
+    assert max(most) == at_once and cores_given == [3, 2] * (name == "litert")
     assert unet.shared(name, call, b"", callers=1) is call
