@@ -44,6 +44,7 @@ MAPS = {  # variant: channels after the nucleus
     "maps: boundary": ("boundary",),
     "maps: horizontal, vertical": ("horizontal", "vertical"),
 }
+OTHERS = ("maps: boundary", "maps: horizontal, vertical")  # which the program does not know: painted and parted here
 VARIANTS = ("as it is", "another seed", *MAPS, *LEFT_OUT)
 CONTACT_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # tried for boundaries and offsets, which part nuclei alone
 GRADIENT_PX = 2  # over which a fall of the offsets is measured, to both sides
@@ -100,7 +101,7 @@ def change(variant):
         return
     names = MAPS[variant]
     unet.HEADS = ("nucleus", *names)
-    if names in (("boundary",), ("horizontal", "vertical")):
+    if variant in OTHERS:
         painters = {"boundary": boundary, "horizontal": lambda x: offsets(x, 1), "vertical": lambda x: offsets(x, 0)}
         separate, targets = instances.separate, augment.targets
 
@@ -134,7 +135,7 @@ def row_of(variant, args, out):
     row = {"variant": variant}
     for group, score in unet.read_settings(out / "trained_model.h5")["scores"]["validation"].items():
         row |= {f"ap50 {group}": score["ap50"]} | ({"map": score["map"], "dice": score["dice"]} if group == "all" else {})
-    if variant in MAPS and len(MAPS[variant]) and MAPS[variant] != ("distance",):
+    if variant in OTHERS:
         return row
     stress = [sys.executable, HOME / "evaluate.py", "--stress", args.data / "raw", args.instances]
     stress += ["--split", args.out / "stressed.csv", "--model", out / "trained_model.h5", "--out", out]
