@@ -1440,6 +1440,13 @@ CROWD_TRIES = 4  # places of which the one with most contacts is taken
 CROWD_OVERLAP = 0.3  # of a nucleus at most that another one covers
 CROWD_EDGE_PX = 1.0  # sigma of the edge along which what is laid on fades
 
+# Staining: the nuclei of a crop painted as another laboratory's bright-field stain would show them.
+RESTAIN_SHARE = 0.2  # of the crops, fluorescence among them: its nuclei are many and well outlined
+NUCLEAR_DENSITY = (0.4, 1.4)  # optical density of the median nucleus
+STRENGTH_SPREAD = 0.25  # sigma of the logarithm of each nucleus's own part of that
+GROUND_DENSITY = (0.0, 0.5)  # of what lies between the nuclei, on average
+STAIN_SPREAD = 0.12  # by which a component of a stain's unit vector strays
+
 CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
 # Light. Each with its share of the crops; images are stretched to [0, 1] before.
@@ -1464,6 +1471,7 @@ JPEG_QUALITY = (25, 90)
 
 # Ruifrok & Johnston 2001, as in scikit-image's `rgb_from_hed`: optical densities of haematoxylin, eosin and DAB.
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+MARKERS = np.array([[0.27, 0.57, 0.78], [0.21, 0.85, 0.48]], np.float32)  # of its table: DAB (brown) and fast red
 EOSINS = np.array([[0.07, 0.99, 0.11], [0.2159, 0.8012, 0.5581]], np.float32)  # of that table, and of Macenko et al. 2009
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED).astype(np.float32)
 
@@ -1661,6 +1669,64 @@ def crowd(crop, labels, other, other_labels, rng):
     return crop + share * (moved_crop - crop), np.where(laid, moved + first_id, labels).astype(np.int32)
 
 
+def restain(crop, labels, rng):
+    """Paint a crop as bright-field stains would show its nuclei: haematoxylin and eosin, or haematoxylin and a marker.
+
+    A marker is brown or red and lies in some of the nuclei (as Ki67) or between them (as membranes and cytoplasm). Which
+    pixels are nuclei is taken from the truth; how dense they are, and in tissue what lies between them, from the crop.
+
+    Args:
+        crop: (size, size, 3) float32 in [0, 1], of any stain, or fluorescence.
+        labels: (size, size) int32.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1]; the crop itself where it has no nuclei, or nothing else.
+
+    References:
+        Ruifrok & Johnston 2001, "Quantification of histochemical staining by color deconvolution" (densities add up).
+    """
+    inside = labels > 0
+    if not inside.any() or inside.all():
+        return crop
+    light = crop.mean(-1)
+    fluorescent = light[inside].mean() > light[~inside].mean()
+    amount = light if fluorescent else -np.log(np.maximum(light, 1 / 255))
+    glass = np.percentile(amount[~inside], 10)
+    amount = np.clip((amount - glass) / max(np.median(amount[inside]) - glass, 0.05), 0, 2)
+    soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.0)
+    if fluorescent:
+        ground = -np.log(draw_fibres(rng, len(crop))).mean(-1)
+        if rng.random() < 0.4:  # pale nuclei with a dark rim, as large ones of tissue are; fluorescence has none of them
+            amount = amount * (1 - rng.uniform(0.2, 0.8) * cv2.GaussianBlur(soft, (0, 0), rng.uniform(2, 4)) ** 2)
+    else:
+        ground = amount * (1 - soft)
+    ground = np.minimum(ground / max(ground.mean(), 1e-3), 4)
+    ground = ground + rng.uniform(0, 3) * cv2.GaussianBlur(soft, (0, 0), rng.uniform(3, 8))  # cytoplasm, around the nuclei
+
+    def stain(base):
+        vector = np.maximum(base / np.linalg.norm(base) + rng.uniform(-STAIN_SPREAD, STAIN_SPREAD, 3), 0.02)
+        return vector / np.linalg.norm(vector)
+
+    blue, marker, eosin = stain(RGB_FROM_HED[0]), stain(MARKERS[rng.integers(2)]), stain(EOSINS[rng.integers(2)])
+    place = rng.choice(["nowhere", "nuclei", "between"])  # of the marker
+    colours = np.repeat(blue[None], labels.max() + 1, 0)
+    if place == "nuclei":
+        marked = rng.random(len(colours)) < rng.uniform(0.1, 0.9)
+        colours[marked] = marker * rng.uniform(0.8, 1.6)
+    colours *= np.exp(rng.normal(0, STRENGTH_SPREAD, (len(colours), 1)))
+    colours[0] = 0
+    paint = cv2.GaussianBlur(colours[labels].astype(np.float32), (0, 0), 0.7)
+    density = paint * (amount * rng.uniform(*NUCLEAR_DENSITY))[..., None]
+
+    between = rng.uniform(*GROUND_DENSITY) * (eosin if place == "nowhere" else rng.choice([0.3, 0.1]) * blue)[None, None]
+    if place == "between":
+        patches = cv2.resize(rng.standard_normal((5, 5), np.float32), labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        between = between + np.clip(patches + rng.uniform(-1, 1), 0, 1)[..., None] * marker * rng.uniform(0.3, 1.5)
+    ground = ground * (1 - rng.uniform(0.3, 1) * soft)  # some of it shines through the nuclei
+    density = density + ground[..., None] * between + rng.uniform(0, 0.08)
+    return np.exp(-density).astype(np.float32)
+
+
 def nucleus_distance(labels):
     """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
 
@@ -1819,6 +1885,8 @@ def draw(samples, shares, heads, size, seed, step, place):
         crop, labels = crowd(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
     low, high = sample.intensity_range
     crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
+    if rng.random() < RESTAIN_SHARE:
+        crop = restain(crop, labels, rng)
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
 
 

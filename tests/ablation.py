@@ -29,6 +29,7 @@ sys.path.insert(0, str(HOME))
 STRESS_PART = 4  # every such validation image that is no tissue is stressed
 LEFT_OUT = {  # variant: constants of `augment` that leave a part of it out
     "no stain": {"STAIN_SHARE": 0},
+    "no restaining": {"RESTAIN_SHARE": 0},
     "no colour change": {"SHUFFLE_SHARE": 0, "GREY_SHARE": 0, "TINT_SHARE": 0, "POLARITY_SHARE": 0},
     "no light": {"LIGHT_SHARE": 0, "SHADING_SHARE": 0},
     "no blur, noise, JPEG": {"BLUR_SHARE": 0, "NOISE_SHARE": 0, "JPEG_SHARE": 0},

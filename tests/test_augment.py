@@ -93,7 +93,9 @@ def test_grey_images_stay_grey_unless_tinted(monkeypatch):
         assert np.abs(light - light.mean(-1, keepdims=True)).max() < 1e-5
 
 
-CHANGES = [name for name in vars(augment) if name.endswith("_SHARE") and name not in ("NOTHING_SHARE", "CROWD_SHARE")]
+CHANGES = [
+    name for name in vars(augment) if name.endswith("_SHARE") and name not in ("NOTHING_SHARE", "CROWD_SHARE", "RESTAIN_SHARE")
+]
 
 
 @pytest.mark.parametrize("share", CHANGES)
@@ -310,3 +312,36 @@ def test_crowding_is_for_those_whose_truth_tells_nuclei_apart(monkeypatch):
     for has_instances in (True, False):
         augment.draw([sample(has_instances=has_instances)], [1.0], ("nucleus", "distance"), 64, seed=0, step=0, place=0)
     assert called == [1]
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "tissue", "brightfield"])
+def test_restaining_paints_dark_nuclei_on_a_bright_ground_and_nothing_where_none_are(kind):
+    image, labels = example(kind, 128, 128)
+    crop = image.astype(np.float32) / 255
+    before, pictures = crop.copy(), []
+    for seed in range(20):
+        stained = augment.restain(crop, labels, np.random.default_rng(seed))
+        assert stained.shape == crop.shape and stained.dtype == np.float32
+        assert stained.min() > 0 and stained.max() <= 1
+        pictures.append(stained)
+        np.testing.assert_array_equal(stained, augment.restain(crop, labels, np.random.default_rng(seed)))
+    np.testing.assert_array_equal(crop, before)
+    darker = [picture[labels == 0].mean() > picture[labels > 0].mean() for picture in pictures]
+    assert np.mean(darker) > 0.8  # a brown or red ground may be darker than pale nuclei
+    brown = [
+        np.mean(picture[labels > 0] @ [1, 0, -1] > 0.1) for picture in pictures
+    ]  # share of nuclei with far less blue than red
+    assert max(brown) > 0.2 and min(brown) < 0.05
+    for nothing in (np.zeros_like(labels), np.ones_like(labels)):
+        assert augment.restain(crop, nothing, np.random.default_rng(0)) is crop
+
+
+def test_restaining_takes_its_share_of_the_crops(monkeypatch):
+    monkeypatch.setattr(augment, "NOTHING_SHARE", 0)
+    called, restain = [], augment.restain
+    monkeypatch.setattr(augment, "restain", lambda *arguments: called.append(1) or restain(*arguments))
+    for share, number in ((0, 0), (1, 5)):
+        monkeypatch.setattr(augment, "RESTAIN_SHARE", share)
+        for step in range(5):
+            augment.draw([sample()], [1.0], ("nucleus",), 64, seed=0, step=step, place=0)
+        assert len(called) == number
