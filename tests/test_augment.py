@@ -328,9 +328,8 @@ def test_restaining_paints_dark_nuclei_on_a_bright_ground_and_nothing_where_none
     np.testing.assert_array_equal(crop, before)
     darker = [picture[labels == 0].mean() > picture[labels > 0].mean() for picture in pictures]
     assert np.mean(darker) > 0.8  # a brown or red ground may be darker than pale nuclei
-    brown = [
-        np.mean(picture[labels > 0] @ [1, 0, -1] > 0.1) for picture in pictures
-    ]  # share of nuclei with far less blue than red
+    # Of the pixels in nuclei, those with far less blue than red.
+    brown = [np.mean(picture[labels > 0] @ [1, 0, -1] > 0.1) for picture in pictures]
     assert max(brown) > 0.2 and min(brown) < 0.05
     for nothing in (np.zeros_like(labels), np.ones_like(labels)):
         assert augment.restain(crop, nothing, np.random.default_rng(0)) is crop

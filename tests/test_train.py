@@ -218,10 +218,11 @@ def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_forgets_less(trained, da
 
 
 @pytest.mark.parametrize("few", [True, False])
-def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, tmp_path, monkeypatch, few):
+def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, tmp_path, monkeypatch, capsys, few):
     monkeypatch.setattr(train, "FEW_IMAGES", 50 if few else 1)
     init = trained / "trained_model.h5"
     assert run(data, tmp_path, "--init", init, "--epochs", 1, "--blend", 1) == 0
+    assert f"1 epochs of {train.FINE_TUNING_MIN_STEPS} steps" in capsys.readouterr().out
     before, after = unet.load_model(init)[0], unet.load_model(tmp_path / "trained_model.h5")[0]
     for one, other in zip(before.weights, after.weights, strict=True):
         if "moving" in one.path:
@@ -316,7 +317,8 @@ def test_a_network_that_paints_background_only_is_reported(data, tmp_path, capsy
     monkeypatch.setattr(train, "BLIND_EPOCH", 1)
     monkeypatch.setattr(train, "BLIND_DICE", 1.0)
     assert run(data, tmp_path, "--epochs", 1) == 0
-    assert "background only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "background only" in said and f"1 epochs of {train.MIN_STEPS} steps" in said
 
 
 def test_binary_truth_is_learned_as_components_and_mixed_truth_as_unknown_depth(tmp_path):
