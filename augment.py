@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+REHEARSAL_STREAM = 2**32 - 1  # in place of a step: of random numbers that no step takes
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
 # Geometry.
@@ -45,6 +46,11 @@ NUCLEAR_DENSITY = (0.4, 1.4)  # optical density of the median nucleus
 STRENGTH_SPREAD = 0.25  # sigma of the logarithm of each nucleus's own part of that
 GROUND_DENSITY = (0.0, 0.5)  # of what lies between the nuclei, on average
 STAIN_SPREAD = 0.12  # by which a component of a stain's unit vector strays
+
+# Fluorescence, painted from bright field.
+GLOW = (0.2, 0.8)  # of the median nucleus
+GLOW_SPREAD = (0.1, 0.6)  # sigma of the logarithm of each nucleus's own part of that
+HAZE = 0.25  # at most, of what glows between the nuclei
 
 CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
@@ -92,6 +98,16 @@ class Sample:
     group: str = ""
     diameter_px: float | None = None
     has_instances: bool = True
+
+
+@dataclass
+class Rehearsal:
+    """What a model knows already, to be trained beside what it shall learn: `crops` (N, size, size, 3), what it paints on
+    them, `truths` (N, size, size, K), both float32, and the `share` of all crops that is drawn from these."""
+
+    crops: np.ndarray
+    truths: np.ndarray
+    share: float
 
 
 def reflect(position, length):
@@ -349,6 +365,43 @@ def restain(crop, labels, rng):
     return np.exp(-density).astype(np.float32)
 
 
+def fluoresce(crop, labels, rng):
+    """Paint a bright-field crop as fluorescence would show its nuclei: bright, each as strong as it may be, on dark ground.
+
+    Which pixels are nuclei is taken from the truth, their texture and what little glows between them from the crop.
+
+    Args:
+        crop: (size, size, 3) float32 in [0, 1], nuclei darker than the ground.
+        labels: (size, size) int32 with nuclei and ground.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1], grey.
+    """
+    inside = labels > 0
+    soft = lambda picture, low, high: cv2.GaussianBlur(picture.astype(np.float32), (0, 0), rng.uniform(low, high))
+    density = -np.log(np.maximum(crop.mean(-1), 1 / 255))
+    glass = np.percentile(density[~inside], 10)
+    texture = soft(np.clip((density - glass) / max(np.median(density[inside]) - glass, 0.05), 0, 2), 0.5, 2)
+    strengths = np.exp(rng.normal(0, rng.uniform(*GLOW_SPREAD), labels.max() + 1))
+    strengths[0] = 0
+    glow = soft(strengths[labels], 0.7, 1.5)
+    image = rng.uniform(*GLOW) * glow * (1 + rng.uniform(0.2, 0.8) * (texture - 1))
+    image += rng.uniform(0, HAZE) * soft(glow, 4, 16) + rng.uniform(0, HAZE / 2)  # out of focus, and the camera's own
+    image += rng.uniform(0, HAZE / 2) * texture * (1 - soft(inside, 0.7, 1.5))
+    return np.repeat(np.clip(image, 0, 1).astype(np.float32)[..., None], 3, -1)
+
+
+def other_look(crop, labels, rng):
+    """Paint a crop as another modality would show it: `fluoresce` of bright field, `restain` of fluorescence.
+
+    Args, Returns: as `restain`.
+    """
+    inside, light = labels > 0, crop.mean(-1)
+    if not inside.any() or inside.all():
+        return crop
+    return (fluoresce if light[inside].mean() < light[~inside].mean() else restain)(crop, labels, rng)
+
+
 def nucleus_distance(labels):
     """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
 
@@ -493,12 +546,8 @@ def sampling_shares(samples, size):
     return shares / shares.sum()
 
 
-def draw(samples, shares, heads, size, seed, step, place):
-    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
-    rng = np.random.default_rng([seed, step, place])
-    if rng.random() < NOTHING_SHARE:
-        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
-        return change_light(crop, rng), targets(labels, heads)
+def draw_pair(samples, shares, size, rng):
+    """A crop of a sample as it is but for its place: image (size, size, 3) float32 in [0, 1], labels (size, size), sample."""
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
@@ -506,13 +555,43 @@ def draw(samples, shares, heads, size, seed, step, place):
         more = random_coordinates(sample.labels, rng, size, sample.diameter_px)
         crop, labels = crowd(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
     low, high = sample.intensity_range
-    crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1), labels, sample
+
+
+def draw(samples, shares, heads, size, seed, step, place, rehearsal=None):
+    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
+    rng = np.random.default_rng([seed, step, place])
+    if rehearsal is not None and rng.random() < rehearsal.share:
+        k, turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
+        return np.rot90(rehearsal.crops[k], turns), np.rot90(rehearsal.truths[k], turns)
+    if rng.random() < NOTHING_SHARE:
+        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
+        return change_light(crop, rng), targets(labels, heads)
+    crop, labels, sample = draw_pair(samples, shares, size, rng)
     if rng.random() < RESTAIN_SHARE:
         crop = restain(crop, labels, rng)
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, workers=2, ahead=4):
+def rehearsal_crops(samples, size, number, seed):
+    """Crops that show the samples in another modality, for a model to say what it knows of that: `Rehearsal`.
+
+    Returns:
+        (number, size, size, 3) float32 in [0, 1].
+
+    References:
+        Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal"; Li & Hoiem 2016, "Learning without Forgetting"
+        (the model's own output as the truth of what it shall not forget).
+    """
+    shares, crops = sampling_shares(samples, size), []
+    for index in range(number):
+        rng = np.random.default_rng([seed, REHEARSAL_STREAM, index])
+        crop, labels, _ = draw_pair(samples, shares, size, rng)
+        crops.append(change_light(other_look(crop, labels, rng), rng))
+    return np.stack(crops)
+
+
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
 
     Args:
@@ -520,6 +599,7 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, w
         places: a range of the batch to make alone, for one of several processes that share it; default the whole batch.
             What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
+        rehearsal: a `Rehearsal` of which some of the crops are taken, or None.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
@@ -530,7 +610,7 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, w
     shares = sampling_shares(samples, size)
 
     def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place) for place in places or range(batch_size)]
+        made = [draw(samples, shares, heads, size, seed, step, place, rehearsal) for place in places or range(batch_size)]
         return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
 
     with ThreadPoolExecutor(workers) as pool:

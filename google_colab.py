@@ -1419,6 +1419,7 @@ def tell_all(make, num_processes, process_id):
 # --- From augment.py ------------------------------------------------------------------------------------------------
 # One random transform, applied alike to an image and its truth; and the batches that training is fed.
 
+REHEARSAL_STREAM = 2**32 - 1  # in place of a step: of random numbers that no step takes
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
 # Geometry.
@@ -1446,6 +1447,11 @@ NUCLEAR_DENSITY = (0.4, 1.4)  # optical density of the median nucleus
 STRENGTH_SPREAD = 0.25  # sigma of the logarithm of each nucleus's own part of that
 GROUND_DENSITY = (0.0, 0.5)  # of what lies between the nuclei, on average
 STAIN_SPREAD = 0.12  # by which a component of a stain's unit vector strays
+
+# Fluorescence, painted from bright field.
+GLOW = (0.2, 0.8)  # of the median nucleus
+GLOW_SPREAD = (0.1, 0.6)  # sigma of the logarithm of each nucleus's own part of that
+HAZE = 0.25  # at most, of what glows between the nuclei
 
 CONTACT_REACH_PX = 2  # of a pixel to both nuclei that it parts: a line of some four pixels, wide enough to be learned
 
@@ -1488,6 +1494,16 @@ class Sample:
     group: str = ""
     diameter_px: float | None = None
     has_instances: bool = True
+
+
+@dataclass
+class Rehearsal:
+    """What a model knows already, to be trained beside what it shall learn: `crops` (N, size, size, 3), what it paints on
+    them, `truths` (N, size, size, K), both float32, and the `share` of all crops that is drawn from these."""
+
+    crops: np.ndarray
+    truths: np.ndarray
+    share: float
 
 
 def reflect(position, length):
@@ -1727,6 +1743,43 @@ def restain(crop, labels, rng):
     return np.exp(-density).astype(np.float32)
 
 
+def fluoresce(crop, labels, rng):
+    """Paint a bright-field crop as fluorescence would show its nuclei: bright, each as strong as it may be, on dark ground.
+
+    Which pixels are nuclei is taken from the truth, their texture and what little glows between them from the crop.
+
+    Args:
+        crop: (size, size, 3) float32 in [0, 1], nuclei darker than the ground.
+        labels: (size, size) int32 with nuclei and ground.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1], grey.
+    """
+    inside = labels > 0
+    soft = lambda picture, low, high: cv2.GaussianBlur(picture.astype(np.float32), (0, 0), rng.uniform(low, high))
+    density = -np.log(np.maximum(crop.mean(-1), 1 / 255))
+    glass = np.percentile(density[~inside], 10)
+    texture = soft(np.clip((density - glass) / max(np.median(density[inside]) - glass, 0.05), 0, 2), 0.5, 2)
+    strengths = np.exp(rng.normal(0, rng.uniform(*GLOW_SPREAD), labels.max() + 1))
+    strengths[0] = 0
+    glow = soft(strengths[labels], 0.7, 1.5)
+    image = rng.uniform(*GLOW) * glow * (1 + rng.uniform(0.2, 0.8) * (texture - 1))
+    image += rng.uniform(0, HAZE) * soft(glow, 4, 16) + rng.uniform(0, HAZE / 2)  # out of focus, and the camera's own
+    image += rng.uniform(0, HAZE / 2) * texture * (1 - soft(inside, 0.7, 1.5))
+    return np.repeat(np.clip(image, 0, 1).astype(np.float32)[..., None], 3, -1)
+
+
+def other_look(crop, labels, rng):
+    """Paint a crop as another modality would show it: `fluoresce` of bright field, `restain` of fluorescence.
+
+    Args, Returns: as `restain`.
+    """
+    inside, light = labels > 0, crop.mean(-1)
+    if not inside.any() or inside.all():
+        return crop
+    return (fluoresce if light[inside].mean() < light[~inside].mean() else restain)(crop, labels, rng)
+
+
 def nucleus_distance(labels):
     """Depth inside each nucleus: 0 outside, rising from its border to 1 at its deepest pixel.
 
@@ -1871,12 +1924,8 @@ def sampling_shares(samples, size):
     return shares / shares.sum()
 
 
-def draw(samples, shares, heads, size, seed, step, place):
-    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
-    rng = np.random.default_rng([seed, step, place])
-    if rng.random() < NOTHING_SHARE:
-        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
-        return change_light(crop, rng), targets(labels, heads)
+def draw_pair(samples, shares, size, rng):
+    """A crop of a sample as it is but for its place: image (size, size, 3) float32 in [0, 1], labels (size, size), sample."""
     sample = samples[rng.choice(len(samples), p=shares)]
     rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
@@ -1884,13 +1933,43 @@ def draw(samples, shares, heads, size, seed, step, place):
         more = random_coordinates(sample.labels, rng, size, sample.diameter_px)
         crop, labels = crowd(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
     low, high = sample.intensity_range
-    crop = np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.clip((crop - np.float32(low)) / np.float32(high - low), 0, 1), labels, sample
+
+
+def draw(samples, shares, heads, size, seed, step, place, rehearsal=None):
+    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
+    rng = np.random.default_rng([seed, step, place])
+    if rehearsal is not None and rng.random() < rehearsal.share:
+        k, turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
+        return np.rot90(rehearsal.crops[k], turns), np.rot90(rehearsal.truths[k], turns)
+    if rng.random() < NOTHING_SHARE:
+        crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
+        return change_light(crop, rng), targets(labels, heads)
+    crop, labels, sample = draw_pair(samples, shares, size, rng)
     if rng.random() < RESTAIN_SHARE:
         crop = restain(crop, labels, rng)
     return change_light(crop, rng), targets(labels, heads, sample.has_instances)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, workers=2, ahead=4):
+def rehearsal_crops(samples, size, number, seed):
+    """Crops that show the samples in another modality, for a model to say what it knows of that: `Rehearsal`.
+
+    Returns:
+        (number, size, size, 3) float32 in [0, 1].
+
+    References:
+        Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal"; Li & Hoiem 2016, "Learning without Forgetting"
+        (the model's own output as the truth of what it shall not forget).
+    """
+    shares, crops = sampling_shares(samples, size), []
+    for index in range(number):
+        rng = np.random.default_rng([seed, REHEARSAL_STREAM, index])
+        crop, labels, _ = draw_pair(samples, shares, size, rng)
+        crops.append(change_light(other_look(crop, labels, rng), rng))
+    return np.stack(crops)
+
+
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
 
     Args:
@@ -1898,6 +1977,7 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, w
         places: a range of the batch to make alone, for one of several processes that share it; default the whole batch.
             What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
+        rehearsal: a `Rehearsal` of which some of the crops are taken, or None.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
@@ -1908,7 +1988,7 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, w
     shares = sampling_shares(samples, size)
 
     def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place) for place in places or range(batch_size)]
+        made = [draw(samples, shares, heads, size, seed, step, place, rehearsal) for place in places or range(batch_size)]
         return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
 
     with ThreadPoolExecutor(workers) as pool:
@@ -2865,8 +2945,9 @@ CHECK_STEPS = 10  # steps between two looks at whether the loss is still a numbe
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
 FINE_TUNING_RATE = 6e-4  # the same with --init, so that what was learned is not washed out
-FINE_TUNING_MIN_STEPS = 8  # of an epoch with --init: twice as many learn a little more and forget twice as much
-FEW_IMAGES = 50  # with fewer, --init keeps its batch normalisation: theirs would be far from those of all other images
+FEW_IMAGES = 50  # training images; with fewer, --init keeps its batch normalisation: theirs would be far from all others
+REHEARSAL_SHARE = 0.4  # of the crops with --init and few images: in another modality, with the truth that --init paints
+REHEARSAL_PIXELS = 6_000_000  # of those crops, 92 of the default size: 24 bytes each
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
 BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
 MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer choose thresholds, as a single image does, that fit it and no other
@@ -3053,7 +3134,9 @@ def save_checkpoint(path, model, best_weights, start_weights, state):
             "weights": model.get_weights(),
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
             "best": best_weights,
-            "start": start_weights if state["base"] else [],  # the file of --init may be the one that this run writes
+            "start": start_weights
+            if state["base"] is not None
+            else [],  # the file of --init may be the one that this run writes
         }
         for name, arrays in groups.items():
             group = file.create_group(name)
@@ -3311,6 +3394,22 @@ def choose_blend(model, start, end, crops, batch_size, blends=None):
     return blend, found
 
 
+def rehearse(model, learned, samples, heads, size, batch_size, share, seed):
+    """What a model knows of other modalities than that of the few images that it shall learn: a `augment.Rehearsal`.
+
+    Args:
+        model: paints `heads`, of which it has `learned` these.
+        samples: the images, `augment.Sample`.
+        size: height and width of the crops, of which there are REHEARSAL_PIXELS.
+        share: of the crops of the training that these shall be.
+    """
+    crops = rehearsal_crops(samples, size, max(1, round(REHEARSAL_PIXELS / size**2)), seed)
+    parts = range(0, len(crops), batch_size)
+    truths = np.concatenate([np.asarray(model.predict_on_batch(crops[first : first + batch_size])) for first in parts])
+    truths[..., [head not in learned for head in heads]] = UNKNOWN
+    return Rehearsal(crops, truths, share)
+
+
 def make_optimizer(rate, total_steps):
     """Muon that warms up to `rate` and follows a cosine down to zero at `total_steps`.
 
@@ -3390,7 +3489,7 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 def train(
     data_dir, gt_dir, split, out, init, blend, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
-    width, depth, stem_stride, normalisation, heads, precision, seed, devices=1, num_processes=1, process_id=0,
+    width, depth, stem_stride, normalisation, heads, precision, seed, rehearsal=None, devices=1, num_processes=1, process_id=0,
     coordinator=None, say=print, make_callbacks=None,
 ):  # fmt: skip
     """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
@@ -3450,12 +3549,12 @@ def train(
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(seed)
 
-    base = None
+    base, few = None, len(training) < FEW_IMAGES
     with parallel.building:
         if init:
             model, base = load_model(init, heads)
             architecture = base["architecture"]
-            if len(training) < FEW_IMAGES:
+            if few:
                 for layer in model.layers:
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.trainable = False  # in Keras that keeps the statistics, too
@@ -3466,7 +3565,7 @@ def train(
             }  # fmt: skip
             model = build_unet(**architecture)
         heads = architecture["heads"]
-        steps = max(FINE_TUNING_MIN_STEPS if init else MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+        steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
         rate = learning_rate or (FINE_TUNING_RATE if init else LEARNING_RATE)
         # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
         model.compile(
@@ -3482,6 +3581,7 @@ def train(
         "arguments": settings_of_run, "data": data_hash, "rows": [],
         "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
         "base": {name: base[name] for name in ("thresholds", "calibration", "unlike") if name in base} if base else None,
+        "learned": read_settings(init)["architecture"]["heads"] if init else [],
     }  # fmt: skip
     start_weights = best_weights = model.get_weights()
     if resume:
@@ -3516,11 +3616,16 @@ def train(
         state=state, best_weights=best_weights, start_weights=start_weights, patience=patience, paths=paths,
         writes=process_id == 0, save_best=save_best, say=say,
     )  # fmt: skip
-    crops = None if finished else validation_crops(validating, heads, crop)
+    crops, rehearsed = None if finished else validation_crops(validating, heads, crop), None
     if not finished:
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
+        share = (REHEARSAL_SHARE if few else 0) if rehearsal is None else rehearsal
+        if init and share:
+            say(f"{share:.0%} of the crops are painted in another modality, to learn of {init} what it knew of that")
+            product.set_weights(start_weights)
+            rehearsed = rehearse(product, state["learned"], training, heads, crop, batch_size, share, seed)
         make_batches = lambda: batches(
-            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places
+            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places, rehearsal=rehearsed
         )
         try:
             with parallel.fitting:
@@ -3553,7 +3658,9 @@ def train(
         return paths["model"]
     score_product = lambda: score_validation(product, validating, geometry(architecture), state["base"])
     candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
-    crops, model, callbacks, bookkeeper, last_weights = [None] * 5  # whole images come next, and need their memory
+    crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [
+        None
+    ] * 7  # whole images come next, and need memory
     gc.collect()
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
@@ -3595,6 +3702,11 @@ def parse_arguments(argv):
         "--blend", type=float, default=None, metavar="B",
         help="share of the way gone from --init to the new weights; 1 is all of it (default: no more than pays on validation)",
     )  # fmt: skip
+    add(
+        "--rehearsal", type=float, default=None, metavar="SHARE",
+        help="with --init: share of the crops that are painted in another modality, to keep what the model knew of that "
+        f"(default {REHEARSAL_SHARE} with fewer than {FEW_IMAGES} images, else 0)",
+    )  # fmt: skip
     add("--resume", action="store_true", help="go on with the interrupted training in --out, with its settings")
     add("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default {EPOCHS})")
     number = {"type": positive, "metavar": "N"}
@@ -3623,6 +3735,8 @@ def parse_arguments(argv):
         parser.error(f"--process-id is {args.process_id}; with --num-processes {args.num_processes} it counts from 0")
     if args.blend is not None and not 0 < args.blend <= 1:
         parser.error(f"--blend is {args.blend}; expected more than 0, the weights of --init, up to 1, those of the training")
+    if args.rehearsal is not None and not (0 <= args.rehearsal < 1 and (args.init or args.resume)):
+        parser.error(f"--rehearsal is {args.rehearsal}; expected 0 or more and less than 1, with --init")
     if args.num_processes > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
         parser.error(f"--coordinator is {args.coordinator}; {args.num_processes} processes need HOST:PORT to meet at")
     return args

@@ -76,8 +76,9 @@ CHECK_STEPS = 10  # steps between two looks at whether the loss is still a numbe
 BLIND_DICE = 0.02  # validation Dice below which the network paints background only
 BLIND_EPOCH = 5  # the first epoch at whose end that is worth a warning
 FINE_TUNING_RATE = 6e-4  # the same with --init, so that what was learned is not washed out
-FINE_TUNING_MIN_STEPS = 8  # of an epoch with --init: twice as many learn a little more and forget twice as much
-FEW_IMAGES = 50  # with fewer, --init keeps its batch normalisation: theirs would be far from those of all other images
+FEW_IMAGES = 50  # training images; with fewer, --init keeps its batch normalisation: theirs would be far from all others
+REHEARSAL_SHARE = 0.4  # of the crops with --init and few images: in another modality, with the truth that --init paints
+REHEARSAL_PIXELS = 6_000_000  # of those crops, 92 of the default size: 24 bytes each
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
 BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
 MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer choose thresholds, as a single image does, that fit it and no other
@@ -264,7 +265,9 @@ def save_checkpoint(path, model, best_weights, start_weights, state):
             "weights": model.get_weights(),
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
             "best": best_weights,
-            "start": start_weights if state["base"] else [],  # the file of --init may be the one that this run writes
+            "start": start_weights
+            if state["base"] is not None
+            else [],  # the file of --init may be the one that this run writes
         }
         for name, arrays in groups.items():
             group = file.create_group(name)
@@ -523,6 +526,22 @@ def choose_blend(model, start, end, crops, batch_size, blends=None):
     return blend, found
 
 
+def rehearse(model, learned, samples, heads, size, batch_size, share, seed):
+    """What a model knows of other modalities than that of the few images that it shall learn: a `augment.Rehearsal`.
+
+    Args:
+        model: paints `heads`, of which it has `learned` these.
+        samples: the images, `augment.Sample`.
+        size: height and width of the crops, of which there are REHEARSAL_PIXELS.
+        share: of the crops of the training that these shall be.
+    """
+    crops = augment.rehearsal_crops(samples, size, max(1, round(REHEARSAL_PIXELS / size**2)), seed)
+    parts = range(0, len(crops), batch_size)
+    truths = np.concatenate([np.asarray(model.predict_on_batch(crops[first : first + batch_size])) for first in parts])
+    truths[..., [head not in learned for head in heads]] = augment.UNKNOWN
+    return augment.Rehearsal(crops, truths, share)
+
+
 def make_optimizer(rate, total_steps):
     """Muon that warms up to `rate` and follows a cosine down to zero at `total_steps`.
 
@@ -604,7 +623,7 @@ def describe(architecture, thresholds, arguments, training, num_validation, form
 
 def train(
     data_dir, gt_dir, split, out, init, blend, resume, epochs, crops_per_image, batch_size, crop, learning_rate, patience,
-    width, depth, stem_stride, normalisation, heads, precision, seed, devices=1, num_processes=1, process_id=0,
+    width, depth, stem_stride, normalisation, heads, precision, seed, rehearsal=None, devices=1, num_processes=1, process_id=0,
     coordinator=None, say=print, make_callbacks=None,
 ):  # fmt: skip
     """Train, and write `out`/trained_model.h5 and `out`/history.csv; the arguments are the flags of the same names.
@@ -666,12 +685,12 @@ def train(
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(seed)
 
-    base = None
+    base, few = None, len(training) < FEW_IMAGES
     with parallel.building:
         if init:
             model, base = unet.load_model(init, heads)
             architecture = base["architecture"]
-            if len(training) < FEW_IMAGES:
+            if few:
                 for layer in model.layers:
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.trainable = False  # in Keras that keeps the statistics, too
@@ -682,7 +701,7 @@ def train(
             }  # fmt: skip
             model = unet.build_unet(**architecture)
         heads = architecture["heads"]
-        steps = max(FINE_TUNING_MIN_STEPS if init else MIN_STEPS, round(len(training) * crops_per_image / batch_size))
+        steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
         rate = learning_rate or (FINE_TUNING_RATE if init else LEARNING_RATE)
         # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
         model.compile(
@@ -698,6 +717,7 @@ def train(
         "arguments": settings_of_run, "data": data_hash, "rows": [],
         "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
         "base": {name: base[name] for name in ("thresholds", "calibration", "unlike") if name in base} if base else None,
+        "learned": unet.read_settings(init)["architecture"]["heads"] if init else [],
     }  # fmt: skip
     start_weights = best_weights = model.get_weights()
     if resume:
@@ -732,11 +752,16 @@ def train(
         state=state, best_weights=best_weights, start_weights=start_weights, patience=patience, paths=paths,
         writes=process_id == 0, save_best=save_best, say=say,
     )  # fmt: skip
-    crops = None if finished else validation_crops(validating, heads, crop)
+    crops, rehearsed = None if finished else validation_crops(validating, heads, crop), None
     if not finished:
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
+        share = (REHEARSAL_SHARE if few else 0) if rehearsal is None else rehearsal
+        if init and share:
+            say(f"{share:.0%} of the crops are painted in another modality, to learn of {init} what it knew of that")
+            product.set_weights(start_weights)
+            rehearsed = rehearse(product, state["learned"], training, heads, crop, batch_size, share, seed)
         make_batches = lambda: augment.batches(
-            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places
+            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places, rehearsal=rehearsed
         )
         try:
             with parallel.fitting:
@@ -769,7 +794,9 @@ def train(
         return paths["model"]
     score_product = lambda: score_validation(product, validating, unet.geometry(architecture), state["base"])
     candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
-    crops, model, callbacks, bookkeeper, last_weights = [None] * 5  # whole images come next, and need their memory
+    crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [
+        None
+    ] * 7  # whole images come next, and need memory
     gc.collect()
     say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
     epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
@@ -811,6 +838,11 @@ def parse_arguments(argv):
         "--blend", type=float, default=None, metavar="B",
         help="share of the way gone from --init to the new weights; 1 is all of it (default: no more than pays on validation)",
     )  # fmt: skip
+    add(
+        "--rehearsal", type=float, default=None, metavar="SHARE",
+        help="with --init: share of the crops that are painted in another modality, to keep what the model knew of that "
+        f"(default {REHEARSAL_SHARE} with fewer than {FEW_IMAGES} images, else 0)",
+    )  # fmt: skip
     add("--resume", action="store_true", help="go on with the interrupted training in --out, with its settings")
     add("--epochs", type=positive, default=EPOCHS, metavar="N", help=f"(default {EPOCHS})")
     number = {"type": positive, "metavar": "N"}
@@ -839,6 +871,8 @@ def parse_arguments(argv):
         parser.error(f"--process-id is {args.process_id}; with --num-processes {args.num_processes} it counts from 0")
     if args.blend is not None and not 0 < args.blend <= 1:
         parser.error(f"--blend is {args.blend}; expected more than 0, the weights of --init, up to 1, those of the training")
+    if args.rehearsal is not None and not (0 <= args.rehearsal < 1 and (args.init or args.resume)):
+        parser.error(f"--rehearsal is {args.rehearsal}; expected 0 or more and less than 1, with --init")
     if args.num_processes > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
         parser.error(f"--coordinator is {args.coordinator}; {args.num_processes} processes need HOST:PORT to meet at")
     return args

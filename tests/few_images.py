@@ -42,11 +42,13 @@ def folder_of(rows, raw, truth, out):
 
 
 def score(model, raw, truth, table, out):
-    """Pooled AP at IoU 0.5 of a model on images, {"held out" or "others": AP}."""
+    """Scores of a model on images: pooled AP at IoU 0.5, {"held out" or "others": AP}, and Kaggle's mAP, {"… mAP": mAP}."""
     run("predict.py", raw, "--model", model, "--out", out, "--formats", "labels", "--overwrite")
     run("evaluate.py", out, truth, "--groups", table, "--worst", 0)
     record = json.loads((out / "evaluation.json").read_text())
-    return {name: record["groups"][name]["pooled"]["ap_50"]["value"] for name in ("held out", "others")}
+    groups = {name: record["groups"][name] for name in ("held out", "others")}
+    scores = {name: group["pooled"]["ap_50"]["value"] for name, group in groups.items()}
+    return scores | {f"{name} mAP": group["mean_of_images"]["mean_ap"]["value"] for name, group in groups.items()}
 
 
 def main(argv=None):

@@ -344,3 +344,34 @@ def test_restaining_takes_its_share_of_the_crops(monkeypatch):
         for step in range(5):
             augment.draw([sample()], [1.0], ("nucleus",), 64, seed=0, step=step, place=0)
         assert len(called) == number
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "tissue", "brightfield"])
+def test_another_look_is_dark_on_bright_for_fluorescence_and_bright_on_dark_for_all_else(kind):
+    image, labels = example(kind, 128, 128)
+    crop = image.astype(np.float32) / 255
+    before, brighter = crop.copy(), []
+    for seed in range(20):
+        painted = augment.other_look(crop, labels, np.random.default_rng(seed))
+        assert painted.shape == crop.shape and painted.dtype == np.float32
+        assert painted.min() >= 0 and painted.max() <= 1
+        brighter.append(painted[labels > 0].mean() > painted[labels == 0].mean() + 0.02)
+        assert kind == "fluorescence" or augment.is_grey(painted)
+        np.testing.assert_array_equal(painted, augment.other_look(crop, labels, np.random.default_rng(seed)))
+    np.testing.assert_array_equal(crop, before)
+    assert np.mean(brighter) < 0.2 if kind == "fluorescence" else all(brighter)
+    for nothing in (np.zeros_like(labels), np.ones_like(labels)):
+        assert augment.other_look(crop, nothing, np.random.default_rng(0)) is crop
+
+
+def test_rehearsal_takes_its_share_of_the_crops_and_turns_them_with_their_truth():
+    crops = augment.rehearsal_crops([sample("tissue")], 64, 3, seed=1)
+    assert crops.shape == (3, 64, 64, 3) and crops.dtype == np.float32
+    assert not np.array_equal(crops[0], crops[1])
+    np.testing.assert_array_equal(crops[:2], augment.rehearsal_crops([sample("tissue")], 64, 2, seed=1))
+    rehearsal = augment.Rehearsal(crops, crops[..., :2], share=0.3)
+    made = augment.batches([sample("tissue")], ("nucleus", "distance"), 64, 8, seed=0, rehearsal=rehearsal)
+    images, truths = (np.concatenate(parts) for parts in zip(*islice(made, 25), strict=True))
+    rehearsed = [np.array_equal(image[..., :2], truth) for image, truth in zip(images, truths, strict=True)]
+    assert 0.2 < np.mean(rehearsed) < 0.4
+    assert len({image.tobytes() for image, is_one in zip(images, rehearsed, strict=True) if is_one}) > 3  # some are turned

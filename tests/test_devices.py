@@ -46,9 +46,9 @@ train.score_validation = lambda *_: ({"thresholds": instances.THRESHOLDS}, {}) #
 log, kill = open(sys.argv[1], "a"), int(sys.argv[2])
 draw = augment.draw
 def logged(*arguments):
-    if arguments[-2] == kill:
+    if arguments[5] == kill:
         os.kill(os.getpid(), signal.SIGKILL)
-    print(*arguments[-2:], file=log, flush=True)
+    print(*arguments[5:7], file=log, flush=True)
     return draw(*arguments)
 augment.draw = logged
 for arguments in json.loads(sys.argv[3]):
@@ -92,10 +92,12 @@ def train_here(folder, backend, *runs):
 
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
-    """On JAX, the folder of a training on one device, and beside it one on two."""
+    """On JAX, the folder of a training on one device, and beside it one on two, and one that goes on from the first."""
     folder = tmp_path_factory.mktemp("jax")
     common = ["--data-dir", str(data), *ARGUMENTS, "3", "--out"]
-    said = train_here(folder, "jax", [*common, str(folder / "one")], [*common, str(folder / "two"), "--devices", "2"])
+    runs = [*common, str(folder / "one")], [*common, str(folder / "two"), "--devices", "2"]
+    tuned = [*common, str(folder / "tuned"), "--epochs", "1", "--init", str(folder / "one" / "trained_model.h5")]
+    said = train_here(folder, "jax", *runs, tuned)
     assert "2 devices share each batch" in said
     return folder / "one"
 
@@ -168,6 +170,13 @@ def test_two_processes_train_as_one_also_when_one_has_died_and_they_resume(alone
     assert "Wrote" in first[1] and "done its part" in second[1] and "Wrote" not in second[1]
     ours, theirs = (unet.load_model(out / "trained_model.h5")[1] for out in (tmp_path / "out", alone))
     assert ours["epoch"] == theirs["epoch"] and ours["data"] == theirs["data"]
+
+
+def test_two_processes_rehearse_the_same(alone, data, tmp_path):
+    first, second = pair(tmp_path, data, "--epochs", "1", "--init", str(alone / "trained_model.h5"))
+    assert first[0] == second[0] == 0, first[1] + first[2] + second[1] + second[2]
+    assert "of the crops are painted" in first[1]
+    assert_same_training(tmp_path / "out", alone.parent / "tuned", 1)
 
 
 def test_a_process_that_is_alone_says_so(data, tmp_path):

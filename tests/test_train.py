@@ -17,6 +17,7 @@ import tifffile
 from PIL import Image
 from synthetic import draw
 
+import augment
 import instances
 import train
 import unet
@@ -222,12 +223,49 @@ def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, 
     monkeypatch.setattr(train, "FEW_IMAGES", 50 if few else 1)
     init = trained / "trained_model.h5"
     assert run(data, tmp_path, "--init", init, "--epochs", 1, "--blend", 1) == 0
-    assert f"1 epochs of {train.FINE_TUNING_MIN_STEPS} steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"1 epochs of {train.MIN_STEPS} steps" in said and ("40% of the crops" in said) == few
     before, after = unet.load_model(init)[0], unet.load_model(tmp_path / "trained_model.h5")[0]
     for one, other in zip(before.weights, after.weights, strict=True):
         if "moving" in one.path:
             assert np.array_equal(one, other) == few
     assert not all(np.array_equal(one, other) for one, other in zip(before.weights, after.weights, strict=True))
+
+
+@pytest.mark.parametrize("share", [0, 0.9])
+def test_rehearsal_keeps_what_the_model_knew_of_another_modality(trained, data, tmp_path, share):
+    flags = ("--init", trained / "trained_model.h5", "--epochs", 1, "--blend", 1, "--learning-rate", 0.004)
+    assert run(data, tmp_path / "none", *flags, "--rehearsal", 0) == 0
+    assert run(data, tmp_path / "some", *flags, "--rehearsal", share) == 0
+    samples = [sample for stem, sample in train.load_samples(data / "raw", data / "gt")[0].items() if stem.startswith("t")]
+    crops = augment.rehearsal_crops(samples, 32, 16, seed=99)
+    files = (trained, tmp_path / "none", tmp_path / "some")
+    before, none, some = (unet.load_model(file / "trained_model.h5")[0].predict_on_batch(crops) for file in files)
+    if share:
+        assert np.abs(some - before).mean() < 0.8 * np.abs(none - before).mean()
+    else:
+        assert np.array_equal(some, none)
+
+
+def test_what_is_rehearsed_is_what_the_model_paints_and_unknown_what_it_has_not_learned(trained, data, monkeypatch):
+    monkeypatch.setattr(train, "REHEARSAL_PIXELS", 5 * 32**2)
+    samples = list(train.load_samples(data / "raw", data / "gt")[0].values())
+    model, heads = unet.load_model(trained / "trained_model.h5")[0], unet.HEADS
+    found = train.rehearse(model, heads[:2], samples, heads, 32, 2, 0.5, seed=1)
+    assert found.crops.shape == (5, 32, 32, 3) and found.share == 0.5
+    assert found.truths[..., :2] == pytest.approx(model.predict_on_batch(found.crops)[..., :2], abs=1e-5)
+    assert (found.truths[..., 2] == augment.UNKNOWN).all()
+
+
+def test_rehearsal_wants_a_model_and_a_share(data, tmp_path, capsys):
+    for flags in (
+        ("--rehearsal", "0.5"),
+        ("--init", "model.h5", "--rehearsal", "1"),
+        ("--init", "model.h5", "--rehearsal", "-1"),
+    ):
+        with pytest.raises(SystemExit):
+            run(data, tmp_path, *flags)
+        assert "less than 1, with --init" in capsys.readouterr().err
 
 
 def test_fine_tuning_that_replaces_its_beginning_is_resumed(trained, data, tmp_path, monkeypatch):
@@ -462,7 +500,7 @@ def test_thresholds_are_chosen_when_crops_and_network_of_the_training_are_gone(t
     arguments = ["--data-dir", str(data), "--out", str(tmp_path), "--epochs", "1", *TINY]
     arguments += ["--init", str(trained / "trained_model.h5")] if init else []
     train.train(**vars(train.parse_arguments(arguments)), make_callbacks=watch)
-    assert gone == [True] * 3
+    assert len(gone) >= 3 and all(gone)
 
 
 @pytest.mark.parametrize(("enough", "chosen"), [(True, 7), (False, 3)])
