@@ -505,13 +505,14 @@ def save(card, facts, out):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    installed = [name for name in unet.ENGINES if not unet.lacking(name)]
+    known = (*unet.ENGINES, *unet.HALF_ENGINES)
+    installed = [name for name in known if not unet.lacking(name)]
     add("inputs", nargs="*", default=[predict.INPUT], metavar="INPUT", help=f"files and folders (default {predict.INPUT})")
     add("--model", default=None, metavar="FILE", help=f"(default {predict.MODELS[0]}, or else {predict.MODELS[1]})")
     add("--out", default=OUT, metavar="DIR", help=f"(default {OUT})")
     add("--parts", type=exports.choice_of(PARTS), default=list(PARTS), metavar="NAME,...", help=f"of {', '.join(PARTS)}")
-    add("--engines", type=exports.choice_of(unet.ENGINES), default=installed, metavar="NAME,...",
-        help=f"of {', '.join(unet.ENGINES)} (default: those that are installed)")  # fmt: skip
+    add("--engines", type=exports.choice_of(known), default=installed, metavar="NAME,...",
+        help=f"of {', '.join(known)} (default: those that are installed)")  # fmt: skip
     add("--repeats", type=positive, default=REPEATS, metavar="N", help=f"of each short measurement (default {REPEATS})")
     add("--images", type=positive, default=PIPELINE_IMAGES, metavar="N",
         help=f"images in the pipeline at least; fewer are repeated (default {PIPELINE_IMAGES})")  # fmt: skip

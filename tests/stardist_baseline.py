@@ -3,6 +3,7 @@
     python -m venv sd && sd/bin/pip install "stardist==0.9.2" "tensorflow==2.15.1" "numpy<2" pandas     # Python 3.9 to 3.11
     sd/bin/python tests/stardist_baseline.py RAW INSTANCES SPLIT.csv --minutes 30 --out found
     python evaluate.py found INSTANCES --split SPLIT.csv --groups SPLIT.csv
+    sd/bin/python tests/stardist_baseline.py RAW INSTANCES SPLIT.csv --minutes 20 --curve 5 10 --out found    # found/after_5 ...
 
 StarDist 2D by its own defaults (32 rays, grid 2, U-Net of 32 filters and depth 3, patches of 256 px, batches of 4, Adam at
 3e-4), with the augmentation of its example notebook: flips, quarter turns, brightness. The images come in three channels,
@@ -15,6 +16,7 @@ References:
 
 import argparse
 import csv
+import shutil
 import time
 from pathlib import Path
 
@@ -50,6 +52,7 @@ def main(argv=None):
     parser.add_argument("instances")
     parser.add_argument("split")
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--curve", type=float, nargs="*", default=[], metavar="MIN", help="predict with the best so far, too")
     parser.add_argument("--out", default="stardist")
     args = parser.parse_args(argv)
     import keras
@@ -65,21 +68,32 @@ def main(argv=None):
     config = Config2D(n_channel_in=3, grid=(2, 2), train_epochs=EPOCHS, train_steps_per_epoch=STEPS, train_tensorboard=False)
     model = StarDist2D(config, name="model", basedir=str(out))
     model.prepare_for_training()
-    end = time.monotonic() + 60 * args.minutes
+    begin, best, waiting = time.monotonic(), out / "model" / "weights_best.h5", sorted(args.curve)
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            if time.monotonic() > end:
+            minutes = (time.monotonic() - begin) / 60
+            while waiting and minutes > waiting[0]:
+                name = f"after_{waiting.pop(0):g}"
+                if best.is_file():
+                    shutil.copy(best, out / f"{name}.h5")
+            if minutes > args.minutes:
                 self.model.stop_training = True
+
+    def predict(folder):
+        model.optimize_thresholds(other_images, other_labels)
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem, image in zip(validation, other_images):  # noqa: B905, this also runs on Python 3.9
+            found, _ = model.predict_instances(image, n_tiles=model._guess_n_tiles(image))
+            Image.fromarray(found.astype(np.uint16)).save(folder / f"{stem}.png")
 
     model.callbacks.append(Clock())
     # It validates on all images after each epoch, which would take as long as the epoch: every fourth is enough to choose one.
     model.train(images, labels, validation_data=(other_images[::4], other_labels[::4]), augmenter=augment)
-    model.optimize_thresholds(other_images, other_labels)
-    for stem, image in zip(validation, other_images):  # noqa: B905, this also runs on Python 3.9
-        found, _ = model.predict_instances(image, n_tiles=model._guess_n_tiles(image))
-        (out / "labels").mkdir(exist_ok=True)
-        Image.fromarray(found.astype(np.uint16)).save(out / "labels" / f"{stem}.png")
+    predict(out / "labels")
+    for weights in sorted(out.glob("after_*.h5")):
+        model.keras_model.load_weights(str(weights))
+        predict(out / weights.stem / "labels")
 
 
 if __name__ == "__main__":

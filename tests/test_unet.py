@@ -231,6 +231,19 @@ def test_every_engine_paints_what_keras_paints_at_any_size(saved, name, monkeypa
         assert len(said) == 1
 
 
+def test_an_engine_of_half_precision_is_taken_only_where_asked_for_and_is_near(saved, monkeypatch):
+    path, model = saved()
+    network, words = unet.engine(path, "openvino-half", lambda line: None, callers=2)
+    images = random_images(2, 32, 48, 3)
+    assert words.endswith("openvino-half")
+    np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=unet.HALF_TOLERANCE)
+    for name in unet.HALF_ENGINES:
+        assert name not in unet.ENGINES
+    monkeypatch.setattr(unet, "HALF_TOLERANCE", -1)
+    with pytest.raises(ValueError, match="openvino-half differs from Keras by"):
+        unet.engine(path, "openvino-half", lambda line: None)
+
+
 def test_litert_runs_as_a_part_of_tensorflow_too(saved, monkeypatch):
     path, model = saved()
     monkeypatch.setattr(unet, "is_installed", lambda package: package != "ai_edge_litert")
