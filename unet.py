@@ -302,8 +302,8 @@ def engine(path, name="auto", say=print, callers=1):
 
     Args:
         path: a file of `save_model`.
-        name: of ENGINES or HALF_ENGINES; "auto" takes the first of them that is installed and agrees with Keras, and Keras where it runs on
-            a GPU, or on another backend than TensorFlow.
+        name: of ENGINES or HALF_ENGINES; "auto" takes the first of ENGINES that is installed and agrees with Keras, and Keras
+            where it runs on a GPU, or on another backend than TensorFlow.
         say: called with each line for the user.
         callers: threads that may call the network at the same time; `shared` says how.
 
@@ -647,7 +647,7 @@ def run_litert(file, cores=None):
 
 
 def run_openvino(file, cores=None, precision="f32"):
-    """Intel's runtime, which reads LiteRT's files. file, cores: as `run_litert`. precision: "f16" for half where there is any."""
+    """Intel's runtime, which reads LiteRT's files. file, cores: as `run_litert`. precision: "f16" for half, if there."""
     import openvino
 
     core = openvino.Core()

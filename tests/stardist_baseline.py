@@ -3,7 +3,7 @@
     python -m venv sd && sd/bin/pip install "stardist==0.9.2" "tensorflow==2.15.1" "numpy<2" pandas     # Python 3.9 to 3.11
     sd/bin/python tests/stardist_baseline.py RAW INSTANCES SPLIT.csv --minutes 30 --out found
     python evaluate.py found INSTANCES --split SPLIT.csv --groups SPLIT.csv
-    sd/bin/python tests/stardist_baseline.py RAW INSTANCES SPLIT.csv --minutes 20 --curve 5 10 --out found    # found/after_5 ...
+    sd/bin/python tests/stardist_baseline.py RAW INSTANCES SPLIT.csv --minutes 20 --curve 5 10 --out found  # and after_5 ...
 
 StarDist 2D by its own defaults (32 rays, grid 2, U-Net of 32 filters and depth 3, patches of 256 px, batches of 4, Adam at
 3e-4), with the augmentation of its example notebook: flips, quarter turns, brightness. The images come in three channels,
