@@ -63,6 +63,7 @@ WINDOW_PX = 512  # side of the window that the network is timed on
 CLASSIC = {"heads": ("nucleus",), "width": 64, "depth": 4, "stem_stride": 1}  # the U-Net of the paper, as most copies have it
 CLASSIC_WINDOW_PX = 128  # it needs 40 times the work for each pixel
 PIPELINE_IMAGES = 32  # at least; fewer images are taken again and again under other names
+ONE_CORE_STAGES = ("separation", "tables and files")  # of an image: what its nuclei cost once the network has painted it
 MATRIX = 2048  # rows and columns of the matrix product: 17 GFLOP, far beyond the caches
 TRAINING_STEPS = 12
 CLASSIC_STEPS = 2
@@ -374,13 +375,15 @@ def measure_pipeline(card, files, model_path, engines, truths, num_images):
                 raise ValueError(f"{len(failures)} images could not be read: {failures[0]}")
             first = {f"{stem}_0": path for stem, path in files.items()}
             ap = average_precision(out / "labels", first, {f"{stem}_0": path for stem, path in truths.items()})
-            network_seconds = card.values("pipeline", "network", f"{name}, one thread")[0]
+            alone = {part: card.values("pipeline", part, f"{name}, one thread")[0] for part in ("network", *ONE_CORE_STAGES)}
+            own = sum(alone[part] for part in ONE_CORE_STAGES)
             figures = {"times_plain_Keras": pixels / seconds / card.values("pipeline", "speed", "keras predict, one thread")[0]}
             if card.values("peer", "speed"):
                 figures["times_the_peer"] = pixels / seconds / card.values("peer", "speed")[0]
             card.add(
                 "pipeline", "model", f"{name}, predict.py", speed__MP_per_s=pixels / seconds, time__s=seconds, **figures,
-                share_besides_network=1 - network_seconds / seconds, average_precision_at_0_5=ap,
+                share_besides_network=1 - alone["network"] / seconds,
+                share_of_cores_for_separation_tables_and_files=own / seconds / unet.num_cores(), average_precision_at_0_5=ap,
             )  # fmt: skip
 
 

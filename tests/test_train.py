@@ -224,7 +224,7 @@ def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, 
     init = trained / "trained_model.h5"
     assert run(data, tmp_path, "--init", init, "--epochs", 1, "--blend", 1) == 0
     said = capsys.readouterr().out
-    assert f"1 epochs of {train.MIN_STEPS} steps" in said and ("40% of the crops" in said) == few
+    assert f"1 epochs of {train.MIN_STEPS} steps" in said and (f"{train.REHEARSAL_SHARE:.0%} of the crops" in said) == few
     before, after = unet.load_model(init)[0], unet.load_model(tmp_path / "trained_model.h5")[0]
     for one, other in zip(before.weights, after.weights, strict=True):
         if "moving" in one.path:
