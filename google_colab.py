@@ -2949,8 +2949,9 @@ FEW_IMAGES = 50  # training images; with fewer, --init keeps its batch normalisa
 REHEARSAL_SHARE = 0.6  # of the crops with --init and few images: in another modality, with the truth that --init paints
 REHEARSAL_PIXELS = 6_000_000  # of those crops, 92 of the default size: 24 bytes each
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
+FEW_BLEND = 0.75  # where there are too few nuclei to choose by; of five images one validates, and from it any of them comes
 BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
-MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer choose thresholds, as a single image does, that fit it and no other
+MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer, as those of a single image, choose what fits it and no other
 NOT_STORED = (  # arguments of `train` that a resumed training may change
     "resume", "out", "devices", "num_processes", "process_id", "coordinator", "say", "make_callbacks",
 )  # fmt: skip
@@ -3658,15 +3659,19 @@ def train(
         return paths["model"]
     score_product = lambda: score_validation(product, validating, geometry(architecture), state["base"])
     candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
+    if init and not is_enough(validating):  # a single image says little of which epoch is best: that at the lowest rate
+        candidates = {len(state["rows"]): last_weights}
     crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [
         None
     ] * 7  # whole images come next, and need memory
     gc.collect()
-    say(f"Best epoch {state['best_epoch']}; choosing thresholds on {len(validating)} validation images")
+    say(
+        f"{'Best' if state['best_epoch'] in candidates else 'Last'} epoch {next(iter(candidates))}; choosing thresholds on {len(validating)} validation images"
+    )
     epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
     if init:
         crops = validation_crops(validating, heads, crop)
-        fixed = None if blend is None else (blend,)
+        fixed = (blend,) if blend else None if is_enough(validating) else (FEW_BLEND,)
         settings["blend"], values = choose_blend(product, start_weights, end_weights, crops, batch_size, fixed)
         kept = "" if settings["blend"] == 1 else f", {values[1.0]:.3f} at its end, where more of the old is forgotten"
         say(
@@ -3700,7 +3705,8 @@ def parse_arguments(argv):
     add("--init", default=None, metavar="MODEL", help="start from the weights of this model file")
     add(
         "--blend", type=float, default=None, metavar="B",
-        help="share of the way gone from --init to the new weights; 1 is all of it (default: no more than pays on validation)",
+        help="share of the way gone from --init to the new weights; 1 is all of it (default: no more than pays on validation, "
+        f"or {FEW_BLEND} where that has fewer than {MIN_SEARCH_NUCLEI} nuclei)",
     )  # fmt: skip
     add(
         "--rehearsal", type=float, default=None, metavar="SHARE",
