@@ -3665,9 +3665,8 @@ def train(
         None
     ] * 7  # whole images come next, and need memory
     gc.collect()
-    say(
-        f"{'Best' if state['best_epoch'] in candidates else 'Last'} epoch {next(iter(candidates))}; choosing thresholds on {len(validating)} validation images"
-    )
+    which = "Best" if state["best_epoch"] in candidates else "Last"
+    say(f"{which} epoch {next(iter(candidates))}; choosing thresholds on {len(validating)} validation images")
     epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
     if init:
         crops = validation_crops(validating, heads, crop)
