@@ -797,9 +797,8 @@ def train(
     candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
     if init and not is_enough(validating):  # a single image says little of which epoch is best: that at the lowest rate
         candidates = {len(state["rows"]): last_weights}
-    crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [
-        None
-    ] * 7  # whole images come next, and need memory
+    # Whole images come next, and need their memory.
+    crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [None] * 7
     gc.collect()
     which = "Best" if state["best_epoch"] in candidates else "Last"
     say(f"{which} epoch {next(iter(candidates))}; choosing thresholds on {len(validating)} validation images")
