@@ -536,6 +536,7 @@ def main(argv=None):
     settings = unet.read_settings(model_path)
     architecture = {"width": unet.WIDTH, "depth": unet.DEPTH, "stem_stride": unet.STEM_STRIDE, **settings["architecture"]}
     truths = find_truths(Path(args.truth), files) if Path(args.truth).is_dir() else {}
+    pairs = find_images(Path(args.data_dir) / "raw") if "training" in args.parts else {}  # missing, it is said at once
     unet.set_up_backend()
     facts = {**machine(), "command": shlex.join(["python", "benchmark.py", *(sys.argv[1:] if argv is None else argv)])}
     for name, words in facts.items():
@@ -559,7 +560,6 @@ def main(argv=None):
     if "training" in args.parts:
         import train
 
-        pairs = find_images(Path(args.data_dir) / "raw")
         samples = list(train.load_samples(Path(args.data_dir) / "raw", Path(args.data_dir) / "gt", say=card.say)[0].values())
         card.say(f"Training on {len(samples)} of {len(pairs)} images of {named([args.data_dir])}")
         samples = samples[:MAX_TRAINING_IMAGES]
