@@ -98,6 +98,12 @@ def test_an_engine_that_is_missing_ends_before_any_work(work, tmp_path, monkeypa
     assert not (tmp_path / "benchmark.csv").exists()
 
 
+def test_a_training_without_data_ends_before_any_work(work, tmp_path, capsys):
+    assert run(work, tmp_path, "--data-dir", tmp_path / "none") == 1
+    said = capsys.readouterr()
+    assert str(tmp_path / "none") in said.err and "cpu:" not in said.out
+
+
 def test_a_script_is_timed_from_outside(monkeypatch):
     held = np.ones(40_000_000)  # 320 MB of ours, which are not the child's
     seconds, peak = benchmark.run_child(["-c", "x = bytearray(60_000_000)"])
