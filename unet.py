@@ -52,7 +52,7 @@ STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolu
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
-ENGINES = ("litert", "tensorflow", "openvino", "onnx", "keras")  # fastest first, as benchmark.py measured them on two cores
+ENGINES = ("litert", "tensorflow", "openvino", "onnx", "keras")  # for "auto": first what requirements.txt brings, the quickest
 HALF_ENGINES = ("openvino-half",)  # in half precision, by processors that have it: only where the user asks for it
 ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
     "litert": ("ai_edge_litert tensorflow", "tensorflow"),

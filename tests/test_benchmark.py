@@ -98,6 +98,17 @@ def test_an_engine_that_is_missing_ends_before_any_work(work, tmp_path, monkeypa
     assert not (tmp_path / "benchmark.csv").exists()
 
 
+def test_half_precision_has_a_ceiling_of_its_own():
+    card, model = benchmark.Card(lambda line: None), unet.build_unet(("nucleus",), width=4, depth=1)
+    card.add("ceiling", "-", "openvino", convolution_speed__GFLOP_per_s=100.0)
+    card.add("ceiling", "-", "openvino-half", half_convolution_speed__GFLOP_per_s=200.0)
+    architecture = {"heads": ["nucleus"], "width": 4, "depth": 1}
+    benchmark.measure_network(card, "model", model, architecture, 32, ["openvino", "openvino-half"], 1)
+    for name, ceiling in (("openvino", 100), ("openvino-half", 200)):
+        work, share = (card.values("network", figure, name)[0] for figure in ("work", "share of ceiling"))
+        assert share == pytest.approx(work / ceiling)
+
+
 def test_a_training_without_data_ends_before_any_work(work, tmp_path, capsys):
     assert run(work, tmp_path, "--data-dir", tmp_path / "none") == 1
     said = capsys.readouterr()
