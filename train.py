@@ -80,7 +80,7 @@ FEW_IMAGES = 50  # training images; with fewer, --init keeps its batch normalisa
 REHEARSAL_SHARE = 0.6  # of the crops with --init and few images: in another modality, with the truth that --init paints
 REHEARSAL_PIXELS = 6_000_000  # of those crops, 92 of the default size: 24 bytes each
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
-FEW_BLEND = 0.75  # where there are too few nuclei to choose by; of five images one validates, and from it any of them comes
+FEW_BLEND = 0.75  # where there are too few nuclei to choose by: one image or another chose anything from 0.25 to 1
 BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
 MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer, as those of a single image, choose what fits it and no other
 NOT_STORED = (  # arguments of `train` that a resumed training may change
@@ -266,9 +266,7 @@ def save_checkpoint(path, model, best_weights, start_weights, state):
             "weights": model.get_weights(),
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
             "best": best_weights,
-            "start": start_weights
-            if state["base"] is not None
-            else [],  # the file of --init may be the one that this run writes
+            "start": [] if state["base"] is None else start_weights,  # the file of --init may be that which this run writes
         }
         for name, arrays in groups.items():
             group = file.create_group(name)
@@ -528,7 +526,7 @@ def choose_blend(model, start, end, crops, batch_size, blends=None):
 
 
 def rehearse(model, learned, samples, heads, size, batch_size, share, seed):
-    """What a model knows of other modalities than that of the few images that it shall learn: a `augment.Rehearsal`.
+    """What a model knows of other modalities than that of the few images that it shall learn: an `augment.Rehearsal`.
 
     Args:
         model: paints `heads`, of which it has `learned` these.
@@ -758,7 +756,7 @@ def train(
         callbacks = [bookkeeper, *(make_callbacks(*crops) if make_callbacks else ())]
         share = (REHEARSAL_SHARE if few else 0) if rehearsal is None else rehearsal
         if init and share:
-            say(f"{share:.0%} of the crops are painted in another modality, to learn of {init} what it knew of that")
+            say(f"{share:.0%} of the crops are painted in another modality, to keep what {init} knows of that")
             product.set_weights(start_weights)
             rehearsed = rehearse(product, state["learned"], training, heads, crop, batch_size, share, seed)
         make_batches = lambda: augment.batches(
