@@ -1,11 +1,15 @@
 """Tests run the network with the same TensorFlow options as the scripts do, and keep what engines prepare to themselves."""
 
 import os
+import signal
 import tempfile
 
 import pytest
 
 import unet
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under `nohup ... &`: what the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 unet.set_up_backend()
 
