@@ -911,7 +911,8 @@ def run(argv, held):
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
     add("--engine", choices=("auto", *unet.ENGINES, *unet.HALF_ENGINES), default="auto",
-        help="what runs the network (default auto: the fastest that is installed and agrees with Keras)")  # fmt: skip
+        help=f"what runs the network (default auto: of {', '.join(unet.ENGINES)} the first that is installed and agrees "
+        "with Keras)")  # fmt: skip
     add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
     formats = list(dict.fromkeys([*FORMATS, *exports.FORMATS]))
     add("--formats", type=exports.choice_of(formats), metavar="NAME,...",
