@@ -207,8 +207,8 @@ def measure_ceiling(card, engines, architecture, window, repeats, matrix):
 
 
 def ceiling_of(engine):
-    """The figure of the part "ceiling" that an engine is measured by: half precision has one of its own."""
-    return "half_convolution_speed" if engine in unet.HALF_ENGINES else "convolution_speed"
+    """The figure of the part "ceiling" that an engine is measured by: int8 and half precision have one of their own each."""
+    return f"{engine.partition('-')[2]}_convolution_speed" if engine in unet.COARSE_ENGINES else "convolution_speed"
 
 
 def count_flops(model, height, width):
@@ -513,7 +513,7 @@ def save(card, facts, out):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    known = (*unet.ENGINES, *unet.HALF_ENGINES)
+    known = (*unet.ENGINES, *unet.COARSE_ENGINES)
     installed = [name for name in known if not unet.lacking(name)]
     add("inputs", nargs="*", default=[predict.INPUT], metavar="INPUT", help=f"files and folders (default {predict.INPUT})")
     add("--model", default=None, metavar="FILE", help=f"(default {predict.MODELS[0]}, or else {predict.MODELS[1]})")

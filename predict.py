@@ -910,7 +910,7 @@ def run(argv, held):
     add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
     add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
     add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
-    add("--engine", choices=("auto", *unet.ENGINES, *unet.HALF_ENGINES), default="auto",
+    add("--engine", choices=("auto", *unet.ENGINES, *unet.COARSE_ENGINES), default="auto",
         help=f"what runs the network (default auto: of {', '.join(unet.ENGINES)} the first that is installed and agrees "
         "with Keras)")  # fmt: skip
     add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")

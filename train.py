@@ -79,6 +79,7 @@ FINE_TUNING_RATE = 6e-4  # the same with --init, so that what was learned is not
 FEW_IMAGES = 50  # training images; with fewer, --init keeps its batch normalisation: theirs would be far from all others
 REHEARSAL_SHARE = 0.6  # of the crops with --init and few images: in another modality, with the truth that --init paints
 REHEARSAL_PIXELS = 6_000_000  # of those crops, 92 of the default size: 24 bytes each
+MEAN_SHARE = 0.25  # of the epochs, the last ones, whose weights are averaged to what a training ends with
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # of the way from --init to the end of the training, tried one after the other
 FEW_BLEND = 0.75  # where there are too few nuclei to choose by: one image or another chose anything from 0.25 to 1
 BLEND_GAIN = 0.85  # of what the training gains on the validation crops; the first of BLENDS that gives so much is taken
@@ -255,8 +256,8 @@ def nucleus_size(samples):
 # --- Checkpoint: everything that a later process needs to go on as if nothing had happened ---------------------------
 
 
-def save_checkpoint(path, model, best_weights, start_weights, state):
-    """Write weights, optimiser, best and first weights and `state` (for JSON) into one HDF5 file, atomically."""
+def save_checkpoint(path, model, best_weights, start_weights, mean_weights, state):
+    """Write weights, optimiser, best, first and mean weights and `state` (for JSON) into one HDF5 file, atomically."""
     import h5py
     import keras
 
@@ -267,6 +268,7 @@ def save_checkpoint(path, model, best_weights, start_weights, state):
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables],
             "best": best_weights,
             "start": [] if state["base"] is None else start_weights,  # the file of --init may be that which this run writes
+            "mean": mean_weights,
         }
         for name, arrays in groups.items():
             group = file.create_group(name)
@@ -321,10 +323,10 @@ def make_bookkeeper(**arguments):
     import keras
 
     class Bookkeeper(keras.callbacks.Callback):
-        def __init__(self, state, best_weights, start_weights, patience, paths, writes, save_best, say):
+        def __init__(self, state, best_weights, start_weights, mean_weights, epochs, patience, paths, writes, save_best, say):
             super().__init__()
-            self.state, self.patience, self.paths = state, patience, paths
-            self.best_weights, self.start_weights = best_weights, start_weights
+            self.state, self.epochs, self.patience, self.paths = state, epochs, patience, paths
+            self.best_weights, self.start_weights, self.mean_weights = best_weights, start_weights, mean_weights
             self.writes = writes  # of several processes, one
             self.save_best, self.say = save_best, say
             self.failure = None
@@ -362,9 +364,15 @@ def make_bookkeeper(**arguments):
                     self.save_best(self.best_weights, row)
             else:
                 self.state["wait"] += 1
+            if epoch + 1 > self.epochs - max(1, round(MEAN_SHARE * self.epochs)):
+                self.state["averaged"] += 1
+                share, weights = 1 / self.state["averaged"], self.model.get_weights()
+                before = self.mean_weights or weights
+                self.mean_weights = [(1 - share) * old + share * new for old, new in zip(before, weights, strict=True)]
             if self.writes:
                 write_history(self.paths["history"], rows)
-                save_checkpoint(self.paths["checkpoint"], self.model, self.best_weights, self.start_weights, self.state)
+                kept = self.best_weights, self.start_weights, self.mean_weights
+                save_checkpoint(self.paths["checkpoint"], self.model, *kept, self.state)
             if epoch + 1 >= BLIND_EPOCH and row["val_dice"] < BLIND_DICE:
                 self.say(
                     f"WARNING: after {epoch + 1} epochs the network paints background only (validation Dice "
@@ -457,31 +465,31 @@ def is_enough(samples):
 
 
 def choose_epoch(model, candidates, score, enough, say):
-    """Of the best epoch by validation loss and the last one, that which finds the nuclei better.
+    """Of the best epoch by validation loss and the end of the training, that which finds the nuclei better.
 
     The loss punishes a network that is sure and wrong, and later epochs are surer; their nuclei are right more often.
 
     Args:
         model: takes the weights; it ends with those chosen.
-        candidates: {epoch: list of arrays}, the one with the best loss first.
+        candidates: {words: list of arrays}, the one with the best loss first.
         score: gives, for the weights that the model has, what `score_validation` gives.
-        enough: whether the validation images are `is_enough`; else the loss decides.
+        enough: whether the validation images are `is_enough`; else the first is taken.
 
     Returns:
-        (epoch, weights, found, scores).
+        (words, weights, found, scores).
     """
     first = next(iter(candidates))
     if len(candidates) == 1 or not enough:
         model.set_weights(candidates[first])
         return first, candidates[first], *score()
     tried = {}
-    for epoch, weights in candidates.items():
+    for words, weights in candidates.items():
         model.set_weights(weights)
-        tried[epoch] = score()
-        scores = tried[epoch][1]
-        say(f"  epoch {epoch}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
-    chosen = max(tried, key=lambda epoch: tried[epoch][1]["all"]["ap50"] + tried[epoch][1]["all"]["map"])
-    say(f"  kept: epoch {chosen}")
+        tried[words] = score()
+        scores = tried[words][1]
+        say(f"  {words}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
+    chosen = max(tried, key=lambda words: tried[words][1]["all"]["ap50"] + tried[words][1]["all"]["map"])
+    say(f"  kept: {chosen}")
     model.set_weights(candidates[chosen])
     return chosen, candidates[chosen], *tried[chosen]
 
@@ -576,7 +584,8 @@ def restore(model, checkpoint, data_hash):
         checkpoint: what `read_checkpoint` returns.
 
     Returns:
-        The best weights so far, those that the training began with (none without --init), and the state of the bookkeeping.
+        The best weights so far, those that the training began with (none without --init), the mean of those at its end (none
+        before), and the state of the bookkeeping.
 
     Raises:
         ValueError: the data is not what it was.
@@ -590,7 +599,7 @@ def restore(model, checkpoint, data_hash):
     model.set_weights(groups["weights"])
     for variable, value in zip(model.optimizer.variables, groups["optimizer"], strict=True):
         variable.assign(value)
-    return groups["best"], groups.get("start", []), state
+    return groups["best"], groups.get("start", []), groups.get("mean", []), state
 
 
 def describe(architecture, thresholds, arguments, training, num_validation, forms, data_hash):
@@ -714,14 +723,15 @@ def train(
 
     state = {
         "arguments": settings_of_run, "data": data_hash, "rows": [],
-        "best_loss": None, "best_epoch": 0, "wait": 0, "moved": False,
+        "best_loss": None, "best_epoch": 0, "averaged": 0, "wait": 0, "moved": False,
         "base": {name: base[name] for name in ("thresholds", "calibration", "unlike") if name in base} if base else None,
         "learned": unet.read_settings(init)["architecture"]["heads"] if init else [],
     }  # fmt: skip
-    start_weights = best_weights = model.get_weights()
+    start_weights, mean_weights = model.get_weights(), []
+    best_weights = start_weights
     if resume:
         checkpoint = unet.tell_all(lambda: read_checkpoint(paths["checkpoint"]), num_processes, process_id)
-        best_weights, kept_weights, kept_state = restore(model, checkpoint, data_hash)
+        best_weights, kept_weights, mean_weights, kept_state = restore(model, checkpoint, data_hash)
         start_weights, state = kept_weights or start_weights, state | kept_state
         say(f"Resuming after epoch {len(state['rows'])} of {epochs}")
     elif process_id == 0 and paths["checkpoint"].exists():
@@ -748,8 +758,8 @@ def train(
     done = len(state["rows"])
     finished = done >= epochs or state["wait"] >= patience
     bookkeeper = make_bookkeeper(
-        state=state, best_weights=best_weights, start_weights=start_weights, patience=patience, paths=paths,
-        writes=process_id == 0, save_best=save_best, say=say,
+        state=state, best_weights=best_weights, start_weights=start_weights, mean_weights=mean_weights, epochs=epochs,
+        patience=patience, paths=paths, writes=process_id == 0, save_best=save_best, say=say,
     )  # fmt: skip
     crops, rehearsed = None if finished else validation_crops(validating, heads, crop), None
     if not finished:
@@ -778,7 +788,9 @@ def train(
         except KeyboardInterrupt:
             say(f"\nStopped after epoch {len(state['rows'])}; `python train.py --resume --out {out}` goes on from there")
             raise
-    last_weights = model.get_weights()
+    last, best = len(state["rows"]), state["best_epoch"]
+    last_weights = bookkeeper.mean_weights or model.get_weights()  # no mean where patience ended it early
+    first = last - max(1, state["averaged"]) + 1
     unet.leave_processes(num_processes)
     if bookkeeper.failure:
         kept = f"{paths['model']} holds epoch {state['best_epoch']}, the best before it"
@@ -792,15 +804,15 @@ def train(
         print(f"Process {process_id} has done its part; process 0 chooses the thresholds and writes {paths['model']}")
         return paths["model"]
     score_product = lambda: score_validation(product, validating, unet.geometry(architecture), state["base"])
-    candidates = {state["best_epoch"]: bookkeeper.best_weights, len(state["rows"]): last_weights}
-    if init and not is_enough(validating):  # a single image says little of which epoch is best: that at the lowest rate
-        candidates = {len(state["rows"]): last_weights}
+    end = f"epoch {last}" if first == last else f"mean of epochs {first} to {last}"
+    candidates = {f"epoch {best}": bookkeeper.best_weights, end: last_weights}
+    if init and not is_enough(validating):  # a single image says little of which epoch is best: those at the lowest rate
+        candidates = {end: last_weights}
     # Whole images come next, and need their memory.
     crops, rehearsed, make_batches, model, callbacks, bookkeeper, last_weights = [None] * 7
     gc.collect()
-    which = "Best" if state["best_epoch"] in candidates else "Last"
-    say(f"{which} epoch {next(iter(candidates))}; choosing thresholds on {len(validating)} validation images")
-    epoch, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
+    say(f"Best loss in epoch {best}; choosing thresholds on {len(validating)} validation images")
+    chosen, end_weights, found, scores = choose_epoch(product, candidates, score_product, is_enough(validating), say)
     if init:
         crops = validation_crops(validating, heads, crop)
         fixed = (blend,) if blend else None if is_enough(validating) else (FEW_BLEND,)
@@ -813,9 +825,10 @@ def train(
         crops = None
         if settings["blend"] != 1:
             found, scores = score_product()
-    row = state["rows"][epoch - 1]
     settings |= found
-    settings["epoch"] = epoch
+    settings["epoch"] = last if chosen == end else best
+    settings["averaged_epochs"] = last - first + 1 if chosen == end else 1
+    row = state["rows"][settings["epoch"] - 1]
     settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
     unet.save_model(paths["model"], product, settings)
     paths["checkpoint"].unlink(missing_ok=True)

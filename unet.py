@@ -23,6 +23,7 @@ TensorFlow: KERAS_BACKEND=jax or torch runs the same code.
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -52,10 +53,11 @@ STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolu
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
-ENGINES = ("litert", "tensorflow", "openvino", "onnx", "keras")  # the order of "auto": what requirements.txt brings comes first
-HALF_ENGINES = ("openvino-half",)  # in half precision, by processors that have it: only where the user asks for it
+ENGINES = ("openvino", "litert", "tensorflow", "onnx", "keras")  # exact; the order of "auto", the fastest first
+COARSE_ENGINES = ("litert-int8", "openvino-half")  # in 8 bits, in half precision: only if asked for
 ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
     "litert": ("ai_edge_litert tensorflow", "tensorflow"),
+    "litert-int8": ("ai_edge_litert tensorflow", "tensorflow"),
     "openvino": ("openvino", "tensorflow"),
     "openvino-half": ("openvino", "tensorflow"),
     "onnx": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
@@ -63,10 +65,10 @@ ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only t
     "keras": ("keras",),
 }
 ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-5
-HALF_TOLERANCE = 0.15  # the same of HALF_ENGINES; measured: 0.03 to 0.07, by bfloat16, which has 8 bits
+COARSE_TOLERANCE = 0.15  # the same of COARSE_ENGINES; measured: 0.03 to 0.07
 ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
 PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
-SHARED_ENGINES = ("litert", "openvino", "openvino-half", "onnx")  # each caller gets a network and cores of its own
+SHARED_ENGINES = ("litert", "litert-int8", "openvino", "openvino-half", "onnx")  # each caller has cores of its own
 READY_PIXELS = 1_500_000  # of the shapes that the networks of an engine keep ready together, some 200 bytes each
 SETTINGS = "histology_segmentation"  # the HDF5 attribute that holds everything needed to use the file
 SCHEMA = 1  # of that attribute; a reader refuses a higher one
@@ -294,11 +296,11 @@ def engine(path, name="auto", say=print, callers=1):
     Keras paints each map as it was trained to. The other engines are two to three times faster on a CPU: they get the
     network with its batch normalisation folded into the convolutions, once prepared and then kept in the user's cache
     folder. Each is compared with Keras when a model is prepared for it, and used only if it agrees: to ENGINE_TOLERANCE, and
-    those of half precision, which nobody gets unasked, to HALF_TOLERANCE.
+    those of half precision, which nobody gets unasked, to COARSE_TOLERANCE.
 
     Args:
         path: a file of `save_model`.
-        name: of ENGINES or HALF_ENGINES; "auto" takes the first of ENGINES that is installed and agrees with Keras, and Keras
+        name: of ENGINES or COARSE_ENGINES; "auto" takes the first of ENGINES that is installed and agrees with Keras, and Keras
             where it runs on a GPU, or on another backend than TensorFlow.
         say: called with each line for the user.
         callers: threads that may call the network at the same time; `shared` says how.
@@ -485,8 +487,8 @@ def first_line(error):
 
 
 def check_agreement(name, difference):
-    """Raise ValueError where an engine differs from Keras by more than ENGINE_TOLERANCE, or HALF_TOLERANCE."""
-    tolerance = HALF_TOLERANCE if name in HALF_ENGINES else ENGINE_TOLERANCE
+    """Raise ValueError where an engine differs from Keras by more than ENGINE_TOLERANCE, or COARSE_TOLERANCE."""
+    tolerance = COARSE_TOLERANCE if name in COARSE_ENGINES else ENGINE_TOLERANCE
     if not difference <= tolerance:
         raise ValueError(f"{name} differs from Keras by {difference:.2g}, more than {tolerance:g}")
 
@@ -603,11 +605,17 @@ def run_tensorflow(file):
     return lambda batch: function(tensorflow.constant(batch)).numpy()
 
 
-def write_litert(model, path):
-    """A file for LiteRT, TensorFlow's runtime for small devices, which is the fastest on most CPUs."""
+def write_litert(model, path, int8=False):
+    """A file for LiteRT, TensorFlow's runtime for small devices, which is the fastest on most CPUs.
+
+    Args:
+        int8: weights of 8 bits, one scale for each filter, and 8 bits for what flows between the layers, whose scale LiteRT
+            takes from each image as it comes ("dynamic range quantisation"): nothing has to be calibrated.
+    """
     import tensorflow
 
     converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([as_function(model)], tensorflow.Module())
+    converter.optimizations = [tensorflow.lite.Optimize.DEFAULT] if int8 else []
     path.write_bytes(converter.convert())
 
 
@@ -708,8 +716,9 @@ def by_shape(start, cores=None):
 
 RUNTIMES = {  # of each engine but Keras: what writes its file from a model of `for_engines`, and what runs that file
     "litert": (write_litert, run_litert),
+    "litert-int8": (functools.partial(write_litert, int8=True), run_litert),
     "openvino": (write_litert, run_openvino),
-    "openvino-half": (write_litert, lambda file, cores=None: run_openvino(file, cores, "f16")),
+    "openvino-half": (write_litert, functools.partial(run_openvino, precision="f16")),
     "onnx": (write_onnx, run_onnx),
     "tensorflow": (write_tensorflow, run_tensorflow),
 }

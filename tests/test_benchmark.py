@@ -98,13 +98,15 @@ def test_an_engine_that_is_missing_ends_before_any_work(work, tmp_path, monkeypa
     assert not (tmp_path / "benchmark.csv").exists()
 
 
-def test_half_precision_has_a_ceiling_of_its_own():
+def test_numbers_of_fewer_bits_have_a_ceiling_of_their_own():
     card, model = benchmark.Card(lambda line: None), unet.build_unet(("nucleus",), width=4, depth=1)
     card.add("ceiling", "-", "openvino", convolution_speed__GFLOP_per_s=100.0)
     card.add("ceiling", "-", "openvino-half", half_convolution_speed__GFLOP_per_s=200.0)
+    card.add("ceiling", "-", "litert-int8", int8_convolution_speed__GFLOP_per_s=300.0)
     architecture = {"heads": ["nucleus"], "width": 4, "depth": 1}
-    benchmark.measure_network(card, "model", model, architecture, 32, ["openvino", "openvino-half"], 1)
-    for name, ceiling in (("openvino", 100), ("openvino-half", 200)):
+    engines = {"litert": 100, "openvino": 100, "openvino-half": 200, "litert-int8": 300}
+    benchmark.measure_network(card, "model", model, architecture, 32, list(engines), 1)
+    for name, ceiling in engines.items():
         work, share = (card.values("network", figure, name)[0] for figure in ("work", "share of ceiling"))
         assert share == pytest.approx(work / ceiling)
 

@@ -88,6 +88,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained, data):
     assert set(settings["thresholds"]) == set(instances.THRESHOLDS)
     assert settings["architecture"]["width"] == 8
     assert settings["epoch"] == 1 + int(np.argmin([float(row["val_loss"]) for row in rows]))
+    assert settings["averaged_epochs"] == 1
     assert settings["scores"]["validation"]["all"]["images"] == settings["data"]["validation"] >= 1
     assert 8 < settings["nucleus_diameter_px"]["median"] < 20
     json.dumps(settings)
@@ -516,6 +517,37 @@ def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
     def score():
         return {"thresholds": model.weights}, {"all": {"ap50": quality[model.weights], "map": 0.5}}
 
-    epoch, weights, found, scores = train.choose_epoch(model, {3: "best", 7: "last"}, score, enough, said.append)
-    assert epoch == chosen and weights == model.weights == found["thresholds"] == {7: "last", 3: "best"}[chosen]
+    names = {"epoch 3": "best", "epoch 7": "last"}
+    words, weights, found, scores = train.choose_epoch(model, names, score, enough, said.append)
+    assert words == f"epoch {chosen}" and weights == model.weights == found["thresholds"] == names[words]
     assert scores["all"]["ap50"] == quality[weights] and said[2:] == ["  kept: epoch 7"] * enough
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_training_ends_with_the_mean_of_its_last_quarter(trained, data, tmp_path, capsys, interrupted):
+    """Of --init with few nuclei to validate, which takes the end of the training."""
+    epochs, seen = 8, []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.get_weights())
+            if interrupted and len(seen) == 7:
+                raise KeyboardInterrupt
+
+    arguments = ["--data-dir", data, "--out", tmp_path, "--epochs", epochs, *TINY, "--init", trained / "trained_model.h5"]
+    arguments += ["--blend", "1", "--learning-rate", "0.01"]
+
+    def go(*flags):
+        train.train(**vars(train.parse_arguments([*map(str, arguments), *flags])), make_callbacks=lambda *_: [Watch()])
+
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            go()
+        go("--resume")
+    else:
+        go()
+    model, settings = unet.load_model(tmp_path / "trained_model.h5")
+    assert settings["epoch"] == 8 and settings["averaged_epochs"] == 2 and len(seen) == 8
+    for kept, one, other in zip(model.get_weights(), *seen[-2:], strict=True):
+        np.testing.assert_allclose(kept, (one + other) / 2, rtol=1e-5, atol=1e-7)
+    assert any((one != other).any() for one, other in zip(*seen[-2:], strict=True))

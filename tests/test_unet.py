@@ -231,17 +231,30 @@ def test_every_engine_paints_what_keras_paints_at_any_size(saved, name, monkeypa
         assert len(said) == 1
 
 
-def test_an_engine_of_half_precision_is_taken_only_where_asked_for_and_is_near(saved, monkeypatch):
-    path, model = saved()
-    network, words = unet.engine(path, "openvino-half", lambda line: None, callers=2)
+@pytest.mark.parametrize("name", unet.COARSE_ENGINES)
+def test_an_engine_of_fewer_bits_is_taken_only_where_asked_for_and_is_near(saved, monkeypatch, name):
+    assert name not in unet.ENGINES
+    path, model = saved(width=16, depth=2)
+    said = []
+    network, words = unet.engine(path, name, said.append, callers=2)
     images = random_images(2, 32, 48, 3)
-    assert words.endswith("openvino-half")
-    np.testing.assert_allclose(network(images), model.predict_on_batch(images), atol=unet.HALF_TOLERANCE)
-    for name in unet.HALF_ENGINES:
-        assert name not in unet.ENGINES
-    monkeypatch.setattr(unet, "HALF_TOLERANCE", -1)
-    with pytest.raises(ValueError, match="openvino-half differs from Keras by"):
-        unet.engine(path, "openvino-half", lambda line: None)
+    assert words.endswith(name)
+    painted = network(images)
+    np.testing.assert_allclose(painted, model.predict_on_batch(images), atol=unet.COARSE_TOLERANCE)
+    # What an image becomes depends neither on those beside it nor on the cores.
+    np.testing.assert_array_equal(network(images[1:]), painted[1:])
+    np.testing.assert_array_equal(unet.engine(path, name, said.append)[0](images), painted)
+    monkeypatch.setattr(unet, "COARSE_TOLERANCE", -1)
+    with pytest.raises(ValueError, match=f"{name} differs from Keras by"):
+        unet.engine(path, name, lambda line: None)
+
+
+def test_int8_is_a_quarter_of_the_file_and_needs_no_images(saved):
+    path, _ = saved(width=32, depth=2)
+    for name in ("litert", "litert-int8"):
+        unet.engine(path, name, lambda line: None)
+    small, large = (next(unet.cache_folder().glob(f"*.{name}")).stat().st_size for name in ("litert-int8", "litert"))
+    assert small < 0.35 * large
 
 
 def test_litert_runs_as_a_part_of_tensorflow_too(saved, monkeypatch):
