@@ -5,7 +5,8 @@
     python graph.py runs/7/history.csv --out figures
 
 It may run while training goes on. Columns are found by name, in any order, and those of older files (`acc`, `lr`, an
-unnamed row number) are known. The best epoch is the one that train.py keeps: the lowest validation loss.
+unnamed row number) are known. The best epoch is that of the lowest validation loss; train.py keeps it, or the mean of the
+last epochs where that finds more nuclei.
 """
 
 import argparse

@@ -9,9 +9,9 @@
 Each epoch leaves Saved_Model/history.csv (one row more), Saved_Model/trained_model.h5 (the best epoch so far by
 validation loss) and Saved_Model/checkpoint.h5 (all that `--resume` needs; removed at the end). At the end the
 thresholds of `instances.separate` are chosen on the validation images and stored in the model file, for this epoch and
-for the last one: that which then finds the nuclei better is kept. An earlier model and history move to
-Saved_Model/previous/. The batches and weights of a run are a function of its seed: two runs on one CPU agree, and a
-resumed run ends with the history of an uninterrupted one.
+for the mean of the weights of the last quarter of all epochs: what then finds the nuclei better is kept. An earlier
+model and history move to Saved_Model/previous/. The batches and weights of a run are a function of its seed: two runs on
+one CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
 import argparse
@@ -465,7 +465,7 @@ def is_enough(samples):
 
 
 def choose_epoch(model, candidates, score, enough, say):
-    """Of the best epoch by validation loss and the end of the training, that which finds the nuclei better.
+    """Of the best epoch by validation loss and the mean of the last ones, that which finds the nuclei better.
 
     The loss punishes a network that is sure and wrong, and later epochs are surer; their nuclei are right more often.
 
@@ -477,6 +477,9 @@ def choose_epoch(model, candidates, score, enough, say):
 
     Returns:
         (words, weights, found, scores).
+
+    References:
+        Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".
     """
     first = next(iter(candidates))
     if len(candidates) == 1 or not enough:
