@@ -831,8 +831,7 @@ def train(
     settings |= found
     settings["epoch"] = last if chosen == end else best
     settings["averaged_epochs"] = last - first + 1 if chosen == end else 1
-    row = state["rows"][settings["epoch"] - 1]
-    settings["scores"] = {"validation_crops": {key: row[f"val_{key}"] for key in COLUMNS}, "validation": scores}
+    settings["scores"] = {"validation": scores}
     unet.save_model(paths["model"], product, settings)
     paths["checkpoint"].unlink(missing_ok=True)
     for name, score in scores.items():

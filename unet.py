@@ -53,7 +53,7 @@ STEM_STRIDE = 2  # 2: the first convolution halves the size, because full-resolu
 HEAD_FILTERS = 8  # filters of the one full-resolution convolution of a network with stem_stride 2
 START_LOGIT = -1.5  # of every map: training starts at a probability of 0.18, near the share of nuclei (0.14 in BBBC038)
 MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 lags behind in runs of a few hundred steps
-ENGINES = ("openvino", "litert", "tensorflow", "onnx", "keras")  # exact; the order of "auto", the fastest first
+ENGINES = ("openvino", "litert", "tensorflow", "onnx", "keras")  # exact; "auto" takes the first that is there
 COARSE_ENGINES = ("litert-int8", "openvino-half")  # in 8 bits, in half precision: only if asked for
 ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
     "litert": ("ai_edge_litert tensorflow", "tensorflow"),
@@ -65,7 +65,7 @@ ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only t
     "keras": ("keras",),
 }
 ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-5
-COARSE_TOLERANCE = 0.15  # the same of COARSE_ENGINES; measured: 0.03 to 0.07
+COARSE_TOLERANCE = 0.15  # the same of COARSE_ENGINES; measured by `proofs`: 0.03 to 0.07
 ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
 PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
 SHARED_ENGINES = ("litert", "litert-int8", "openvino", "openvino-half", "onnx")  # each caller has cores of its own
@@ -296,7 +296,7 @@ def engine(path, name="auto", say=print, callers=1):
     Keras paints each map as it was trained to. The other engines are two to three times faster on a CPU: they get the
     network with its batch normalisation folded into the convolutions, once prepared and then kept in the user's cache
     folder. Each is compared with Keras when a model is prepared for it, and used only if it agrees: to ENGINE_TOLERANCE, and
-    those of half precision, which nobody gets unasked, to COARSE_TOLERANCE.
+    those of COARSE_ENGINES, which nobody gets unasked, to COARSE_TOLERANCE.
 
     Args:
         path: a file of `save_model`.
@@ -606,7 +606,7 @@ def run_tensorflow(file):
 
 
 def write_litert(model, path, int8=False):
-    """A file for LiteRT, TensorFlow's runtime for small devices, which is the fastest on most CPUs.
+    """A file for LiteRT, TensorFlow's runtime for small devices; OpenVINO reads it, too.
 
     Args:
         int8: weights of 8 bits, one scale for each filter, and 8 bits for what flows between the layers, whose scale LiteRT
