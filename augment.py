@@ -11,13 +11,15 @@ Geometry is one coordinate map for crop, flip, rotation, scale, shear and elasti
 interpolated once and the labels follow it to the pixel.
 """
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 import cv2
 import numpy as np
 
+ECHO = 2  # times that a crop is shown, each time turned otherwise
+ECHO_STEPS = 8  # of training between two of these
 REHEARSAL_STREAM = 2**32 - 1  # in place of a step: of random numbers that no step takes
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
@@ -233,8 +235,7 @@ def change_light(image, rng):
         if rng.random() < GREY_SHARE:
             image = np.repeat(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
     if rng.random() < LIGHT_SHARE:
-        image = np.clip(image, 0, 1)
-        image **= np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
+        image = cv2.pow(np.clip(image, 0, 1), np.exp(rng.uniform(-GAMMA, GAMMA)))
         image *= np.float32(rng.uniform(*GAIN))
         image += np.float32(rng.uniform(-OFFSET, OFFSET))
     if rng.random() < SHADING_SHARE:
@@ -243,8 +244,10 @@ def change_light(image, rng):
     if rng.random() < BLUR_SHARE:
         image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(*BLUR_SIGMA_PX))
     if rng.random() < NOISE_SHARE:
-        grain = rng.standard_normal(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
-        image = image + grain * np.float32(rng.uniform(0, NOISE_SIGMA))
+        grain = np.empty(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
+        cv2.setRNGSeed(int(rng.integers(2**31)))  # of this thread
+        cv2.randn(grain, 0, rng.uniform(0, NOISE_SIGMA))  # in a quarter of the time that NumPy takes
+        image = image + grain
     image = np.clip(image, 0, 1)
     if rng.random() < JPEG_SHARE:
         quality = int(rng.integers(*JPEG_QUALITY))
@@ -339,8 +342,8 @@ def restain(crop, labels, rng):
     light = mean_channel(crop)
     fluorescent = light[inside].mean() > light[~inside].mean()
     amount = light if fluorescent else -np.log(np.maximum(light, 1 / 255))
-    glass = np.percentile(amount[~inside], 10)
-    amount = np.clip((amount - glass) / max(np.median(amount[inside]) - glass, 0.05), 0, 2)
+    glass = np.percentile(amount[~inside][::4], 10)
+    amount = np.clip((amount - glass) / max(np.median(amount[inside][::4]) - glass, 0.05), 0, 2)
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.0)
     if fluorescent:
         ground = fibres(rng, len(crop))
@@ -363,10 +366,10 @@ def restain(crop, labels, rng):
         colours[marked] = marker * rng.uniform(0.8, 1.6)
     colours *= np.exp(rng.normal(0, STRENGTH_SPREAD, (len(colours), 1)))
     colours[0] = 0
-    paint = cv2.GaussianBlur(colours.astype(np.float32)[labels], (0, 0), 0.7)
+    paint = cv2.GaussianBlur(np.take(colours, labels, 0), (0, 0), 0.7)
     density = paint * (amount * rng.uniform(*NUCLEAR_DENSITY))[..., None]
 
-    between = rng.uniform(*GROUND_DENSITY) * (eosin if place == "nowhere" else rng.choice([0.3, 0.1]) * blue)[None, None]
+    between = rng.uniform(*GROUND_DENSITY) * (eosin if place == "nowhere" else float(rng.choice([0.3, 0.1])) * blue)[None, None]
     if place == "between":
         patches = cv2.resize(rng.standard_normal((5, 5), np.float32), labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
         between = between + np.clip(patches + rng.uniform(-1, 1), 0, 1)[..., None] * marker * rng.uniform(0.3, 1.5)
@@ -437,13 +440,11 @@ def nucleus_distance(labels):
         contact[tuple(first)] |= touch
         contact[tuple(second)] |= touch
     core = (inside & ~contact).astype(np.uint8)
-    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) if not core.all() else np.ones(core.shape)
-    # The square of a distance between pixels is a whole number: rounding takes back OpenCV's last bit, which changes with
-    # where its memory lies. Contact pixels are nucleus, too: depth 1, not 0.
+    # By steps to neighbours and knights' moves: within 2 % of the exact distance, in a third of the time.
+    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_5) if not core.all() else np.ones(core.shape, np.float32)
     places = np.flatnonzero(inside)
-    ids, depths = labels.ravel()[places], np.sqrt(np.rint(np.square(depth.ravel()[places], dtype=np.float64)))
-    depths += contact.ravel()[places]
-    deepest = np.ones(ids.max() + 1)
+    ids, depths = labels.ravel()[places], depth.ravel()[places] + contact.ravel()[places]  # contact is nucleus: depth 1, not 0
+    deepest = np.ones(ids.max() + 1, np.float32)
     np.maximum.at(deepest, ids, depths)  # all depths inside are 1 or more
     painted = np.zeros(labels.shape, np.float32)
     painted.ravel()[places] = depths / deepest[ids]
@@ -573,12 +574,18 @@ def draw_pair(samples, shares, size, rng):
     return np.clip(crop, 0, 1, out=crop), labels, sample
 
 
+def turn(array, turns, mirrored=False):
+    """A square array (size, size, K) turned by so many right angles; OpenCV's copies take less than half of NumPy's time."""
+    array = cv2.flip(array, 0) if mirrored else array
+    return (cv2.rotate(array, turns - 1) if turns else array).reshape(len(array), len(array), -1)
+
+
 def draw(samples, shares, heads, size, seed, step, place, rehearsal=None):
     """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
     rng = np.random.default_rng([seed, step, place])
     if rehearsal is not None and rng.random() < rehearsal.share:
         k, turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
-        return np.rot90(rehearsal.crops[k], turns), np.rot90(rehearsal.truths[k], turns)
+        return turn(rehearsal.crops[k], turns), turn(rehearsal.truths[k], turns)
     if rng.random() < NOTHING_SHARE:
         crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
         return change_light(crop, rng), targets(labels, heads)
@@ -606,8 +613,11 @@ def rehearsal_crops(samples, size, number, seed):
     return np.stack(crops)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, workers=2, ahead=4):
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, echo=ECHO, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
+
+    One place in `echo` of a batch holds a new crop; the others show, turned or mirrored, one that was new ECHO_STEPS, twice
+    ECHO_STEPS ... before: drawing takes its time, and a turned crop is nearly as good as a new one.
 
     Args:
         samples: list of `Sample`.
@@ -615,27 +625,38 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, r
             What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
         rehearsal: a `Rehearsal` of which some of the crops are taken, or None.
+        echo: how many times each crop is shown.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
     Yields:
         (B, size, size, 3) and (B, size, size, len(heads)), float32, where B is batch_size or the number of places.
+
+    References:
+        Choi et al. 2019, "Faster Neural Network Training with Data Echoing", https://arxiv.org/abs/1907.05550
     """
     cv2.setNumThreads(1)  # the threads are ours
     shares = sampling_shares(samples, size)
 
-    def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place, rehearsal) for place in places or range(batch_size)]
-        return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
+    places = list(places or range(batch_size))
+    keys_of = lambda step: [(step + (echo - 1 - place % echo) * ECHO_STEPS, place // echo) for place in places]
+
+    def look(pair, step, place):
+        if place % echo == 0:
+            return pair
+        turns, mirrored = divmod(int(np.random.default_rng([seed, step, place]).integers(8)), 2)
+        return [turn(array, turns, mirrored) for array in pair]
 
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque(pool.submit(make, first_step + index) for index in range(ahead))
-        step = first_step + ahead
-        while True:
-            ready = waiting.popleft()
-            waiting.append(pool.submit(make, step))
-            step += 1
-            yield ready.result()
+        drawn = {}  # on their way or there: all that this batch and the next ones show
+        for step in count(first_step):
+            for later in range(step, step + ahead + 1):
+                for key in keys_of(later):
+                    if key not in drawn:
+                        drawn[key] = pool.submit(draw, samples, shares, heads, size, seed, *key, rehearsal)
+            shown = [look(drawn[key].result(), step, place) for key, place in zip(keys_of(step), places, strict=True)]
+            drawn = {key: value for key, value in drawn.items() if key[0] > step}
+            yield tuple(np.stack(arrays) for arrays in zip(*shown, strict=True))
 
 
 # --- Fixed changes, to test what a model bears: `evaluate.py --stress` ------------------------------------------------

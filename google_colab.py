@@ -61,12 +61,13 @@ import time
 import types
 import uuid
 import zipfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1037,6 +1038,34 @@ def build_unet(heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, n
     return model
 
 
+def fuse_normalisation(model):
+    """Have TensorFlow normalise batches while training by a kernel of its own, where Keras takes twenty operations.
+
+    Weights and results stay what they are but for rounding. On two cores, training steps take a fifth less time.
+
+    Args:
+        model: of `build_unet`, with batch normalisation or without; changed in place, not to be saved.
+    """
+    import keras
+    import tensorflow as tf
+
+    def normalise(layer, inputs, training=None, mask=None):
+        if not training or not layer.trainable or layer.synchronized:
+            return type(layer).call(layer, inputs, training=training, mask=mask)
+        scale, offset = tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=tf.cast(inputs, "float32"), scale=scale, offset=offset, mean=[], variance=[], epsilon=layer.epsilon
+        )
+        variance *= 1 - tf.cast(tf.size(mean) / tf.size(inputs), "float32")  # the kernel's is the unbiased one, Keras's is not
+        for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            moving.assign(moving * layer.momentum + value * (1 - layer.momentum))
+        return tf.cast(outputs, layer.compute_dtype)
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.call = functools.partial(normalise, layer)
+
+
 def size_multiple(depth=DEPTH, stem_stride=STEM_STRIDE):
     """Pixels of which the network's input height and width must be a multiple."""
     return stem_stride * 2**depth
@@ -1419,6 +1448,8 @@ def tell_all(make, num_processes, process_id):
 # --- From augment.py ------------------------------------------------------------------------------------------------
 # One random transform, applied alike to an image and its truth; and the batches that training is fed.
 
+ECHO = 2  # times that a crop is shown, each time turned otherwise
+ECHO_STEPS = 8  # of training between two of these
 REHEARSAL_STREAM = 2**32 - 1  # in place of a step: of random numbers that no step takes
 UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave it out
 
@@ -1629,8 +1660,7 @@ def change_light(image, rng):
         if rng.random() < GREY_SHARE:
             image = np.repeat(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
     if rng.random() < LIGHT_SHARE:
-        image = np.clip(image, 0, 1)
-        image **= np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
+        image = cv2.pow(np.clip(image, 0, 1), np.exp(rng.uniform(-GAMMA, GAMMA)))
         image *= np.float32(rng.uniform(*GAIN))
         image += np.float32(rng.uniform(-OFFSET, OFFSET))
     if rng.random() < SHADING_SHARE:
@@ -1639,8 +1669,10 @@ def change_light(image, rng):
     if rng.random() < BLUR_SHARE:
         image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(*BLUR_SIGMA_PX))
     if rng.random() < NOISE_SHARE:
-        grain = rng.standard_normal(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
-        image = image + grain * np.float32(rng.uniform(0, NOISE_SIGMA))
+        grain = np.empty(image.shape[:2] + (1 if is_grey(image) else 3,), np.float32)
+        cv2.setRNGSeed(int(rng.integers(2**31)))  # of this thread
+        cv2.randn(grain, 0, rng.uniform(0, NOISE_SIGMA))  # in a quarter of the time that NumPy takes
+        image = image + grain
     image = np.clip(image, 0, 1)
     if rng.random() < JPEG_SHARE:
         quality = int(rng.integers(*JPEG_QUALITY))
@@ -1717,8 +1749,8 @@ def restain(crop, labels, rng):
     light = mean_channel(crop)
     fluorescent = light[inside].mean() > light[~inside].mean()
     amount = light if fluorescent else -np.log(np.maximum(light, 1 / 255))
-    glass = np.percentile(amount[~inside], 10)
-    amount = np.clip((amount - glass) / max(np.median(amount[inside]) - glass, 0.05), 0, 2)
+    glass = np.percentile(amount[~inside][::4], 10)
+    amount = np.clip((amount - glass) / max(np.median(amount[inside][::4]) - glass, 0.05), 0, 2)
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.0)
     if fluorescent:
         ground = fibres(rng, len(crop))
@@ -1741,10 +1773,10 @@ def restain(crop, labels, rng):
         colours[marked] = marker * rng.uniform(0.8, 1.6)
     colours *= np.exp(rng.normal(0, STRENGTH_SPREAD, (len(colours), 1)))
     colours[0] = 0
-    paint = cv2.GaussianBlur(colours.astype(np.float32)[labels], (0, 0), 0.7)
+    paint = cv2.GaussianBlur(np.take(colours, labels, 0), (0, 0), 0.7)
     density = paint * (amount * rng.uniform(*NUCLEAR_DENSITY))[..., None]
 
-    between = rng.uniform(*GROUND_DENSITY) * (eosin if place == "nowhere" else rng.choice([0.3, 0.1]) * blue)[None, None]
+    between = rng.uniform(*GROUND_DENSITY) * (eosin if place == "nowhere" else float(rng.choice([0.3, 0.1])) * blue)[None, None]
     if place == "between":
         patches = cv2.resize(rng.standard_normal((5, 5), np.float32), labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
         between = between + np.clip(patches + rng.uniform(-1, 1), 0, 1)[..., None] * marker * rng.uniform(0.3, 1.5)
@@ -1815,13 +1847,11 @@ def nucleus_distance(labels):
         contact[tuple(first)] |= touch
         contact[tuple(second)] |= touch
     core = (inside & ~contact).astype(np.uint8)
-    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) if not core.all() else np.ones(core.shape)
-    # The square of a distance between pixels is a whole number: rounding takes back OpenCV's last bit, which changes with
-    # where its memory lies. Contact pixels are nucleus, too: depth 1, not 0.
+    # By steps to neighbours and knights' moves: within 2 % of the exact distance, in a third of the time.
+    depth = cv2.distanceTransform(core, cv2.DIST_L2, cv2.DIST_MASK_5) if not core.all() else np.ones(core.shape, np.float32)
     places = np.flatnonzero(inside)
-    ids, depths = labels.ravel()[places], np.sqrt(np.rint(np.square(depth.ravel()[places], dtype=np.float64)))
-    depths += contact.ravel()[places]
-    deepest = np.ones(ids.max() + 1)
+    ids, depths = labels.ravel()[places], depth.ravel()[places] + contact.ravel()[places]  # contact is nucleus: depth 1, not 0
+    deepest = np.ones(ids.max() + 1, np.float32)
     np.maximum.at(deepest, ids, depths)  # all depths inside are 1 or more
     painted = np.zeros(labels.shape, np.float32)
     painted.ravel()[places] = depths / deepest[ids]
@@ -1951,12 +1981,18 @@ def draw_pair(samples, shares, size, rng):
     return np.clip(crop, 0, 1, out=crop), labels, sample
 
 
+def turn(array, turns, mirrored=False):
+    """A square array (size, size, K) turned by so many right angles; OpenCV's copies take less than half of NumPy's time."""
+    array = cv2.flip(array, 0) if mirrored else array
+    return (cv2.rotate(array, turns - 1) if turns else array).reshape(len(array), len(array), -1)
+
+
 def draw(samples, shares, heads, size, seed, step, place, rehearsal=None):
     """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
     rng = np.random.default_rng([seed, step, place])
     if rehearsal is not None and rng.random() < rehearsal.share:
         k, turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
-        return np.rot90(rehearsal.crops[k], turns), np.rot90(rehearsal.truths[k], turns)
+        return turn(rehearsal.crops[k], turns), turn(rehearsal.truths[k], turns)
     if rng.random() < NOTHING_SHARE:
         crop, labels = draw_nothing(rng, size), np.zeros((size, size), np.int32)
         return change_light(crop, rng), targets(labels, heads)
@@ -1984,8 +2020,11 @@ def rehearsal_crops(samples, size, number, seed):
     return np.stack(crops)
 
 
-def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, workers=2, ahead=4):
+def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, echo=ECHO, workers=2, ahead=4):
     """Yield training batches without end, made on threads while the network works on the one before.
+
+    One place in `echo` of a batch holds a new crop; the others show, turned or mirrored, one that was new ECHO_STEPS, twice
+    ECHO_STEPS ... before: drawing takes its time, and a turned crop is nearly as good as a new one.
 
     Args:
         samples: list of `Sample`.
@@ -1993,27 +2032,38 @@ def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, r
             What is at a place does not depend on who makes it.
         first_step: the step to begin with: a resumed run sees the batches that it would have seen.
         rehearsal: a `Rehearsal` of which some of the crops are taken, or None.
+        echo: how many times each crop is shown.
         workers: threads; OpenCV and NumPy release Python's lock for most of the work.
         ahead: batches prepared in advance.
 
     Yields:
         (B, size, size, 3) and (B, size, size, len(heads)), float32, where B is batch_size or the number of places.
+
+    References:
+        Choi et al. 2019, "Faster Neural Network Training with Data Echoing", https://arxiv.org/abs/1907.05550
     """
     cv2.setNumThreads(1)  # the threads are ours
     shares = sampling_shares(samples, size)
 
-    def make(step):
-        made = [draw(samples, shares, heads, size, seed, step, place, rehearsal) for place in places or range(batch_size)]
-        return np.stack([crop for crop, _ in made]), np.stack([truth for _, truth in made])
+    places = list(places or range(batch_size))
+    keys_of = lambda step: [(step + (echo - 1 - place % echo) * ECHO_STEPS, place // echo) for place in places]
+
+    def look(pair, step, place):
+        if place % echo == 0:
+            return pair
+        turns, mirrored = divmod(int(np.random.default_rng([seed, step, place]).integers(8)), 2)
+        return [turn(array, turns, mirrored) for array in pair]
 
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque(pool.submit(make, first_step + index) for index in range(ahead))
-        step = first_step + ahead
-        while True:
-            ready = waiting.popleft()
-            waiting.append(pool.submit(make, step))
-            step += 1
-            yield ready.result()
+        drawn = {}  # on their way or there: all that this batch and the next ones show
+        for step in count(first_step):
+            for later in range(step, step + ahead + 1):
+                for key in keys_of(later):
+                    if key not in drawn:
+                        drawn[key] = pool.submit(draw, samples, shares, heads, size, seed, *key, rehearsal)
+            shown = [look(drawn[key].result(), step, place) for key, place in zip(keys_of(step), places, strict=True)]
+            drawn = {key: value for key, value in drawn.items() if key[0] > step}
+            yield tuple(np.stack(arrays) for arrays in zip(*shown, strict=True))
 
 
 # --- From instances.py ----------------------------------------------------------------------------------------------
@@ -3451,6 +3501,22 @@ def make_optimizer(rate, total_steps):
     return load_losses().Muon(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=CLIP_NORM)
 
 
+def compile_model(model, heads, rate, total_steps, device):
+    """Ready a model of `build_unet` for `fit` on `device` (the words of `unet.find_device`), as fast as it goes there."""
+    import keras
+
+    # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
+    on_gpu = device.startswith("GPU")
+    if keras.backend.backend() == "tensorflow" and not on_gpu:
+        fuse_normalisation(model)
+    model.compile(
+        make_optimizer(rate, total_steps),
+        loss=load_losses().SegmentationLoss(heads),
+        metrics=load_losses().pixel_metrics(),
+        jit_compile="auto" if on_gpu else model.jit_compile,
+    )
+
+
 def check_alike(settings, num_processes, process_id):
     """All processes must train the same. Raises: ValueError, where this one has other flags or data than process 0."""
     first = tell_all(lambda: settings, num_processes, process_id)
@@ -3594,13 +3660,7 @@ def train(
         heads = architecture["heads"]
         steps = max(MIN_STEPS, round(len(training) * crops_per_image / batch_size))
         rate = learning_rate or (FINE_TUNING_RATE if init else LEARNING_RATE)
-        # XLA pays on a GPU; on a CPU it takes half a minute to compile and its steps are 15 % slower than oneDNN's.
-        model.compile(
-            make_optimizer(rate, steps * epochs),
-            loss=load_losses().SegmentationLoss(heads),
-            metrics=load_losses().pixel_metrics(),
-            jit_compile="auto" if device.startswith("GPU") else model.jit_compile,
-        )
+        compile_model(model, heads, rate, steps * epochs, device)
         model.optimizer.build(model.trainable_variables)
     parallel.prepare(model)
 

@@ -168,6 +168,20 @@ def test_batches_follow_from_seed_and_step_alone():
     assert first[0][0].dtype == first[0][1].dtype == np.float32
 
 
+@pytest.mark.parametrize("echo", [1, 2, 3])
+def test_each_crop_comes_again_turned_after_some_steps(echo):
+    made = list(islice(augment.batches([sample("fluorescence")], ("nucleus", "distance"), 64, 6, seed=3, echo=echo), 20))
+    looks = lambda crop: [np.rot90(side, turns) for side in (crop, crop[::-1]) for turns in range(4)]
+    for new in range(0, 6, echo):
+        for again in range(echo):
+            then = [part[new + again] for part in made[2 + again * augment.ECHO_STEPS]]
+            first = [part[new] for part in made[2]]
+            same = [all(map(np.array_equal, look, then)) for look in zip(*map(looks, first), strict=True)]
+            assert any(same) and (again or same[0])
+    several = np.concatenate([images for images, _ in made[: augment.ECHO_STEPS]])  # in so few steps nothing comes twice
+    assert len({tuple(sorted(crop[..., 0].ravel())) for crop in several}) == len(several)
+
+
 def test_processes_that_share_a_batch_make_the_same_one():
     samples = [sample("fluorescence"), sample("tissue")]
     arguments = (samples, ("nucleus", "distance"), 64, 4)

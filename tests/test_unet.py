@@ -47,6 +47,28 @@ def test_equal_layers_do_not_start_equal():
     assert all(np.abs(a - b).max() > 1e-3 for a, b in same_shape)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the kernel is TensorFlow's")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_normalising_by_one_kernel_trains_the_same_network(frozen):
+    trained = []
+    for fused in (False, True):
+        keras.utils.set_random_seed(2)
+        model = unet.build_unet(width=8, depth=2, heads=("nucleus",))
+        for layer in model.layers:
+            layer.trainable = not (frozen and isinstance(layer, keras.layers.BatchNormalization))
+        if fused:
+            unet.fuse_normalisation(model)
+        model.compile(keras.optimizers.SGD(0.1), losses.SegmentationLoss(("nucleus",)))
+        began = model.get_weights()
+        for seed in range(3):
+            truth = (random_images(2, 64, 64, 1, seed=10 + seed) > 0.7).astype(np.float32)
+            model.train_on_batch(random_images(2, 64, 64, 3, seed=seed), truth)
+        trained.append([*model.get_weights(), model.predict_on_batch(random_images(2, 64, 64, 3))])
+    assert sum(np.abs(a - b).max() > 1e-3 for a, b in zip(began, trained[0], strict=False)) > 10
+    for ours, kerass in zip(*trained, strict=True):
+        np.testing.assert_allclose(ours, kerass, atol=1e-4)
+
+
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"depth": 0}, {"stem_stride": 3}, {"heads": ()}])
 def test_arguments_out_of_range_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
