@@ -402,7 +402,8 @@ def measure_training(card, label, model, heads, samples, steps, batch_size, crop
     import augment
     import train
 
-    train.compile_model(model, heads, train.LEARNING_RATE, 10 * steps, unet.find_device()[0])
+    device = unet.find_device()[0]
+    train.compile_model(model, heads, train.LEARNING_RATE, 10 * steps, device)
     batch = next(augment.batches(samples, heads, crop, batch_size, seed=0))
 
     class Clock(keras.callbacks.Callback):
@@ -421,7 +422,7 @@ def measure_training(card, label, model, heads, samples, steps, batch_size, crop
             model.train_on_batch(*batch)
         bare.append((time.perf_counter() - started) / steps)
         clock.times = ()
-        source = augment.batches(samples, heads, crop, batch_size, seed=0)
+        source = augment.batches(samples, heads, crop, batch_size, seed=0, workers=train.drawing_threads(device))
         model.fit(source, steps_per_epoch=before + steps, shuffle=False, verbose=0, callbacks=[clock])
         whole.append((clock.times[-1] - clock.times[before - 1]) / steps)
     bare, whole = batch_size / min(bare), batch_size / min(whole)

@@ -587,6 +587,11 @@ def compile_model(model, heads, rate, total_steps, device):
     )
 
 
+def drawing_threads(device):
+    """How many threads shall draw crops: one beside a network that needs the cores itself, several for a GPU."""
+    return min(8, max(2, unet.num_cores())) if device.startswith("GPU") else 1
+
+
 def check_alike(settings, num_processes, process_id):
     """All processes must train the same. Raises: ValueError, where this one has other flags or data than process 0."""
     first = unet.tell_all(lambda: settings, num_processes, process_id)
@@ -783,8 +788,9 @@ def train(
             product.set_weights(start_weights)
             rehearsed = rehearse(product, state["learned"], training, heads, crop, batch_size, share, seed)
         make_batches = lambda: augment.batches(
-            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places, rehearsal=rehearsed
-        )
+            training, heads, crop, batch_size, seed, first_step=done * steps, places=parallel.places, rehearsal=rehearsed,
+            workers=drawing_threads(device),
+        )  # fmt: skip
         try:
             with parallel.fitting:
                 model.fit(

@@ -1,5 +1,6 @@
 """Augmentation: image and truth move together, all of it follows from the seed, and nothing leaves its range."""
 
+import ctypes
 from itertools import islice
 
 import cv2
@@ -180,6 +181,24 @@ def test_each_crop_comes_again_turned_after_some_steps(echo):
             assert any(same) and (again or same[0])
     several = np.concatenate([images for images, _ in made[: augment.ECHO_STEPS]])  # in so few steps nothing comes twice
     assert len({tuple(sorted(crop[..., 0].ravel())) for crop in several}) == len(several)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.pythonapi, "mallopt"), reason="glibc only")
+def test_memory_that_arrays_leave_behind_is_used_again():
+    import resource
+
+    def faults():
+        np.ones(2**18)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            np.ones(2**18)  # 512 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    ctypes.pythonapi.mallopt(-1, 2**17)  # what TensorFlow does
+    ctypes.pythonapi.mallopt(-3, 2**17)
+    assert faults() > 20 * 500
+    augment.keep_freed_memory()
+    assert faults() < 20 * 50
 
 
 def test_processes_that_share_a_batch_make_the_same_one():
