@@ -551,3 +551,8 @@ def test_a_training_ends_with_the_mean_of_its_last_quarter(trained, data, tmp_pa
     for kept, one, other in zip(model.get_weights(), *seen[-2:], strict=True):
         np.testing.assert_allclose(kept, (one + other) / 2, rtol=1e-5, atol=1e-7)
     assert any((one != other).any() for one, other in zip(*seen[-2:], strict=True))
+
+
+def test_one_thread_draws_beside_a_network_on_the_same_cores_and_several_for_a_gpu():
+    assert train.drawing_threads("CPU, 64 cores, with tensorflow") == 1
+    assert 2 <= train.drawing_threads("GPU NVIDIA T4 with tensorflow") <= 8
