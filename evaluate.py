@@ -3,7 +3,6 @@
     python evaluate.py                                # predictions/ against data/test_gt/
     python evaluate.py PRED TRUTH                     # any two folders of masks with the same stems
     python evaluate.py --groups predictions/summary.csv   # and for each modality
-    python evaluate.py --stress RAW TRUTH             # what the model bears: the images darker, blurred, smaller ...
     python evaluate.py PRED TRUTH --split split.csv --subset validation --groups split.csv --group-column modality
 
 PRED and TRUTH hold masks in any form that `import_data.py` reads: binary, instance labels, one colour per nucleus.
@@ -18,81 +17,24 @@ import argparse
 import csv
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-import augment
-from import_data import (
-    IMAGE_SUFFIXES,
-    find_images,
-    find_pairs,
-    find_truths,
-    named,
-    read_pair,
-    read_split,
-    read_truth,
-    replacing,
-    user_errors_in_one_line,
-)
-from instances import (
-    IOU_THRESHOLDS,
-    average_precision,
-    count_matches,
-    expected_calibration_error,
-    match,
-    matched_pairs,
-    merges_and_splits,
-    one_to_one,
-)
+from nuclei.cli import PREDICTIONS_DIR, TRUTH_DIR, user_errors_in_one_line
+from nuclei.files import named, replacing
+from nuclei.images.masks import read_truth
+from nuclei.images.pairs import find_images, find_truths
+from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.split import read_split
+from nuclei.instances.confidence import expected_calibration_error
+from nuclei.instances.matching import IOU_THRESHOLDS, match, matched_pairs
+from nuclei.scores import COUNTS, DEFINITIONS, LEVELS, NO_GROUP, image_rows, summarise, tally, without_nan
 
-PREDICTIONS_DIR = "predictions"
-RAW_DIR = "test_raw"
-TRUTH_DIR = "data/test_gt"
-NUM_RESAMPLES = 1000  # bootstrap samples; the ends of a 95 % interval then rest on 25 samples each
-SEED = 0  # of the bootstrap, so that an evaluation repeated prints the same intervals
 NUM_WORST = 5  # images named at the end of the table
-NO_GROUP = "(no group)"
-
-COUNTS = ("num_truth", "num_predicted", "merges", "splits", "misses", "extras")
 COUNT_HEADER = ("true", "predicted", "merges", "splits", "misses", "extras")
-LEVELS = tuple(f"{threshold * 100:.0f}" for threshold in IOU_THRESHOLDS)  # "50", "55" … "95"
-
-DEFINITIONS = {
-    "pooled": "computed from the sums over all images, as if they were one large image",
-    "mean_of_images": "computed for each image, then averaged; images where a score is undefined are left out of it",
-    "low, high": f"95 % percentile bootstrap over images, {NUM_RESAMPLES} samples, seed {SEED} (Efron 1979)",
-    "dice": "2|A∩B| / (|A|+|B|) over nucleus pixels (Dice 1945); 1 where both are empty",
-    "iou": "|A∩B| / |A∪B| over nucleus pixels (Jaccard 1901); 1 where both are empty",
-    "pixel_accuracy": "share of pixels on which truth and prediction agree about nucleus or background",
-    "background_accuracy": "the pixel accuracy of a prediction that is all background: the baseline of the row above",
-    "ap_50 … ap_95": "TP/(TP+FP+FN), TP = one-to-one pairs with IoU >= 0.50 … 0.95, as stardist.matching has it; "
-    "1 where there is no nucleus in either",
-    "mean_ap": "mean of ap_50 … ap_95; its mean_of_images is the score of Kaggle's Data Science Bowl 2018",
-    "f1, f1_70": "2TP/(2TP+FP+FN) at IoU 0.5 and at 0.7 (Caicedo et al. 2019); 1 where there is no nucleus in either",
-    "precision": "TP/(TP+FP) at IoU 0.5; undefined where nothing is predicted",
-    "recall": "TP/(TP+FN) at IoU 0.5; undefined where the truth is empty",
-    "aji": "aggregated Jaccard index (Kumar et al. 2017): each truth nucleus with its best-IoU prediction, which may "
-    "serve again; sum of intersections / (sum of unions + area of unused predictions); 1 where both are empty",
-    "aji_plus": "AJI with one-to-one pairs of largest total IoU (Graham et al. 2019); 1 where both are empty",
-    "pq": "panoptic quality DQ x SQ = sum of the IoU of the TP / (TP+FP/2+FN/2) at IoU 0.5 (Kirillov et al. 2019); "
-    "1 where there is no nucleus in either",
-    "dq": "detection quality TP/(TP+FP/2+FN/2) at IoU 0.5, which is f1",
-    "sq": "segmentation quality, mean IoU of the TP at IoU 0.5; undefined where there is none",
-    "count_error": "predicted nuclei minus true nuclei",
-    "count_error_absolute": "|count_error|; its mean_of_images is the mean absolute error per image",
-    "count_error_relative": "count_error / true nuclei; undefined where the truth is empty",
-    "merges": "predicted nuclei that hold more than half of each of two or more true nuclei (Matula et al. 2015)",
-    "splits": "true nuclei that hold more than half of each of two or more predicted nuclei",
-    "misses": "true nuclei of which more than half was left as background",
-    "extras": "predicted nuclei of which more than half lies on true background",
-}
-
 TABLE = {  # rows of the printed table
     "dice": "Dice",
     "iou": "IoU",
@@ -112,9 +54,6 @@ TABLE = {  # rows of the printed table
     "sq": "SQ",
     "count_error_relative": "count error, share",
 }
-
-
-# --- What is compared with what --------------------------------------------------------------------------------------
 
 
 def mask_folder(folder):
@@ -201,9 +140,6 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
     return pairs, notes
 
 
-# --- One image -------------------------------------------------------------------------------------------------------
-
-
 def tally_folders(pairs, allow_missing=False):
     """Read every pair of masks and take its sums.
 
@@ -259,7 +195,7 @@ def reliability(pairs, nuclei_csv):
         nuclei_csv: table with columns image, id, confidence.
 
     Returns:
-        (error, rows) as `instances.expected_calibration_error` at IoU 0.5; None without such a table or column.
+        (error, rows) as `expected_calibration_error` at IoU 0.5; None without such a table or column.
     """
     if not nuclei_csv.is_file():
         return None
@@ -278,168 +214,6 @@ def reliability(pairs, nuclei_csv):
                 confidences.append(said[stem, number])
                 hits.append(number in right)
     return expected_calibration_error(np.array(confidences), np.array(hits)) if hits else None
-
-
-def jaccard_sums(matching, pairs):
-    """Sum intersections and unions over the chosen pairs, nuclei without a partner adding to the unions.
-
-    Args:
-        matching: Matching.
-        pairs: indices of pairs in which each truth nucleus stands at most once.
-
-    Returns:
-        Two ints, in pixels: their quotient is AJI for best-IoU pairs, AJI+ for one-to-one pairs.
-    """
-    shared = matching.intersections[pairs].sum()
-    partners = matching.predicted_ids[pairs]
-    predicted = matching.predicted_areas[partners].sum()
-    unused = matching.predicted_areas[1:].sum() - matching.predicted_areas[np.unique(partners)].sum()
-    return shared, matching.truth_areas[1:].sum() + predicted - shared + unused
-
-
-def tally(matching):
-    """Reduce one image to sums, which may be added over images and from which `score` computes every score.
-
-    Args:
-        matching: Matching of the image.
-
-    Returns:
-        dict of numbers: pixels, nuclei, true positives at each IoU, sums of IoU and areas, mistakes of separation.
-    """
-    by_truth = np.lexsort((-matching.iou, matching.truth_ids))
-    best = by_truth[np.unique(matching.truth_ids[by_truth], return_index=True)[1]]
-    aji_shared, aji_union = jaccard_sums(matching, best)
-    aji_plus_shared, aji_plus_union = jaccard_sums(matching, one_to_one(matching, matching.iou))
-    merges, splits, misses, extras = merges_and_splits(matching)
-    return {
-        "num_pixels": matching.truth_areas.sum(),
-        "truth_px": matching.truth_areas[1:].sum(),
-        "predicted_px": matching.predicted_areas[1:].sum(),
-        "shared_px": matching.intersections.sum(),
-        "num_truth": matching.num_truth,
-        "num_predicted": matching.num_predicted,
-        **{f"tp_{level}": row[0] for level, row in zip(LEVELS, count_matches(matching), strict=True)},
-        "tp_iou": matching.iou[matched_pairs(matching, 0.5)].sum(),
-        "aji_shared": aji_shared,
-        "aji_union": aji_union,
-        "aji_plus_shared": aji_plus_shared,
-        "aji_plus_union": aji_plus_union,
-        "merges": merges,
-        "splits": splits,
-        "misses": misses,
-        "extras": extras,
-    }
-
-
-def ratio(numerator, denominator, empty):
-    """Divide array by array; `empty` where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
-    return np.divide(numerator, denominator, out=np.full(denominator.shape, float(empty)), where=denominator > 0)
-
-
-def score(sums):
-    """Compute all scores from sums: of single images, of a whole folder, or of bootstrap samples.
-
-    The definitions stand in DEFINITIONS. Sources: Caicedo et al. 2019, https://doi.org/10.1038/s41592-019-0612-7
-    (AP, mean AP and F1 on the Data Science Bowl 2018); Schmidt et al. 2018, https://arxiv.org/abs/1806.03535 (AP as
-    StarDist has it); Kumar et al. 2017, https://doi.org/10.1109/TMI.2017.2677499 (AJI); Graham et al. 2019,
-    https://doi.org/10.1016/j.media.2019.101563 (AJI+, in the metrics of hover_net); Kirillov et al. 2019,
-    https://arxiv.org/abs/1801.00868 (PQ, DQ, SQ).
-
-    An image that is empty in truth and prediction is a correct answer and scores 1, except for precision, recall, SQ
-    and the relative count error, which are undefined there.
-
-    Args:
-        sums: dict of equal-length arrays, as `tally` names them.
-
-    Returns:
-        dict of float64 arrays of that length; NaN where a score is undefined.
-    """
-    num_truth, num_predicted = np.asarray(sums["num_truth"], float), np.asarray(sums["num_predicted"], float)
-    tp = {level: np.asarray(sums[f"tp_{level}"], float) for level in LEVELS}
-    precisions = {
-        f"ap_{level}": average_precision(np.stack([hits, num_predicted - hits, num_truth - hits], axis=-1))
-        for level, hits in tp.items()
-    }
-    nucleus_px = sums["truth_px"] + sums["predicted_px"]  # those of both counted twice
-    return {
-        "dice": ratio(2 * sums["shared_px"], nucleus_px, 1),
-        "iou": ratio(sums["shared_px"], nucleus_px - sums["shared_px"], 1),
-        "pixel_accuracy": ratio(sums["num_pixels"] - nucleus_px + 2 * sums["shared_px"], sums["num_pixels"], 1),
-        "background_accuracy": ratio(sums["num_pixels"] - sums["truth_px"], sums["num_pixels"], 1),
-        **precisions,
-        "mean_ap": np.mean(list(precisions.values()), axis=0),
-        "f1": ratio(2 * tp["50"], num_truth + num_predicted, 1),
-        "f1_70": ratio(2 * tp["70"], num_truth + num_predicted, 1),
-        "precision": ratio(tp["50"], num_predicted, np.nan),
-        "recall": ratio(tp["50"], num_truth, np.nan),
-        "aji": ratio(sums["aji_shared"], sums["aji_union"], 1),
-        "aji_plus": ratio(sums["aji_plus_shared"], sums["aji_plus_union"], 1),
-        "pq": ratio(2 * sums["tp_iou"], num_truth + num_predicted, 1),
-        "dq": ratio(2 * tp["50"], num_truth + num_predicted, 1),
-        "sq": ratio(sums["tp_iou"], tp["50"], np.nan),
-        "count_error": num_predicted - num_truth,
-        "count_error_absolute": np.abs(num_predicted - num_truth),
-        "count_error_relative": ratio(num_predicted - num_truth, num_truth, np.nan),
-    }
-
-
-# --- All images ------------------------------------------------------------------------------------------------------
-
-
-def as_columns(sums):
-    """Turn a list of dicts of numbers into a dict of float64 arrays."""
-    return {name: np.array([row[name] for row in sums], float) for name in sums[0]}
-
-
-def summarise(sums):
-    """Score a set of images, pooled and as the mean of images, with 95 % intervals.
-
-    The bootstrap draws whole images, since nuclei of one image succeed and fail together (Efron 1979,
-    https://doi.org/10.1214/aos/1176344552). Of one image alone there is no interval.
-
-    Args:
-        sums: list of dicts as `tally` gives them, one per image, at least one.
-
-    Returns:
-        dict: the counts, and `pooled` and `mean_of_images`: score name → {"value", "low", "high"}, floats or NaN.
-    """
-    num_images = len(sums)
-    columns = as_columns(sums)
-    images = score(columns)
-    # One row of weights per sample: how often each image was drawn. The first row is the set itself.
-    draws = np.random.default_rng(SEED).multinomial(num_images, np.full(num_images, 1 / num_images), NUM_RESAMPLES)
-    weights = np.concatenate([np.ones((1, num_images)), draws])
-    pooled = score({name: weights @ column for name, column in columns.items()})
-    means = {}
-    for name, values in images.items():
-        defined = np.isfinite(values)
-        means[name] = ratio(weights @ np.where(defined, values, 0), weights @ defined, np.nan)
-
-    def with_interval(samples):
-        drawn = samples[1:][np.isfinite(samples[1:])]
-        low, high = np.percentile(drawn, [2.5, 97.5]) if num_images > 1 and len(drawn) else (np.nan, np.nan)
-        return {"value": samples[0], "low": low, "high": high}
-
-    return {
-        "num_images": num_images,
-        **{name: int(columns[name].sum()) for name in COUNTS},
-        "pooled": {name: with_interval(samples) for name, samples in pooled.items()},
-        "mean_of_images": {name: with_interval(samples) for name, samples in means.items()},
-    }
-
-
-def image_rows(sums, groups):
-    """Make one row of scores per image, worst mean AP first, ties by Dice."""
-    scores = score(as_columns(list(sums.values())))
-    rows = []
-    for index, (stem, row) in enumerate(sums.items()):
-        rows.append({"stem": stem, "group": groups.get(stem, NO_GROUP)} | {name: int(row[name]) for name in COUNTS})
-        rows[-1] |= {name: float(values[index]) for name, values in scores.items()}
-    return sorted(rows, key=lambda row: (row["mean_ap"], row["dice"], row["stem"]))
-
-
-# --- What the user gets ----------------------------------------------------------------------------------------------
 
 
 def as_text(value, digits=3):
@@ -503,17 +277,6 @@ def print_report(everything, groups, images, num_worst):
         )
 
 
-def without_nan(value):
-    """Replace NaN by None, which JSON can say, and round to six digits, beyond which no score means anything."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float):
-        return round(float(value), 6) if np.isfinite(value) else None
-    return value
-
-
 def write_results(out_dir, images, record):
     """Write `evaluation.csv` and `evaluation.json`, replacing those of an earlier evaluation.
 
@@ -529,77 +292,6 @@ def write_results(out_dir, images, record):
         json.dump(record, file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     return csv_path, json_path
-
-
-# --- Stress test: the same images under fixed changes ----------------------------------------------------------------
-
-
-def run_stress(raw_dir, truth_dir, out_dir, model=None, stems=None):
-    """Change images in the ways of `augment.STRESSES`, have predict.py find their nuclei, compare with the truth.
-
-    Args:
-        raw_dir, truth_dir: folders of images and masks with the same stems.
-        out_dir: folder for `stress.csv`.
-        model: file for predict.py; None for its own choice.
-        stems: set of stems to take; None for all.
-
-    Returns:
-        A list of rows {"change", "images", "ap_50", "loss"}: pooled AP at IoU 0.5, and what the change costs against the
-        same images as they are.
-
-    Raises:
-        FileNotFoundError, ValueError: as `find_pairs`, no image is left, or predict.py failed.
-    """
-    pairs = {stem: pair for stem, pair in find_pairs(raw_dir, truth_dir).items() if stems is None or stem in stems}
-    if not pairs:
-        raise ValueError(f"{raw_dir}: none of its images is in the chosen subset")
-    with tempfile.TemporaryDirectory() as folder:
-        raw, found, truths, sources = Path(folder) / "raw", Path(folder) / "found", {}, {}
-        raw.mkdir()
-        for stem, paths in pairs.items():
-            image, truth = read_pair(*paths)
-            for number, name in enumerate(augment.STRESSES):
-                changed = augment.stress(name, image, truth.labels)
-                if changed is not None:
-                    key = f"{stem}-{number:02d}"
-                    cv2.imwrite(str(raw / f"{key}.png"), changed[0][..., ::-1])  # OpenCV: blue first
-                    truths[key], sources[key] = changed[1], (stem, number)
-        predict = Path(__file__).with_name("predict.py")
-        command = [sys.executable, str(predict), str(raw), "--out", str(found), *(["--model", str(model)] if model else [])]
-        if subprocess.run(command).returncode:
-            raise ValueError("predict.py failed on the changed images; its message is above")
-        labels = find_images(found / "labels")
-        counts = {key: count_matches(match(truth, read_truth(labels[key]).labels))[0] for key, truth in truths.items()}
-    rows = []
-    for number, name in enumerate(augment.STRESSES):
-        keys = [key for key, source in sources.items() if source[1] == number]
-        if keys:
-            plain = average_precision(np.sum([counts[f"{sources[key][0]}-00"] for key in keys], axis=0))
-            changed = average_precision(np.sum([counts[key] for key in keys], axis=0))
-            rows.append(
-                {
-                    "change": name,
-                    "images": len(keys),
-                    "ap_50": round(float(changed), 4),
-                    "loss": round(float(plain - changed), 4),
-                }
-            )
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
-    with replacing(Path(out_dir) / "stress.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
-
-
-def print_stress(rows):
-    """The table of the stress test, and its worst and mean loss."""
-    print_columns(
-        ("change", "images", "AP50", "loss"),
-        [(r["change"], str(r["images"]), as_text(r["ap_50"]), as_text(r["loss"])) for r in rows],
-    )
-    losses = [row["loss"] for row in rows[1:]]
-    print(f"AP at IoU 0.5, pooled. Worst loss {max(losses):.3f}, mean loss {np.mean(losses):.3f}.")
 
 
 @user_errors_in_one_line
@@ -629,16 +321,7 @@ def main(argv=None):
     parser.add_argument(
         "--worst", type=int, default=NUM_WORST, metavar="N", help="how many of the worst images to print (%(default)s)"
     )
-    parser.add_argument(
-        "--stress",
-        action="store_true",
-        help=f"score a model on changed images: PRED is then their folder ({RAW_DIR}), stress.csv goes to {PREDICTIONS_DIR}",
-    )
-    parser.add_argument("--model", metavar="FILE", help="model of --stress (that of predict.py)")
     args = parser.parse_args(argv)
-    if args.model and not args.stress:
-        parser.error("--model belongs to --stress; predictions are scored as they lie in PRED")
-
     stems = None
     if args.split:
         split = read_split(args.split)
@@ -648,12 +331,6 @@ def main(argv=None):
                 f"{args.split}: no image is {args.subset!r}; found {', '.join(sorted(set(split.values())))}. "
                 "Choose one of them with --subset."
             )
-    if args.stress:
-        raw_dir = Path(RAW_DIR if args.predictions == PREDICTIONS_DIR else args.predictions)
-        out_dir = Path(args.out) if args.out else Path(PREDICTIONS_DIR)
-        print_stress(run_stress(raw_dir, args.truth, out_dir, args.model, stems))
-        print(f"Wrote {out_dir / 'stress.csv'}.")
-        return 0
     groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
     pairs, notes = pair_masks(predicted_dir, truth_dir, stems=stems, allow_missing=args.allow_missing)

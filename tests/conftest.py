@@ -6,12 +6,12 @@ import tempfile
 
 import pytest
 
-import unet
+from nuclei.machine import set_up_backend
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under `nohup ... &`: what the tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-unet.set_up_backend()
+set_up_backend()
 
 
 @pytest.fixture(scope="session", autouse=True)

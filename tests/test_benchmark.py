@@ -5,14 +5,16 @@ import json
 import math
 import sys
 
+import benchmark
 import numpy as np
 import pytest
 from PIL import Image
 from synthetic import draw
 
-import benchmark
 import predict
-import unet
+from nuclei.inference.engines import ENGINE_TOLERANCE
+from nuclei.model_file import save_model
+from unet import build_unet
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def work(tmp_path_factory):
         Image.fromarray(image).save(folder / "raw" / f"x{number}.png")
         Image.fromarray(labels.astype(np.uint16)).save(folder / "gt" / f"x{number}.png")
     architecture = {"heads": ["nucleus", "distance"], "width": 8, "depth": 1, "stem_stride": 1}
-    unet.save_model(folder / "model.h5", unet.build_unet(**architecture), {"architecture": architecture, "thresholds": {}})
+    save_model(folder / "model.h5", build_unet(**architecture), {"architecture": architecture, "thresholds": {}})
     return folder
 
 
@@ -54,7 +56,7 @@ def test_the_card_holds_every_part(work, tmp_path, monkeypatch, capsys):
     assert all(math.isfinite(float(row["value"])) for row in card)
     assert {row["model"] for row in card if row["part"] in ("network", "training")} == {"model", "classic"}
     agreement = [float(row["value"]) for row in card if row["figure"] == "largest difference"]
-    assert len(agreement) == 6 and max(agreement) < unet.ENGINE_TOLERANCE
+    assert len(agreement) == 6 and max(agreement) < ENGINE_TOLERANCE
     assert {row["unit"] for row in card if row["figure"] == "speed"} == {"MP/s", "GFLOP/s"}
     assert all(float(row["value"]) > 0 for row in card if row["figure"].startswith(("speed", "share of", "bare", "whole")))
     precisions = {row["value"] for row in card if row["figure"] == "average precision at 0 5"}
@@ -84,7 +86,7 @@ def test_parts_can_be_chosen(work, tmp_path, monkeypatch):
 
 def test_operations_are_counted():
     """Of a network with one level, by hand."""
-    model = unet.build_unet(heads=("nucleus",), width=4, depth=1, stem_stride=1, normalisation="none")
+    model = build_unet(heads=("nucleus",), width=4, depth=1, stem_stride=1, normalisation="none")
     pixels, quarter = 16 * 8, 8 * 4
     encoder = pixels * 9 * (3 * 4 + 4 * 4) + quarter * 9 * (4 * 8 + 8 * 8)
     decoder = quarter * 4 * 8 * 4 + pixels * (9 * (8 * 4 + 4 * 4) + 4)
@@ -92,14 +94,14 @@ def test_operations_are_counted():
 
 
 def test_an_engine_that_is_missing_ends_before_any_work(work, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(unet, "is_installed", lambda package: package != "openvino")
+    monkeypatch.setattr("nuclei.machine.is_installed", lambda package: package != "openvino")
     assert run(work, tmp_path, "--engines", "openvino") == 1
     assert "python -m pip install openvino" in capsys.readouterr().err
     assert not (tmp_path / "benchmark.csv").exists()
 
 
 def test_numbers_of_fewer_bits_have_a_ceiling_of_their_own():
-    card, model = benchmark.Card(lambda line: None), unet.build_unet(("nucleus",), width=4, depth=1)
+    card, model = benchmark.Card(lambda line: None), build_unet(("nucleus",), width=4, depth=1)
     card.add("ceiling", "-", "openvino", convolution_speed__GFLOP_per_s=100.0)
     card.add("ceiling", "-", "openvino-half", half_convolution_speed__GFLOP_per_s=200.0)
     card.add("ceiling", "-", "litert-int8", int8_convolution_speed__GFLOP_per_s=300.0)

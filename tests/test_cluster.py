@@ -17,6 +17,8 @@ import test_slides
 from PIL import Image
 
 import predict
+from nuclei.inference.cluster import load_worker_network, local_workers, missing_in_worker, program
+from nuclei.slides.folder import search_tiles_in_worker
 
 ROOT = Path(__file__).resolve().parent.parent
 model = test_predict.model  # a network that finds bright blobs
@@ -197,16 +199,16 @@ def test_a_scheduler_that_goes_ends_in_one_line_and_the_same_command_goes_on(mod
 def test_who_cannot_help_is_told_before_any_work(model, farm, tmp_path, capsys, monkeypatch):
     inputs = images_in(tmp_path / "in", 1)
     arguments = [str(inputs), "--model", str(model), "--out", str(tmp_path / "out"), "--scheduler"]
-    monkeypatch.setattr(predict, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr("nuclei.inference.cluster.ANSWER_SECONDS", 1)
     assert predict.main([*arguments, "tcp://127.0.0.1:9"]) == 1
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
-    monkeypatch.setattr(predict, "ANSWER_SECONDS", 10)
-    monkeypatch.setattr(predict, "WORKER_SECONDS", 1)
+    monkeypatch.setattr("nuclei.inference.cluster.ANSWER_SECONDS", 10)
+    monkeypatch.setattr("nuclei.inference.cluster.WORKER_SECONDS", 1)
     assert predict.main([*arguments, farm.address]) == 1
     assert f"dask worker {farm.address}" in capsys.readouterr().err
-    monkeypatch.setattr(predict, "WORKER_SECONDS", 60)
+    monkeypatch.setattr("nuclei.inference.cluster.WORKER_SECONDS", 60)
     farm.add_worker("--no-nanny")
-    monkeypatch.setattr(predict, "program", lambda: "another")
+    monkeypatch.setattr("nuclei.inference.cluster.program", lambda: "another")
     assert predict.main([*arguments, farm.address]) == 1
     assert "1 workers cannot help" in (said := capsys.readouterr().err) and "another version of the program" in said
     with pytest.raises(SystemExit):
@@ -217,20 +219,20 @@ def test_who_cannot_help_is_told_before_any_work(model, farm, tmp_path, capsys, 
 def test_what_a_worker_may_lack(model, tmp_path, monkeypatch):
     digest, mark = hashlib.sha256(model.read_bytes()).hexdigest(), tmp_path / "mark"
     mark.touch()
-    code = predict.program()
-    assert predict.lacks(model, digest, "auto", False, code, mark) is None
-    assert "another version" in predict.lacks(model, digest, "auto", False, "other", mark)
-    assert "this model" in predict.lacks(model, "other", "auto", False, code, mark)
-    assert "this model" in predict.lacks(tmp_path / "none.h5", digest, "auto", False, code, mark)
-    assert "--out must be" in predict.lacks(model, digest, "auto", False, code, tmp_path / "none")
+    code = program()
+    assert missing_in_worker(model, digest, "auto", False, code, mark) is None
+    assert "another version" in missing_in_worker(model, digest, "auto", False, "other", mark)
+    assert "this model" in missing_in_worker(model, "other", "auto", False, code, mark)
+    assert "this model" in missing_in_worker(tmp_path / "none.h5", digest, "auto", False, code, mark)
+    assert "--out must be" in missing_in_worker(model, digest, "auto", False, code, tmp_path / "none")
     monkeypatch.setattr(predict.unet, "lacking", lambda engine: "openvino")
-    assert "pip install openvino" in predict.lacks(model, digest, "openvino", False, code, mark)
+    assert "pip install openvino" in missing_in_worker(model, digest, "openvino", False, code, mark)
     for told, words in (((digest, "other"), "another version"), (("other", code), "not the model that this run began with")):
         with pytest.raises(OSError, match=words):  # of workers that came later
-            predict.network_there(str(model), told[0], "auto", False, told[1])
+            load_worker_network(str(model), told[0], "auto", False, told[1])
     with pytest.raises(ValueError, match="setup.json"):
-        monkeypatch.setattr(predict, "network_of_worker", lambda model: None)
-        predict.do_units_there(None, None, None, tmp_path, None, None, 1, [])
+        monkeypatch.setattr("nuclei.inference.cluster.network_of_worker", lambda model: None)
+        search_tiles_in_worker(None, None, None, tmp_path, None, None, 1, [])
 
 
 def test_without_dask_the_command_that_installs_it_is_named(model, tmp_path, capsys, monkeypatch):
@@ -249,7 +251,7 @@ def test_local_workers_part_cores_and_gpus(monkeypatch, gpus, visible, expected)
     monkeypatch.setattr(predict.unet, "num_gpus", lambda: gpus)
     monkeypatch.setattr(predict.unet, "num_cores", lambda: 8)
     monkeypatch.setattr(distributed, "SpecCluster", lambda workers, **more: workers)
-    environments = [worker["options"]["env"] for worker in predict.local_workers(4).values()]
+    environments = [worker["options"]["env"] for worker in local_workers(4).values()]
     assert [environment["OMP_NUM_THREADS"] for environment in environments] == ["2"] * 4
     assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments] == expected
 

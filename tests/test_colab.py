@@ -14,11 +14,11 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import sync_colab
 from PIL import Image
 from synthetic import draw
 
 import google_colab
-import sync_colab
 import train
 import unet
 

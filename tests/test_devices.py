@@ -16,17 +16,20 @@ import numpy as np
 import pytest
 from test_train import TINY, history, run, write_pair
 
-import augment
 import train
-import unet
+from nuclei.model_file import load_network, read_settings
+from nuclei.training.batches import ECHO
+from nuclei.training.bookkeeping import COLUMNS
+from nuclei.training.fit import MIN_STEPS, check_alike
+from nuclei.training.selection import whole_batches
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 4
 # Gentle, so that a last bit that differs does not grow into another training: sums are added up in another order.
 ARGUMENTS = [*TINY, "--batch-size", str(BATCH), "--learning-rate", "0.001", "--epochs"]
-STEPS = train.MIN_STEPS
+STEPS = MIN_STEPS
 QUICK = "--xla_backend_optimization_level=0"  # to compile: it takes ten times as long as the training
-NUMBERS = [name for column in train.COLUMNS for name in (column, f"val_{column}")]
+NUMBERS = [name for column in COLUMNS for name in (column, f"val_{column}")]
 
 # Runs train.py once for each list of arguments; the steps and places of all crops go into a log. When the crops of step
 # "kill" are cut, the process ends as if its machine had lost power.
@@ -114,7 +117,7 @@ def assert_same_training(ours, theirs, num_epochs):
 
 def test_two_devices_of_jax_train_as_one_does(alone):
     assert_same_training(alone.parent / "two", alone, 3)
-    settings = unet.read_settings(alone.parent / "two" / "trained_model.h5")
+    settings = read_settings(alone.parent / "two" / "trained_model.h5")
     assert settings["arguments"]["batch_size"] == BATCH
     assert not {"devices", "process_id", "coordinator"} & set(settings["arguments"])  # they change nothing
 
@@ -157,7 +160,7 @@ def test_two_processes_train_as_one_also_when_one_has_died_and_they_resume(alone
     assert errors.count("train.py: ") == 1 and "Traceback" not in errors, errors
     assert "train.py: process 0 lost another process" in errors and "--resume" in errors
     assert len(history(tmp_path / "out")) == 1
-    half = BATCH // augment.ECHO // 2
+    half = BATCH // ECHO // 2
     places = range(half), range(half, 2 * half)
     for number in (0, 1):  # each crop is cut once, in one of the processes
         times = Counter(drawn(tmp_path, number))
@@ -170,7 +173,7 @@ def test_two_processes_train_as_one_also_when_one_has_died_and_they_resume(alone
     assert_same_training(tmp_path / "out", alone, 3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.csv", "trained_model.h5"]
     assert "Wrote" in first[1] and "done its part" in second[1] and "Wrote" not in second[1]
-    ours, theirs = (unet.load_model(out / "trained_model.h5")[1] for out in (tmp_path / "out", alone))
+    ours, theirs = (load_network(out / "trained_model.h5")[1] for out in (tmp_path / "out", alone))
     assert ours["epoch"] == theirs["epoch"] and ours["data"] == theirs["data"]
 
 
@@ -209,10 +212,10 @@ def test_several_processes_need_jax(data, tmp_path, capsys, monkeypatch):
 
 def test_all_processes_must_train_the_same(monkeypatch):
     theirs = {"epochs": 3, "data_dir": "/there", "data": "1234"}
-    monkeypatch.setattr(unet, "tell_all", lambda make, num_processes, process_id: theirs)
-    train.check_alike({"epochs": 3, "data_dir": "/here", "data": "1234"}, 2, 1)
+    monkeypatch.setattr("nuclei.training.hosts.broadcast", lambda make, num_processes, process_id: theirs)
+    check_alike({"epochs": 3, "data_dir": "/here", "data": "1234"}, 2, 1)
     with pytest.raises(ValueError, match="process 1 differs from process 0 in epochs"):
-        train.check_alike({"epochs": 4, "data_dir": "/here", "data": "1234"}, 2, 1)
+        check_alike({"epochs": 4, "data_dir": "/here", "data": "1234"}, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -227,10 +230,10 @@ def test_flags_that_belong_together(flags, capsys):
 
 def test_validation_comes_in_whole_batches_that_processes_share():
     images, truths = np.arange(5.0).reshape(5, 1, 1, 1), -np.arange(5.0).reshape(5, 1, 1, 1)
-    filled = train.whole_batches((images, truths), 4, range(4))
+    filled = whole_batches((images, truths), 4, range(4))
     assert len(filled[0]) == 8 and set(filled[0].ravel()) == {0, 1, 2, 3, 4}  # none is left out
     np.testing.assert_array_equal(filled[0], -filled[1])
-    parts = [train.whole_batches((images, truths), 4, places)[0].reshape(-1, 2) for places in (range(2), range(2, 4))]
+    parts = [whole_batches((images, truths), 4, places)[0].reshape(-1, 2) for places in (range(2), range(2, 4))]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), filled[0].reshape(-1, 4))
     whole = (images[:4], truths[:4])
-    assert train.whole_batches(whole, 4, range(4)) is whole  # nothing is copied where nothing is to be filled
+    assert whole_batches(whole, 4, range(4)) is whole  # nothing is copied where nothing is to be filled

@@ -15,9 +15,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from synthetic import draw
 
-import augment
 import evaluate
-from instances import (
+from experiments.stress import STRESSES
+from nuclei.instances.matching import (
     IOU_THRESHOLDS,
     average_precision,
     count_matches,
@@ -26,6 +26,7 @@ from instances import (
     merges_and_splits,
     one_to_one,
 )
+from nuclei.scores import COUNTS, DEFINITIONS, as_columns, score, summarise, tally
 
 ROOT = Path(evaluate.__file__).resolve().parent
 MANY_THRESHOLDS = (1e-9, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, *IOU_THRESHOLDS, 1.0)
@@ -135,7 +136,7 @@ def test_counts_agree_with_stardist():
         counts.append(count_matches(matching))
     pooled = stardist.matching_dataset(*zip(*pairs, strict=True), thresh=IOU_THRESHOLDS, show_progress=False)
     assert average_precision(np.sum(counts, axis=0)) == pytest.approx([row.accuracy for row in pooled])
-    ours = evaluate.summarise([evaluate.tally(match(*pair)) for pair in pairs])["pooled"]
+    ours = summarise([tally(match(*pair)) for pair in pairs])["pooled"]
     for name, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1"), ("pq", "panoptic_quality")):
         assert ours[name]["value"] == pytest.approx(getattr(pooled[0], theirs))
 
@@ -189,7 +190,7 @@ def test_five_thousand_nuclei_on_four_megapixels_take_a_moment():
     truth = (rows * 72 + columns + 1).astype(np.int32)
     predicted = np.roll(truth, (4, 5), axis=(0, 1))
     start = time.perf_counter()
-    sums = evaluate.tally(match(truth, predicted))
+    sums = tally(match(truth, predicted))
     assert time.perf_counter() - start < 5  # some 0.5 s; a full table of pairs would take minutes
     assert sums["num_truth"] == 72 * 72
 
@@ -218,8 +219,8 @@ def test_thresholds_that_mean_nothing_are_refused(threshold):
 
 def scores_of(truth, predicted):
     """Scores of one image as plain floats."""
-    sums = evaluate.tally(match(np.asarray(truth), np.asarray(predicted)))
-    return {name: values[0] for name, values in evaluate.score(evaluate.as_columns([sums])).items()}
+    sums = tally(match(np.asarray(truth), np.asarray(predicted)))
+    return {name: values[0] for name, values in score(as_columns([sums])).items()}
 
 
 def test_perfect_predictions_score_one():
@@ -291,8 +292,8 @@ def test_empty_images():
 
 def test_pooled_and_mean_of_images_differ_as_they_should():
     large = np.arange(1, 10).reshape(3, 3)
-    sums = [evaluate.tally(match(large, large)), evaluate.tally(match(np.array([[1, 0]]), np.array([[0, 1]])))]
-    summary = evaluate.summarise(sums)
+    sums = [tally(match(large, large)), tally(match(np.array([[1, 0]]), np.array([[0, 1]])))]
+    summary = summarise(sums)
     assert summary["pooled"]["ap_50"]["value"] == 9 / 11
     assert summary["mean_of_images"]["ap_50"]["value"] == 1 / 2
     assert summary["mean_of_images"]["mean_ap"]["value"] == 1 / 2
@@ -302,9 +303,9 @@ def test_pooled_and_mean_of_images_differ_as_they_should():
 
 def test_undefined_images_are_left_out_of_means():
     empty, full = np.zeros((2, 2), int), np.ones((2, 2), int)
-    sums = [evaluate.tally(match(empty, empty)), evaluate.tally(match(full, full))]
-    assert evaluate.summarise(sums)["mean_of_images"]["recall"]["value"] == 1
-    nothing = evaluate.summarise(sums[:1] * 3)["mean_of_images"]["recall"]
+    sums = [tally(match(empty, empty)), tally(match(full, full))]
+    assert summarise(sums)["mean_of_images"]["recall"]["value"] == 1
+    nothing = summarise(sums[:1] * 3)["mean_of_images"]["recall"]
     assert all(np.isnan(value) for value in nothing.values())
 
 
@@ -313,22 +314,22 @@ def test_intervals_hold_the_value_repeat_and_need_two_images():
     sums = []
     for _ in range(25):
         truth = discs((40, 40), rng.uniform(0, 40, (5, 2)), 5)
-        sums.append(evaluate.tally(match(truth, np.roll(truth, rng.integers(0, 4), axis=1))))
-    first, second = evaluate.summarise(sums), evaluate.summarise(sums)
+        sums.append(tally(match(truth, np.roll(truth, rng.integers(0, 4), axis=1))))
+    first, second = summarise(sums), summarise(sums)
     assert first == second
     for kind in ("pooled", "mean_of_images"):
         entry = first[kind]["ap_75"]
         assert 0 <= entry["low"] < entry["value"] < entry["high"] <= 1
     # The spread of the mean of 25 images, as the formula for its standard error has it.
-    values = evaluate.score(evaluate.as_columns(sums))["ap_75"]
+    values = score(as_columns(sums))["ap_75"]
     entry = first["mean_of_images"]["ap_75"]
     assert (entry["high"] - entry["low"]) / 2 == pytest.approx(1.96 * values.std() / 5, rel=0.1)
-    assert np.isnan(evaluate.summarise(sums[:1])["pooled"]["dice"]["low"])
+    assert np.isnan(summarise(sums[:1])["pooled"]["dice"]["low"])
 
 
 def test_every_score_is_defined_in_words():
-    names = set(scores_of([[1]], [[1]])) | set(evaluate.COUNTS[2:])
-    defined = {name for key in evaluate.DEFINITIONS for name in key.split(", ")}
+    names = set(scores_of([[1]], [[1]])) | set(COUNTS[2:])
+    defined = {name for key in DEFINITIONS for name in key.split(", ")}
     assert {name for name in names if not name.startswith("ap_")} <= defined
     assert set(evaluate.TABLE) <= names
 
@@ -375,7 +376,7 @@ def test_folders_are_scored_and_the_results_written(folders, capsys):
     dices = [float(row["dice"]) for row in rows]
     assert record["all"]["mean_of_images"]["dice"]["value"] == pytest.approx(np.mean(dices), abs=1e-5)
     assert record["groups"] == {} and record["subset"] is None and record["notes"] == []
-    assert record["definitions"] == evaluate.DEFINITIONS
+    assert record["definitions"] == DEFINITIONS
     output = capsys.readouterr().out
     for label in evaluate.TABLE.values():
         assert label in output
@@ -591,7 +592,7 @@ def test_the_stress_test_scores_each_change(tmp_path, capsys, monkeypatch):
     assert evaluate.main(arguments) == 0
     with open(out / "stress.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["change"] for row in rows] == list(augment.STRESSES)
+    assert [row["change"] for row in rows] == list(STRESSES)
     assert {row["change"]: row["images"] for row in rows}["stain"] == "1"
     assert float(rows[0]["ap_50"]) > 0.5 and float(rows[0]["loss"]) == 0
     for row in rows:

@@ -10,9 +10,10 @@ import stardist_baseline
 from PIL import Image
 from synthetic import draw
 
-import augment
-import instances
-import unet
+from nuclei.instances.matching import average_precision, count_matches, match
+from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.model_file import load_network, save_model
+from unet import build_unet
 
 TOUCHING = np.zeros((40, 60), np.int32)  # two nuclei side by side, and one alone
 TOUCHING[5:25, 5:20], TOUCHING[5:25, 20:38], TOUCHING[30:38, 45:58] = 1, 2, 3
@@ -55,10 +56,10 @@ def test_other_maps_part_what_touches_where_they_are_perfect(variant):
         "vertical": lambda labels: ablation.offsets(labels, 0),
     }
     maps = np.stack([TOUCHING > 0, *(np.maximum(painters[name](TOUCHING), 0) for name in names)], -1, dtype=np.float32)
-    assert instances.separate(maps[..., :1]).max() == 2
-    found = instances.separate(ablation.parting(names, maps, zoom=1), contact_weight=1.0)
-    assert found.max() == 3 and instances.average_precision(instances.count_matches(instances.match(TOUCHING, found))[0]) == 1
-    assert ablation.parting(("distance",), maps, zoom=1) is maps
+    assert separate(maps[..., :1]).max() == 2
+    found = separate(ablation.parting(names, maps, scale=1), contact_weight=1.0)
+    assert found.max() == 3 and average_precision(count_matches(match(TOUCHING, found))[0]) == 1
+    assert ablation.parting(("distance",), maps, scale=1) is maps
 
 
 def test_an_ablation_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
@@ -109,16 +110,16 @@ def test_the_mean_of_models_is_one_with_thresholds_of_its_own(tmp_path, capsys):
             Image.fromarray(array).save(tmp_path / part / f"image{number}.png")
     shape, weights = {"heads": ["nucleus"], "width": 8, "depth": 1}, []
     for number in range(3):
-        model = unet.build_unet(**{**shape, "width": 8 * (1 + (number == 2))})
-        unet.save_model(tmp_path / f"{number}.h5", model, {"architecture": {**shape, "width": 8 * (1 + (number == 2))}})
+        model = build_unet(**{**shape, "width": 8 * (1 + (number == 2))})
+        save_model(tmp_path / f"{number}.h5", model, {"architecture": {**shape, "width": 8 * (1 + (number == 2))}})
         weights.append(model.get_weights())
     out = tmp_path / "mean.h5"
     command = ["--data-dir", str(tmp_path), "--out", str(out)]
     assert average_models.main([str(tmp_path / "0.h5"), str(tmp_path / "1.h5"), *command]) == 0
-    model, settings = unet.load_model(out)
+    model, settings = load_network(out)
     for mean, first, second in zip(model.get_weights(), weights[0], weights[1], strict=True):
         np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-6)
-    assert settings["mean_of"] == ["0.h5", "1.h5"] and set(settings["thresholds"]) == set(instances.THRESHOLDS)
+    assert settings["mean_of"] == ["0.h5", "1.h5"] and set(settings["thresholds"]) == set(THRESHOLDS)
     assert average_models.main([str(tmp_path / "0.h5"), str(tmp_path / "1.h5"), *command]) == 1
     assert "is there already" in capsys.readouterr().err
     out.unlink()

@@ -25,10 +25,21 @@ from synthetic import draw
 import evaluate
 import exports
 import import_data
-import instances
-import predict
-import unet
-from import_data import find_pairs, find_truths, read_pair, read_truth
+from nuclei.formats.coco import write_coco
+from nuclei.formats.geojson import geojson_features, write_features
+from nuclei.formats.imagej import write_imagej
+from nuclei.formats.label_images import write_ometiff, write_omezarr
+from nuclei.formats.registry import FORMATS, Nuclei
+from nuclei.images.labels import without_gaps
+from nuclei.images.masks import read_truth
+from nuclei.images.pairs import find_pairs, find_truths, read_pair
+from nuclei.instances.matching import match
+from nuclei.instances.measure import measure
+from nuclei.model_file import load_network, save_model
+from nuclei.polygons import fill, outlines, pack_runs, unpack_runs
+from nuclei.results.image import write_results
+from nuclei.training.samples import load_samples
+from unet import HEADS, build_unet
 
 ROOT = Path(exports.__file__).parent
 
@@ -68,7 +79,7 @@ def predictions(pictures, tmp_path_factory):
     for stem, (image, labels) in pictures.items():
         Image.fromarray(image).save(folder / "raw" / f"{stem}.png")
         maps = np.stack([np.where(labels > 0, 0.9, 0.1)] * 2, axis=-1).astype(np.float32)
-        predict.write_results(
+        write_results(
             folder / "out", stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, {}, 1.0, "model",
             formats=("labels", "csv"),
         )  # fmt: skip
@@ -77,8 +88,8 @@ def predictions(pictures, tmp_path_factory):
 
 def nuclei_of(pictures, stem, mpp=None):
     image, labels = pictures[stem]
-    table = pd.DataFrame(instances.measure(labels, image, stained=stem == "tissue", mpp=mpp))
-    return exports.Nuclei(stem, f"{stem}.png", labels, table, mpp)
+    table = pd.DataFrame(measure(labels, image, stained=stem == "tissue", mpp=mpp))
+    return Nuclei(stem, f"{stem}.png", labels, table, mpp)
 
 
 def run(*arguments):
@@ -87,7 +98,7 @@ def run(*arguments):
 
 def worst_overlap(truth, came):
     """IoU of each true nucleus with the one that has most of it; the smallest of all."""
-    matching = instances.match(truth, came)
+    matching = match(truth, came)
     best = np.zeros(truth.max() + 1)
     np.maximum.at(best, matching.truth_ids, matching.iou)
     return best[1:].min()
@@ -100,12 +111,12 @@ def worst_overlap(truth, came):
 def test_outlines_enclose_exactly_the_pixels_of_each_nucleus(pictures, stem):
     labels = pictures[stem][1]
     seen = []
-    for index, polygons in instances.outlines(labels):
+    for index, polygons in outlines(labels):
         seen.append(index)
         shape = shapely.MultiPolygon([(rings[0], rings[1:]) for rings in polygons])
         assert shape.is_valid, shapely.is_valid_reason(shape)
         assert shape.area == (labels == index).sum()
-        np.testing.assert_array_equal(import_data.fill(polygons, labels.shape), np.flatnonzero(labels == index))
+        np.testing.assert_array_equal(fill(polygons, labels.shape), np.flatnonzero(labels == index))
     assert seen == list(range(1, labels.max() + 1))
 
 
@@ -113,8 +124,8 @@ def test_any_outline_is_exact_and_has_no_needless_corner():
     random = np.random.default_rng(0)
     for share in np.linspace(0.2, 0.9, 30):
         labels = ((random.random((11, 12)) < share) * random.integers(1, 3, (11, 12))).astype(np.int32)
-        for index, polygons in instances.outlines(labels):
-            np.testing.assert_array_equal(import_data.fill(polygons, labels.shape), np.flatnonzero(labels == index))
+        for index, polygons in outlines(labels):
+            np.testing.assert_array_equal(fill(polygons, labels.shape), np.flatnonzero(labels == index))
             assert shapely.MultiPolygon([(rings[0], rings[1:]) for rings in polygons]).is_valid
             for ring in (ring for rings in polygons for ring in rings):
                 steps = np.roll(ring, -1, axis=0) - ring
@@ -124,7 +135,7 @@ def test_any_outline_is_exact_and_has_no_needless_corner():
 
 
 def test_an_id_without_pixels_has_no_outline():
-    assert [index for index, _ in instances.outlines(np.array([[0, 3], [0, 1]], np.int32))] == [1, 3]
+    assert [index for index, _ in outlines(np.array([[0, 3], [0, 1]], np.int32))] == [1, 3]
 
 
 # --- Measurements ---------------------------------------------------------------------------------------------------
@@ -137,7 +148,7 @@ def test_there_are_some_forty_measurements_and_those_of_a_known_shape_are_right(
     labels[50:55, 5:10] = 3  # far from both
     image = np.full((60, 80, 3), 255, np.uint8)
     image[labels == 1] = (100, 60, 120)
-    table = instances.measure(labels, image, stained=True, mpp=0.5)
+    table = measure(labels, image, stained=True, mpp=0.5)
     in_px = [name for name in table if not name.endswith(("_um", "_um2"))]
     assert 38 <= len(in_px) <= 46
     assert len({len(np.atleast_1d(values)) for values in table.values()}) == 1
@@ -157,7 +168,7 @@ def test_there_are_some_forty_measurements_and_those_of_a_known_shape_are_right(
 
 def test_shapes_agree_with_scikit_image(pictures):
     for _, labels in pictures.values():
-        table = instances.measure(labels)
+        table = measure(labels)
         regions = regionprops(labels)
         for name, theirs in (
             ("perimeter_px", "perimeter"), ("major_axis_px", "axis_major_length"), ("minor_axis_px", "axis_minor_length"),
@@ -173,8 +184,8 @@ def test_shapes_agree_with_scikit_image(pictures):
 
 def test_a_diagonal_leans_the_way_that_is_said():
     rising = np.fliplr(np.eye(30, dtype=np.int32))  # from the lower left to the upper right
-    assert instances.measure(rising)["orientation_degrees"][0] == pytest.approx(45, abs=1)
-    assert instances.measure(np.eye(30, dtype=np.int32))["orientation_degrees"][0] == pytest.approx(135, abs=1)
+    assert measure(rising)["orientation_degrees"][0] == pytest.approx(45, abs=1)
+    assert measure(np.eye(30, dtype=np.int32))["orientation_degrees"][0] == pytest.approx(135, abs=1)
 
 
 def test_stains_are_told_apart_by_their_colour():
@@ -185,18 +196,18 @@ def test_stains_are_told_apart_by_their_colour():
     image = np.full((9, 30, 3), 255, np.uint8)
     for index, vector in enumerate(vectors, 1):
         image[labels == index] = np.round(256 * 10 ** (-0.6 * vector) - 1)
-    table = instances.measure(labels, image, stained=True)
+    table = measure(labels, image, stained=True)
     found = np.stack([table["haematoxylin_od"], table["eosin_od"], table["dab_od"]], axis=1)
     np.testing.assert_allclose(found, 0.6 * np.eye(3), atol=0.02)
-    deep = instances.measure(labels, image.astype(np.uint16) * 257, stained=True)  # the same light in 16 bits
+    deep = measure(labels, image.astype(np.uint16) * 257, stained=True)  # the same light in 16 bits
     np.testing.assert_allclose(deep["haematoxylin_od"], table["haematoxylin_od"], atol=0.02)
-    assert np.isnan(instances.measure(labels, image)["haematoxylin_od"]).all()
-    assert "mean_intensity" not in instances.measure(labels)
+    assert np.isnan(measure(labels, image)["haematoxylin_od"]).all()
+    assert "mean_intensity" not in measure(labels)
 
 
 def test_neighbours_agree_with_counting_them_one_by_one(pictures):
     labels = pictures["tissue"][1]
-    table = instances.measure(labels)
+    table = measure(labels)
     grown = [np.pad(labels == index, 1) for index in table["id"]]
     for row, mine in enumerate(grown):
         around = np.zeros_like(mine)
@@ -210,7 +221,7 @@ def test_a_ring_and_its_kernel_are_each_others_nearest():
     labels = np.zeros((30, 30), np.int32)
     labels[5:16, 5:16], labels[7:14, 7:14], labels[9:12, 9:12] = 1, 0, 2
     labels[25:28, 25:28] = 3
-    table = instances.measure(labels)
+    table = measure(labels)
     assert table["nearest_id"].tolist()[:2] == [2, 1] and table["nearest_distance_px"].tolist()[:2] == [0, 0]
 
 
@@ -218,7 +229,7 @@ def test_a_ring_and_its_kernel_are_each_others_nearest():
 def test_none_and_one_nucleus_are_measured(count):
     labels = np.zeros((12, 12), np.int32)
     labels[3:6, 3:6] = count
-    table = instances.measure(labels, np.zeros((12, 12, 3), np.uint8), np.ones((12, 12, 2), np.float32), True, 0.25)
+    table = measure(labels, np.zeros((12, 12, 3), np.uint8), np.ones((12, 12, 2), np.float32), True, 0.25)
     assert all(len(values) == count for values in table.values())
     if count:
         assert table["nearest_id"][0] == 0 and np.isnan(table["nearest_distance_px"][0])
@@ -263,25 +274,25 @@ def test_geojson_has_what_qupath_reads(pictures, predictions, tmp_path, name):
 
 def test_a_uuid_belongs_to_a_nucleus_not_to_its_number(pictures):
     nuclei = nuclei_of(pictures, "cells")
-    before = {feature["id"] for feature in exports.geojson_features(nuclei)}
-    fewer = import_data.without_gaps(np.where(nuclei.labels == 1, 0, nuclei.labels))
-    table = pd.DataFrame(instances.measure(fewer))
-    after = {feature["id"] for feature in exports.geojson_features(nuclei._replace(labels=fewer, table=table))}
+    before = {feature["id"] for feature in geojson_features(nuclei)}
+    fewer = without_gaps(np.where(nuclei.labels == 1, 0, nuclei.labels))
+    table = pd.DataFrame(measure(fewer))
+    after = {feature["id"] for feature in geojson_features(nuclei._replace(labels=fewer, table=table))}
     assert after < before and len(before - after) == 1
-    assert not before & {feature["id"] for feature in exports.geojson_features(nuclei._replace(stem="other"))}
+    assert not before & {feature["id"] for feature in geojson_features(nuclei._replace(stem="other"))}
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".geojson.gz", ".geojson.zip"])
 def test_features_are_streamed(tmp_path, suffix):
     """10,000 nuclei pass through without being held: the peak stays below what 500 of them take."""
-    feature = next(exports.geojson_features(exports.Nuclei("x", "x", np.ones((6, 6), np.int32), pd.DataFrame({"id": [1]}))))
+    feature = next(geojson_features(Nuclei("x", "x", np.ones((6, 6), np.int32), pd.DataFrame({"id": [1]}))))
     tracemalloc.start()
     try:
         held = [json.loads(json.dumps(feature)) for _ in range(500)]
         enough = tracemalloc.get_traced_memory()[0]
         del held
         tracemalloc.reset_peak()
-        exports.write_features(tmp_path / f"many{suffix}", (dict(feature, id=str(n)) for n in range(10_000)))
+        write_features(tmp_path / f"many{suffix}", (dict(feature, id=str(n)) for n in range(10_000)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -305,9 +316,9 @@ def test_imagej_rois_are_read_by_roifile(pictures, predictions, tmp_path):
 
 def test_an_image_too_wide_for_imagej_is_refused(tmp_path):
     labels = np.zeros((1, 60_536), np.int32)
-    nuclei = exports.Nuclei("wide", "wide.png", labels, pd.DataFrame(instances.measure(labels)))
+    nuclei = Nuclei("wide", "wide.png", labels, pd.DataFrame(measure(labels)))
     with pytest.raises(ValueError, match="60535 px: export it as geojson"):
-        exports.write_imagej(tmp_path / "wide.zip", nuclei)
+        write_imagej(tmp_path / "wide.zip", nuclei)
     assert not list(tmp_path.iterdir())
 
 
@@ -336,9 +347,9 @@ def test_run_lengths_agree_with_pycocotools_both_ways():
     for share in (0, 0.02, 0.5, 0.98, 1):
         mask = random.random((37, 150)) < share
         encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        np.testing.assert_array_equal(import_data.unpack_runs(encoded["counts"].decode(), mask.shape), np.flatnonzero(mask))
-        runs = exports.pack_runs(mask)
-        np.testing.assert_array_equal(import_data.unpack_runs(runs, mask.shape), np.flatnonzero(mask))
+        np.testing.assert_array_equal(unpack_runs(encoded["counts"].decode(), mask.shape), np.flatnonzero(mask))
+        runs = pack_runs(mask)
+        np.testing.assert_array_equal(unpack_runs(runs, mask.shape), np.flatnonzero(mask))
         packed = coco_mask.frPyObjects({"size": list(mask.shape), "counts": runs}, *mask.shape)
         np.testing.assert_array_equal(coco_mask.decode(packed) > 0, mask)
 
@@ -346,8 +357,8 @@ def test_run_lengths_agree_with_pycocotools_both_ways():
 def test_holes_at_both_ends_of_the_picture_keep_their_runs(tmp_path):
     for labels in (np.ones((9, 9), np.int32), np.pad(np.ones((5, 5), np.int32), ((0, 4), (4, 0)))):
         labels[2, 6] = 0
-        nuclei = exports.Nuclei("x", "x.png", labels, pd.DataFrame(instances.measure(labels)))
-        exports.write_coco(tmp_path / "x.json", nuclei)
+        nuclei = Nuclei("x", "x.png", labels, pd.DataFrame(measure(labels)))
+        write_coco(tmp_path / "x.json", nuclei)
         coco = COCO(tmp_path / "x.json")
         np.testing.assert_array_equal(coco.annToMask(coco.loadAnns(coco.getAnnIds())[0]), labels)
 
@@ -355,8 +366,8 @@ def test_holes_at_both_ends_of_the_picture_keep_their_runs(tmp_path):
 def test_ometiff_is_a_tiled_pyramid_of_ids_with_pixel_size(tmp_path):
     labels = np.zeros((700, 1300), np.int32)
     labels[100:180, 200:260], labels[650:, 1200:], labels[300, 300] = 1, 70_000, 3
-    nuclei = exports.Nuclei("slide", "slide.svs", labels, pd.DataFrame(), mpp=0.25)
-    exports.write_ometiff(tmp_path / "slide.ome.tif", nuclei)
+    nuclei = Nuclei("slide", "slide.svs", labels, pd.DataFrame(), mpp=0.25)
+    write_ometiff(tmp_path / "slide.ome.tif", nuclei)
     with tifffile.TiffFile(tmp_path / "slide.ome.tif") as tiff:
         assert tiff.is_ome and len(tiff.series) == 1
         levels = tiff.series[0].levels
@@ -368,7 +379,7 @@ def test_ometiff_is_a_tiled_pyramid_of_ids_with_pixel_size(tmp_path):
         assert pixels["PhysicalSizeX"] == pixels["PhysicalSizeY"] == 0.25 and pixels["PhysicalSizeXUnit"] == "µm"
         numerator, denominator = tiff.pages[0].tags["XResolution"].value
         assert numerator / denominator == 40_000  # per centimetre
-    exports.write_ometiff(tmp_path / "plain.ome.tif", nuclei._replace(mpp=None))
+    write_ometiff(tmp_path / "plain.ome.tif", nuclei._replace(mpp=None))
     with tifffile.TiffFile(tmp_path / "plain.ome.tif") as tiff:
         assert "PhysicalSizeX" not in tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
 
@@ -378,9 +389,9 @@ def test_omezarr_is_a_pyramid_of_labels_and_replaces_whole(tmp_path):
 
     labels = np.zeros((600, 1100), np.int32)
     labels[100:180, 200:260], labels[550:, 1000:] = 1, 70_000
-    nuclei = exports.Nuclei("slide", "slide.svs", labels, pd.DataFrame(), mpp=0.25)
+    nuclei = Nuclei("slide", "slide.svs", labels, pd.DataFrame(), mpp=0.25)
     for mpp in (0.25, None):
-        exports.write_omezarr(tmp_path / "slide.zarr", nuclei._replace(mpp=mpp))
+        write_omezarr(tmp_path / "slide.zarr", nuclei._replace(mpp=mpp))
         group = zarr.open_group(tmp_path / "slide.zarr", mode="r")
         assert group.attrs["image-label"] == {"version": "0.4"}
         (multiscale,) = group.attrs["multiscales"]
@@ -410,7 +421,7 @@ def test_tables_are_read_by_pandas_one_by_one_and_as_a_folder(pictures, predicti
 
 
 def test_what_is_written_twice_is_equal_to_the_byte_and_nothing_is_overwritten_unasked(predictions, tmp_path, capsys):
-    formats = ",".join(exports.FORMATS)
+    formats = ",".join(FORMATS)
     for out in ("one", "two"):
         assert run(predictions, "--formats", formats, "--out", tmp_path / out) == 0
 
@@ -446,7 +457,7 @@ def test_the_pixel_size_that_predict_was_told_is_kept(pictures, tmp_path):
     image, labels = pictures["cells"]
     maps = np.full((*labels.shape, 2), 0.9, np.float32)
     for stem, mpp in (("known", 0.25), ("unknown", None)):
-        predict.write_results(
+        write_results(
             tmp_path, stem, Path(f"{stem}.png"), image, (0.0, 255.0), labels, maps, 1.0, {}, 1.0, "model", mpp=mpp,
             formats=("labels", "csv", "geojson"),
         )  # fmt: skip
@@ -476,7 +487,7 @@ def test_an_image_without_nuclei_is_exported_too(tmp_path):
     (tmp_path / "labels").mkdir()
     Image.fromarray(np.zeros((20, 30), np.uint16)).save(tmp_path / "labels" / "none.png")
     pd.DataFrame({"image": [], "id": [], "area_px": []}).to_csv(tmp_path / "nuclei.csv", index=False)
-    assert run(tmp_path, "--formats", ",".join(exports.FORMATS)) == 0
+    assert run(tmp_path, "--formats", ",".join(FORMATS)) == 0
     assert json.loads((tmp_path / "geojson" / "none.geojson").read_text())["features"] == []
     assert not read_truth(tmp_path / "geojson" / "none.geojson", (20, 30)).labels.any()
     assert not read_truth(tmp_path / "coco" / "none.json", (20, 30)).labels.any()
@@ -539,7 +550,7 @@ def test_a_missing_package_is_named_before_any_work(predictions, tmp_path, monke
 @pytest.mark.parametrize("name", ["geojson", "geojson.gz", "geojson.zip", "imagej", "coco", "ometiff"])
 def test_what_was_exported_comes_back_as_truth(pictures, predictions, tmp_path, name):
     """As a training reads it: the export is put into gt beside the images."""
-    form = exports.FORMATS[name]
+    form = FORMATS[name]
     assert run(predictions, "--formats", name, "--out", tmp_path) == 0
     raw = predictions.parent / "raw"
     pairs = find_pairs(raw, tmp_path / form.folder)
@@ -727,7 +738,7 @@ def test_archives_are_checked_before_they_are_read(tmp_path, monkeypatch):
                 archive.writestr(member, content)
         with pytest.raises(ValueError, match=word):
             read_truth(tmp_path / name, (5, 5))
-    monkeypatch.setattr(import_data, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr("nuclei.files.MAX_MEMBER_BYTES", 1000)
     (tmp_path / "bomb.geojson.gz").write_bytes(gzip.compress(b" " * 2000))
     with pytest.raises(ValueError, match="unpacks to more than 1,000 bytes"):
         read_truth(tmp_path / "bomb.geojson.gz", (5, 5))
@@ -770,7 +781,6 @@ def test_the_check_and_a_training_take_outlines(pictures, predictions, tmp_path,
     """predict, correct, train: a gt folder with the files of three tools is checked and loaded."""
     import shutil
 
-    import train
 
     raw, gt = predictions.parent / "raw", tmp_path / "gt"
     gt.mkdir()
@@ -782,7 +792,7 @@ def test_the_check_and_a_training_take_outlines(pictures, predictions, tmp_path,
     assert import_data.main([str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "3 sound pairs" in said and "instances 1" in said and "passed over" not in said
-    samples, forms = train.load_samples(tmp_path / "raw", gt)
+    samples, forms = load_samples(tmp_path / "raw", gt)
     assert set(forms.values()) == {"instances"}
     for stem, sample in samples.items():
         np.testing.assert_array_equal(sample.labels, pictures[stem][1])
@@ -798,13 +808,13 @@ def test_the_check_and_a_training_take_outlines(pictures, predictions, tmp_path,
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A small network with batch statistics of its own, so that an export that forgets them would differ."""
-    network = unet.build_unet(width=8, depth=1, stem_stride=2)
+    network = build_unet(width=8, depth=1, stem_stride=2)
     random = np.random.default_rng(0)
     network.set_weights([w + random.normal(0, 0.1, w.shape) ** 2 for w in network.get_weights()])
     path = tmp_path_factory.mktemp("model") / "small.h5"
-    architecture = {"heads": list(unet.HEADS), "width": 8, "depth": 1, "stem_stride": 2}
+    architecture = {"heads": list(HEADS), "width": 8, "depth": 1, "stem_stride": 2}
     scores = {"validation": {"all": {"dice": 0.9}}}
-    unet.save_model(path, network, {"architecture": architecture, "scores": scores, "nucleus_diameter_px": {"median": 19.0}})
+    save_model(path, network, {"architecture": architecture, "scores": scores, "nucleus_diameter_px": {"median": 19.0}})
     return path
 
 
@@ -826,7 +836,7 @@ def test_a_model_leaves_as_onnx_and_bioimageio_and_does_the_same_there(model, tm
     assert "run by onnxruntime" in done.stdout and "run by bioimageio.core" in done.stdout
     assert sorted(path.name for path in out.iterdir()) == ["small.bioimageio.zip", "small.onnx"]
 
-    network, _ = unet.load_model(model)
+    network, _ = load_network(model)
     session = onnxruntime.InferenceSession(str(out / "small.onnx"), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert [output.name for output in session.get_outputs()] == ["maps"]
@@ -854,7 +864,7 @@ def test_a_model_leaves_as_onnx_and_bioimageio_and_does_the_same_there(model, tm
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras asks for it on behalf of tf2onnx
 def test_a_model_that_comes_out_different_is_not_written(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(exports, "MODEL_TOLERANCE", -1.0)
+    monkeypatch.setattr("nuclei.formats.onnx.MODEL_TOLERANCE", -1.0)
     assert run("--model-out", "onnx", "--model", model, "--out", tmp_path) == 1
     assert "differs from Keras" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

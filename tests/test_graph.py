@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import graph
+from nuclei.results.curves import draw_curves
+from nuclei.results.history import best_row, describe_history, panel_of, read_history
 
 HEADER = "epoch,loss,accuracy,dice,iou,val_loss,val_accuracy,val_dice,val_iou,learning_rate,seconds"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -83,7 +85,7 @@ def test_page_stands_alone_and_fits_a_phone(tmp_path, no_kaleido):
 
 
 def test_one_hover_reads_all_curves(tmp_path):
-    figure = graph.draw({"run": graph.read_history(history(tmp_path))})
+    figure = draw_curves({"run": read_history(history(tmp_path))})
     assert figure.layout.hovermode == "x unified" and figure.layout.hoversubplots == "axis"
     assert {trace.xaxis or "x" for trace in figure.data} == {"x"}
     assert len(curves(figure)) == 9
@@ -94,7 +96,7 @@ def test_one_hover_reads_all_curves(tmp_path):
 
 
 def test_training_and_validation_share_a_colour_and_differ_in_dash(tmp_path):
-    figure = graph.draw({"run": graph.read_history(history(tmp_path))})
+    figure = draw_curves({"run": read_history(history(tmp_path))})
     by_group = {}
     for trace in curves(figure):
         by_group.setdefault(trace.legendgroup, []).append(trace.line)
@@ -105,7 +107,7 @@ def test_training_and_validation_share_a_colour_and_differ_in_dash(tmp_path):
 
 
 def test_axes_do_not_clip(tmp_path):
-    figure = graph.draw({"run": graph.read_history(history(tmp_path))})
+    figure = draw_curves({"run": read_history(history(tmp_path))})
     assert figure.layout.xaxis.range[0] < 1 and figure.layout.xaxis.range[1] > 6
     assert len([key for key in figure.layout if key.startswith("yaxis")]) == 3
     axes = [figure.layout[key] for key in ("yaxis", "yaxis2", "yaxis3")]
@@ -115,7 +117,7 @@ def test_axes_do_not_clip(tmp_path):
 
 
 def test_best_epoch_is_marked(tmp_path):
-    figure = graph.draw({"run": graph.read_history(history(tmp_path, num_epochs=9, worse_from=5))})
+    figure = draw_curves({"run": read_history(history(tmp_path, num_epochs=9, worse_from=5))})
     assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 5
     assert any("best epoch 5" in note.text and "val_loss" in note.text for note in figure.layout.annotations)
     rings = [trace for trace in figure.data if trace.mode == "markers"]
@@ -130,7 +132,7 @@ def test_several_histories_share_a_graph_in_the_current_folder(tmp_path, monkeyp
     assert "A: 6 epochs, best 4" in output and "B: 9 epochs, best 6" in output
     assert (tmp_path / "Training_Graph.html").exists() and not list((tmp_path / "A").glob("*.html"))
 
-    figure = graph.draw({name: graph.read_history(tmp_path / name / "history.csv") for name in "AB"})
+    figure = draw_curves({name: read_history(tmp_path / name / "history.csv") for name in "AB"})
     page = (tmp_path / "Training_Graph.html").read_text(encoding="utf-8")
     for name, colour in zip("AB", [trace.line.color for trace in figure.data if trace.showlegend], strict=True):
         assert f'<p><span style="color:{colour}">●</span> {name}: ' in page  # told apart at the top, too
@@ -160,44 +162,44 @@ def test_out_is_made(tmp_path, no_kaleido):
 def test_older_files_are_known_by_name_not_by_place(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text(",val_acc,val_loss,acc,lr,loss\n0,0.7,0.9,0.8,0.001,0.5\n1,0.75,0.8,0.85,0.001,0.4\n")
-    columns = graph.read_history(path)
+    columns = read_history(path)
     assert columns["epoch"] == [1, 2] and columns["val_accuracy"] == [0.7, 0.75] and columns["loss"] == [0.5, 0.4]
-    figure = graph.draw({"old": columns})
+    figure = draw_curves({"old": columns})
     assert {trace.legendgroup for trace in figure.data} == {"loss", "accuracy", "learning_rate"}
 
 
 def test_accuracy_is_not_replaced_by_acc(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("accuracy,acc,loss\n0.9,0.1,1\n")
-    assert graph.read_history(path)["accuracy"] == [0.9]
+    assert read_history(path)["accuracy"] == [0.9]
 
 
 def test_more_numbers_find_their_panel(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,border_loss,val_ap50,count_error,empty\n1,2,1,0.1,12,\n2,1,0.5,0.4,7,\n")
-    columns = graph.read_history(path)
-    kinds = [graph.panel_of(name, [columns]) for name in ("loss", "border_loss", "val_ap50", "count_error", "empty")]
+    columns = read_history(path)
+    kinds = [panel_of(name, [columns]) for name in ("loss", "border_loss", "val_ap50", "count_error", "empty")]
     assert kinds == ["loss", "loss", "scores", "other", None]
-    figure = graph.draw({"run": columns})
+    figure = draw_curves({"run": columns})
     assert [note.text for note in figure.layout.annotations[:3]] == ["<b>loss</b>", "<b>scores</b>", "<b>other</b>"]
-    assert "val_ap50" not in graph.summary("run", {"epoch": [1], "loss": [2.0]})
-    assert graph.summary("run", columns).endswith("best 2: val_ap50 0.4000")
+    assert "val_ap50" not in describe_history("run", {"epoch": [1], "loss": [2.0]})
+    assert describe_history("run", columns).endswith("best 2: val_ap50 0.4000")
 
 
 def test_wide_losses_get_a_log_axis_and_scores_never(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,dice\n" + "".join(f"{n},{10.0**-n},{0.001 * 3**n}\n" for n in range(1, 6)))
-    figure = graph.draw({"run": graph.read_history(path)})
+    figure = draw_curves({"run": read_history(path)})
     assert figure.layout.yaxis.type == "log" and figure.layout.yaxis2.type == "linear"
     assert "log scale" in figure.layout.annotations[0].text
     path.write_text("epoch,loss\n1,5\n2,0\n")
-    assert graph.draw({"run": graph.read_history(path)}).layout.yaxis.type == "linear"
+    assert draw_curves({"run": read_history(path)}).layout.yaxis.type == "linear"
 
 
 def test_a_constant_is_read_off_its_axis(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,accuracy,shift,learning_rate\n1,3,0,-2,0.001\n2,1,0,-2,0.001\n")
-    layout = graph.draw({"run": graph.read_history(path)}).layout
+    layout = draw_curves({"run": read_history(path)}).layout
     assert layout.yaxis.range is None and layout.yaxis2.range == (-1, 1)
     assert layout.yaxis3.range == (-4, 0) and layout.yaxis4.range == (0, 0.002)
 
@@ -205,9 +207,9 @@ def test_a_constant_is_read_off_its_axis(tmp_path):
 def test_without_validation_training_is_solid_and_the_lowest_loss_best(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,accuracy\n1,3,0.5\n2,1,0.7\n3,2,0.6\n")
-    columns = graph.read_history(path)
-    figure = graph.draw({"run": columns})
-    assert graph.best_row(columns) == (1, "loss")
+    columns = read_history(path)
+    figure = draw_curves({"run": columns})
+    assert best_row(columns) == (1, "loss")
     assert all(trace.line.dash == "solid" and "training" in trace.hovertemplate for trace in curves(figure))
 
 
@@ -216,41 +218,41 @@ def test_accuracy_alone_has_no_best_epoch(tmp_path, capsys, no_kaleido):
     path.write_text("epoch,accuracy\n1,0.5\n2,0.7\n")
     assert graph.main([str(path)]) == 0
     assert f"{tmp_path.name}: 2 epochs\n" in capsys.readouterr().out
-    assert not graph.draw({"run": graph.read_history(path)}).layout.shapes
+    assert not draw_curves({"run": read_history(path)}).layout.shapes
 
 
 def test_one_epoch_is_a_dot(tmp_path):
-    figure = graph.draw({"run": graph.read_history(history(tmp_path, num_epochs=1))})
+    figure = draw_curves({"run": read_history(history(tmp_path, num_epochs=1))})
     assert all(trace.mode == "lines+markers" for trace in curves(figure))
     assert figure.layout.xaxis.range[0] < 1 < figure.layout.xaxis.range[1]
-    long = graph.draw({"run": graph.read_history(history(tmp_path, num_epochs=80))})
+    long = draw_curves({"run": read_history(history(tmp_path, num_epochs=80))})
     assert {trace.mode for trace in curves(long)} == {"lines"}
 
 
 def test_gaps_stay_gaps(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,val_loss,learning_rate\n1,1,,x\n2,nan,0.8,0.1\n3,0.5,inf,0.1\n4,0.4,0.6,0.1\n")
-    columns = graph.read_history(path)
-    figure = graph.draw({"run": columns})
+    columns = read_history(path)
+    figure = draw_curves({"run": columns})
     validation, training = curves(figure)[:2]
     assert validation.y == (None, 0.8, None, 0.6) and training.y == (1, None, 0.5, 0.4)
     assert "markers" in validation.mode  # between two gaps a line has nothing to show
     assert "validation" in validation.hovertemplate and "training" in training.hovertemplate
-    assert graph.best_row(columns) == (3, "val_loss")
+    assert best_row(columns) == (3, "val_loss")
     path.write_text("epoch,loss,val_loss,val_dice\n1,1,0.5,\n2,1,0.8,0.7\n")
-    assert graph.summary("run", graph.read_history(path)) == "run: 2 epochs, best 1: val_loss 0.5000"
+    assert describe_history("run", read_history(path)) == "run: 2 epochs, best 1: val_loss 0.5000"
 
 
 def test_hover_says_where_training_has_no_number(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss,val_loss\n1,nan,3\n2,1,2\n")
-    assert curves(graph.draw({"run": graph.read_history(path)}))[0].customdata == ("none", "1.0000")
+    assert curves(draw_curves({"run": read_history(path)}))[0].customdata == ("none", "1.0000")
 
 
 def test_repeated_epochs_count_once_and_in_order(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss\n1,3\n2,9\n3,8\n2,2\n,7\n")
-    columns = graph.read_history(path)
+    columns = read_history(path)
     assert columns["epoch"] == [1, 2, 3] and columns["loss"] == [3, 2, 8]
 
 
@@ -258,13 +260,13 @@ def test_repeated_epochs_count_once_and_in_order(tmp_path):
 def test_a_row_that_is_being_written_is_left_out(tmp_path, tail):
     path = tmp_path / "history.csv"
     path.write_text(f"epoch,loss,val_loss\n1,0.5,0.6\n2,0.3,0.4\n{tail}")
-    assert graph.read_history(path)["epoch"] == [1, 2]
+    assert read_history(path)["epoch"] == [1, 2]
 
 
 def test_a_whole_last_row_counts_without_its_line_break(tmp_path):
     path = tmp_path / "history.csv"
     path.write_bytes(b"\xef\xbb\xbfepoch,loss\r\n1,0.5\r\n\r\n2,0.3")  # as Excel on Windows saves it
-    assert graph.read_history(path)["loss"] == [0.5, 0.3]
+    assert read_history(path)["loss"] == [0.5, 0.3]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(graph, "draw", interrupt)
+    monkeypatch.setattr("nuclei.results.curves.draw_curves", interrupt)
     assert graph.main([str(history(tmp_path))]) == 130
     assert capsys.readouterr().err == "graph.py: stopped\n"
 

@@ -20,10 +20,21 @@ import pytest
 import tifffile
 from PIL import Image
 
-import import_data as data
+import import_data
+from nuclei.cli import show_progress, user_errors_in_one_line
+from nuclei.files import LOCK, lock, only_run, replacing
+from nuclei.images.download import RETRIES, download
+from nuclei.images.dsb2018 import import_dsb2018
+from nuclei.images.intensity import intensity_range, normalise, percentiles
+from nuclei.images.labels import merge_masks
+from nuclei.images.masks import read_truth
+from nuclei.images.modality import modality
+from nuclei.images.pairs import find_images, find_pairs, read_pair
+from nuclei.images.reading import declared_pixels, read_image, read_stored
+from nuclei.images.split import read_split, split_stems
 
 SCRIPT = Path(data.__file__)
-REAL_DATA = Path(os.environ.get("DSB2018_DIR", SCRIPT.parent / data.PUBLIC_DATA_DIR))  # where --download puts it
+REAL_DATA = Path(os.environ.get("DSB2018_DIR", SCRIPT.parent / import_data.PUBLIC_DATA_DIR))  # where --download puts it
 
 
 def discs(height=96, width=112, count=9, radius=6, seed=0):
@@ -85,7 +96,7 @@ def test_images_are_found_by_stem_in_order_whatever_their_suffix(tmp_path):
     for name in ("b.TIF", "a.b.png", "c.jpeg", ".hidden.png", "._b.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.png").mkdir()
-    assert [(stem, path.name) for stem, path in data.find_images(tmp_path).items()] == [
+    assert [(stem, path.name) for stem, path in find_images(tmp_path).items()] == [
         ("a.b", "a.b.png"),
         ("b", "b.TIF"),
         ("c", "c.jpeg"),
@@ -94,25 +105,25 @@ def test_images_are_found_by_stem_in_order_whatever_their_suffix(tmp_path):
 
 def test_a_missing_empty_or_ambiguous_folder_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist; expected a folder"):
-        data.find_images(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no image; expected files ending in .png"):
-        data.find_images(tmp_path)
+        find_images(tmp_path)
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match="is a file, not a folder"):
-        data.find_images(tmp_path / "a.png")
+        find_images(tmp_path / "a.png")
     (tmp_path / "a.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match="a.jpg = a.png.*keep one"):
-        data.find_images(tmp_path)
+        find_images(tmp_path)
 
 
 def test_pairs_share_a_stem_and_unpaired_files_are_left_out(tmp_path):
     for name in ("raw/a.jpg", "raw/b.png", "gt/b.tif", "gt/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert data.find_pairs(tmp_path / "raw", tmp_path / "gt") == {"b": (tmp_path / "raw/b.png", tmp_path / "gt/b.tif")}
+    assert find_pairs(tmp_path / "raw", tmp_path / "gt") == {"b": (tmp_path / "raw/b.png", tmp_path / "gt/b.tif")}
     (tmp_path / "gt/b.tif").unlink()
     with pytest.raises(ValueError, match="no pair between .*a.jpg.*c.png.*same name"):
-        data.find_pairs(tmp_path / "raw", tmp_path / "gt")
+        find_pairs(tmp_path / "raw", tmp_path / "gt")
 
 
 # ---- reading images
@@ -147,7 +158,7 @@ ALPHA = np.dstack([COLOUR, np.full(GREY.shape, 255, np.uint8)])
     ],
 )
 def test_every_lossless_form_comes_back_as_rgb_of_its_own_depth(tmp_path, name, array, options, expected):
-    image = data.read_image(save(tmp_path / name, array, **options))
+    image = read_image(save(tmp_path / name, array, **options))
     expected = expected if expected.ndim == 3 else np.dstack([expected] * 3)
     assert image.dtype == expected.dtype and image.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(image, expected)
@@ -161,23 +172,23 @@ def test_pillow_modes_and_palettes_come_back_as_their_colours(tmp_path):
     quantised.save(tmp_path / "palette.tif")
     quantised.save(tmp_path / "transparent.png", transparency=bytes(range(16)))
     for name in ("palette.png", "palette.tif", "transparent.png"):
-        np.testing.assert_array_equal(data.read_image(tmp_path / name), expected)
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected)
     Image.fromarray(GREY).convert("LA").save(tmp_path / "la.png")
-    np.testing.assert_array_equal(data.read_image(tmp_path / "la.png")[..., 1], GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png")[..., 1], GREY)
     for mode in ("CMYK", "YCbCr"):
         picture.convert(mode).save(tmp_path / "other.jpg", quality=95)
-        assert np.abs(data.read_image(tmp_path / "other.jpg").astype(int) - COLOUR).mean() < 6
+        assert np.abs(read_image(tmp_path / "other.jpg").astype(int) - COLOUR).mean() < 6
     picture.save(tmp_path / "really_a_png.jpg", format="PNG")
-    np.testing.assert_array_equal(data.read_image(tmp_path / "really_a_png.jpg"), COLOUR)
+    np.testing.assert_array_equal(read_image(tmp_path / "really_a_png.jpg"), COLOUR)
     save(tmp_path / "t.tif", COLOUR, photometric="rgb").rename(tmp_path / "really_a_tiff.png")
-    np.testing.assert_array_equal(data.read_image(tmp_path / "really_a_tiff.png"), COLOUR)
+    np.testing.assert_array_equal(read_image(tmp_path / "really_a_tiff.png"), COLOUR)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sixteen_bit_colour_png_keeps_its_depth(tmp_path, channels):
     deep = (ALPHA[..., :channels].astype(np.uint16) * 257) ^ 1
     cv2.imwrite(str(tmp_path / "deep.png"), deep[..., [2, 1, 0, 3][:channels]])
-    np.testing.assert_array_equal(data.read_image(tmp_path / "deep.png"), deep[..., :3])
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., :3])
 
 
 @pytest.fixture(params=["with imagecodecs where it is installed", "without imagecodecs"])
@@ -196,19 +207,19 @@ def test_every_lossless_tiff_compression_is_read(tmp_path, codecs, compression):
         Image.fromarray(array).save(tmp_path / "a.tif", compression=compression)
         expected = (array * np.uint8(255) if array.dtype == bool else array)[..., : 3 if array.ndim == 3 else None]
         expected = expected if expected.ndim == 3 else np.dstack([expected] * 3)
-        np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), expected)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
     Image.fromarray(COLOUR).quantize(16).save(tmp_path / "a.tif", compression=compression)
     expected = np.asarray(Image.fromarray(COLOUR).quantize(16).convert("RGB"))
-    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
 
 
 def test_compressed_tiff_keeps_its_depth_and_jpeg_in_tiff_is_known_as_lossy(tmp_path, codecs):
     for deep in (GREY.astype(np.uint16) * 40, COLOUR.astype(np.uint16) * 257):
         cv2.imwrite(str(tmp_path / "a.tif"), deep[..., ::-1] if deep.ndim == 3 else deep)  # LZW is OpenCV's default
         expected = deep if deep.ndim == 3 else np.dstack([deep] * 3)
-        np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), expected)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
     Image.fromarray((discs() > 0) * np.uint8(255)).save(tmp_path / "a.tif", compression="jpeg")
-    assert data.read_truth(tmp_path / "a.tif").form == "binary (lossy JPEG)"
+    assert read_truth(tmp_path / "a.tif").form == "binary (lossy JPEG)"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -237,10 +248,10 @@ def test_a_rotated_camera_is_undone(tmp_path, orientation, suffix):
         save(tmp_path / "a.tif", np.ascontiguousarray(turned), photometric="minisblack", extratags=tag)
     else:
         Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / f"a{suffix}", exif=exif)
-    image = data.read_image(tmp_path / f"a{suffix}")
+    image = read_image(tmp_path / f"a{suffix}")
     assert image.shape == (48, 32, 3)
     assert np.abs(image[..., 0].astype(int) - upright).max() <= 12
-    stored = data.read_stored(tmp_path / f"a{suffix}").pixels  # what read_truth starts from
+    stored = read_stored(tmp_path / f"a{suffix}").pixels  # what read_truth starts from
     assert stored.shape == (48, 32) and stored[0, 0] > 200 and stored[-1, 0] < 20
 
 
@@ -251,30 +262,30 @@ def test_a_rotated_camera_is_undone(tmp_path, orientation, suffix):
 )
 def test_float_and_wide_integers_are_scaled_never_clipped_or_black(tmp_path, dtype, scale):
     values = (GREY.astype(float) * scale - (20 if dtype == "int16" else 0)).astype(dtype)
-    image = data.read_image(save(tmp_path / "a.tif", values, photometric="minisblack"))
+    image = read_image(save(tmp_path / "a.tif", values, photometric="minisblack"))
     assert image.dtype == np.uint16 and image.shape == (*GREY.shape, 3)
     assert np.ptp(image) > 60000
     assert np.corrcoef(image[..., 0].ravel(), GREY.ravel())[0, 1] > 0.999
     # What the network sees is the same picture as from the 8-bit file.
-    assert np.abs(data.normalise(image)[..., 0] - data.normalise(np.dstack([GREY] * 3))[..., 0]).max() < 0.05
+    assert np.abs(normalise(image)[..., 0] - normalise(np.dstack([GREY] * 3))[..., 0]).max() < 0.05
 
 
 def test_broken_pixels_of_a_float_file_do_not_rule_the_others(tmp_path):
     values = GREY.astype(np.float32) / 255
     values[0, :3] = np.nan, np.inf, -np.inf
-    image = data.read_image(save(tmp_path / "a.tif", values, photometric="minisblack"))
+    image = read_image(save(tmp_path / "a.tif", values, photometric="minisblack"))
     assert image[0, 0, 0] == 0 and image[0, 1, 0] == 65535 and image[0, 2, 0] == 0
     assert np.corrcoef(image[1:, :, 0].ravel(), GREY[1:].ravel())[0, 1] > 0.999
     with pytest.raises(ValueError, match="a.tif holds no finite number"):
-        data.read_image(save(tmp_path / "a.tif", np.full((4, 4), np.nan, np.float32)))
+        read_image(save(tmp_path / "a.tif", np.full((4, 4), np.nan, np.float32)))
     with pytest.raises(ValueError, match="a.tif holds complex numbers"):
-        data.read_image(save(tmp_path / "a.tif", np.ones((4, 4), np.complex64)))
+        read_image(save(tmp_path / "a.tif", np.ones((4, 4), np.complex64)))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.02, 0.9, 120.0, 3000.0])
 def test_a_blank_float_image_stays_blank(tmp_path, level):
     values = level + np.random.default_rng(0).normal(0, level / 2000, (64, 64)).astype(np.float32)
-    normalised = data.normalise(data.read_image(save(tmp_path / "a.tif", values, photometric="minisblack")))
+    normalised = normalise(read_image(save(tmp_path / "a.tif", values, photometric="minisblack")))
     assert np.ptp(normalised) < 0.3
 
 
@@ -291,7 +302,7 @@ def test_a_blank_float_image_stays_blank(tmp_path, level):
 def test_a_stack_is_refused_with_its_shape_and_the_way_out(tmp_path, shape, options):
     save(tmp_path / "stack.tif", np.zeros(shape, np.uint8), **options)
     with pytest.raises(ValueError, match=r"stack.tif is a stack of shape .* save the plane"):
-        data.read_image(tmp_path / "stack.tif")
+        read_image(tmp_path / "stack.tif")
 
 
 def bomb(path, side=40_000):
@@ -337,21 +348,21 @@ def bad_files(folder):
 
 def test_bad_files_are_refused_by_name_with_the_way_out(tmp_path):
     for name, message in bad_files(tmp_path).items():
-        for read in (data.read_image, data.read_truth):
+        for read in (read_image, read_truth):
             with pytest.raises(ValueError, match=f"{name} {message}.*(again|remove|cut it)"):
                 read(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        data.read_image(tmp_path / "nothing.png")
+        read_image(tmp_path / "nothing.png")
     with pytest.raises(FileNotFoundError, match="is a folder"):
-        data.read_image(tmp_path)
+        read_image(tmp_path)
 
 
 def test_large_images_pass_where_a_bomb_does_not(tmp_path, monkeypatch):
     Image.new("1", (12_000, 9_000)).save(tmp_path / "large.png")  # above Pillow's own limit of 89 MP
-    assert data.read_stored(tmp_path / "large.png").pixels.shape == (9_000, 12_000)
-    monkeypatch.setattr(data, "MAX_PIXELS", 1000)
+    assert read_stored(tmp_path / "large.png").pixels.shape == (9_000, 12_000)
+    monkeypatch.setattr("nuclei.images.reading.MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="declares 96 x 112 px, more than the 1,000 px"):
-        data.read_image(save(tmp_path / "a.tif", GREY, photometric="minisblack"))
+        read_image(save(tmp_path / "a.tif", GREY, photometric="minisblack"))
 
 
 def test_too_little_memory_is_said_and_a_disk_fault_is_passed_on(tmp_path, monkeypatch):
@@ -361,38 +372,38 @@ def test_too_little_memory_is_said_and_a_disk_fault_is_passed_on(tmp_path, monke
         def fail(*_, error=error):
             raise error
 
-        monkeypatch.setattr(data, "read_with_pillow", fail)
+        monkeypatch.setattr("nuclei.images.reading.read_with_pillow", fail)
         with pytest.raises(expected):
-            data.read_image(tmp_path / "a.png")
+            read_image(tmp_path / "a.png")
 
 
 # ---- normalisation and modality
 
 
 def test_normalised_images_fill_0_to_1_and_forget_gain_offset_and_depth():
-    plain = data.normalise(np.dstack([GREY] * 3))
+    plain = normalise(np.dstack([GREY] * 3))
     assert plain.dtype == np.float32 and plain.min() == 0 and plain.max() == 1
     deep = np.dstack([GREY] * 3).astype(np.uint16) * 300 + 777
-    np.testing.assert_allclose(data.normalise(deep), plain, atol=1e-5)
+    np.testing.assert_allclose(normalise(deep), plain, atol=1e-5)
 
 
 def test_one_range_for_all_channels_and_for_all_tiles():
-    low, high = data.intensity_range(COLOUR)
+    low, high = intensity_range(COLOUR)
     expected = np.clip((COLOUR.astype(float) - low) / (high - low), 0, 1)
-    np.testing.assert_allclose(data.normalise(COLOUR), expected, atol=1e-6)
-    tile = data.normalise(COLOUR[:20, 30:], intensity_range=data.intensity_range(COLOUR))
-    np.testing.assert_array_equal(tile, data.normalise(COLOUR)[:20, 30:])
+    np.testing.assert_allclose(normalise(COLOUR), expected, atol=1e-6)
+    tile = normalise(COLOUR[:20, 30:], intensity_range=intensity_range(COLOUR))
+    np.testing.assert_array_equal(tile, normalise(COLOUR)[:20, 30:])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_histogram_gives_exact_percentiles_in_any_order_and_any_bands(dtype, monkeypatch):
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (37, 29, 3)).astype(dtype)
     expected = np.percentile(image, (0.5, 50, 99.8), method="inverted_cdf")
-    np.testing.assert_array_equal(data.percentiles(image, (0.5, 50, 99.8)), expected)
-    monkeypatch.setattr(data, "BAND_PIXELS", 100)
-    np.testing.assert_array_equal(data.percentiles(image[::-1, ::-1], (0.5, 50, 99.8)), expected)
+    np.testing.assert_array_equal(percentiles(image, (0.5, 50, 99.8)), expected)
+    monkeypatch.setattr("nuclei.images.intensity.BAND_PIXELS", 100)
+    np.testing.assert_array_equal(percentiles(image[::-1, ::-1], (0.5, 50, 99.8)), expected)
     with pytest.raises(ValueError, match="float64 came"):
-        data.percentiles(image / 2, (1,))
+        percentiles(image / 2, (1,))
 
 
 @pytest.mark.parametrize(("dtype", "noise"), [(np.uint8, 1), (np.uint16, 2)])
@@ -400,7 +411,7 @@ def test_the_histogram_gives_exact_percentiles_in_any_order_and_any_bands(dtype,
 def test_blank_images_are_not_blown_up_and_keep_their_polarity(dtype, noise, level):
     white = np.iinfo(dtype).max / 255
     blank = np.random.default_rng(0).normal(level * white, noise, (64, 64, 3)).clip(0).astype(dtype)
-    normalised = data.normalise(blank)
+    normalised = normalise(blank)
     assert normalised.std() < 0.2
     assert (normalised.mean() > 0.5) == (level > 128)
 
@@ -408,7 +419,7 @@ def test_blank_images_are_not_blown_up_and_keep_their_polarity(dtype, noise, lev
 @pytest.mark.parametrize("value", [0, 7, 255])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_single_pixel_normalises(value, dtype):
-    normalised = data.normalise(np.full((1, 1, 3), value, dtype))
+    normalised = normalise(np.full((1, 1, 3), value, dtype))
     assert normalised.shape == (1, 1, 3) and np.isfinite(normalised).all() and 0 <= normalised.min() <= 1
 
 
@@ -423,10 +434,10 @@ def test_modality_by_colour_whatever_the_depth(gain):
         (tissue(labels), "tissue"),
         (bright, "brightfield"),
     ):
-        assert data.modality(image if gain == 1 else image.astype(np.uint16) * gain) == expected
-    assert data.modality(np.full((9, 9, 3), 240, np.uint8)) == "brightfield"
-    assert data.modality(np.full((1, 1, 3), 3, np.uint8)) == "fluorescence"
-    assert data.modality(np.full((9, 9, 3), 100, np.uint16)) == "fluorescence"  # a blank camera frame
+        assert modality(image if gain == 1 else image.astype(np.uint16) * gain) == expected
+    assert modality(np.full((9, 9, 3), 240, np.uint8)) == "brightfield"
+    assert modality(np.full((1, 1, 3), 3, np.uint8)) == "fluorescence"
+    assert modality(np.full((9, 9, 3), 100, np.uint16)) == "fluorescence"  # a blank camera frame
 
 
 # ---- truth
@@ -467,7 +478,7 @@ EYE[0] = 0
 )
 def test_every_exact_form_gives_the_same_nuclei(tmp_path, name, array, form):
     options = {"photometric": "rgb" if array.ndim == 3 else "minisblack"} if name.endswith("tif") else {}
-    truth = data.read_truth(save(tmp_path / name, array, **options))
+    truth = read_truth(save(tmp_path / name, array, **options))
     assert (truth.form, truth.repaired) == (form, 0)
     assert is_without_gaps(truth.labels) and truth.labels.max() == 9
     assert same_partition(truth.labels, LABELS)
@@ -476,7 +487,7 @@ def test_every_exact_form_gives_the_same_nuclei(tmp_path, name, array, form):
 def test_ids_keep_their_order_and_the_parts_of_one_id_stay_together(tmp_path):
     labels = np.zeros((40, 40), np.uint16)
     labels[2:9, 2:9], labels[20:30, 2:9], labels[2:9, 20:30], labels[30:38, 30:38] = 70, 5, 900, 5
-    truth = data.read_truth(save(tmp_path / "a.png", labels))
+    truth = read_truth(save(tmp_path / "a.png", labels))
     assert truth.form == "instances" and truth.labels[3, 3] == 2 and truth.labels[3, 22] == 3
     assert truth.labels[25, 5] == truth.labels[35, 35] == 1
 
@@ -485,7 +496,7 @@ def test_palette_truth_is_read_by_its_colours(tmp_path):
     picture = Image.fromarray(LABELS.astype(np.uint8))
     picture.putpalette(INK.ravel().tolist())
     picture.save(tmp_path / "a.png")
-    truth = data.read_truth(tmp_path / "a.png")
+    truth = read_truth(tmp_path / "a.png")
     assert truth.form == "instance colours" and same_partition(truth.labels, LABELS)
 
 
@@ -496,7 +507,7 @@ def test_jpeg_masks_are_thresholded_and_the_repaired_share_reported(tmp_path, qu
     mask = (LABELS > 0) * np.uint8(top)
     path = save(tmp_path / "a.jpg", np.dstack([mask] * 3) if colour else mask, quality=quality)
     stored = np.asarray(Image.open(path).convert("L"))
-    truth = data.read_truth(path)
+    truth = read_truth(path)
     assert truth.form == "binary (lossy JPEG)" and truth.labels.max() == 9
     assert np.mean((truth.labels > 0) != (LABELS > 0)) < 0.01
     assert truth.repaired == pytest.approx(np.mean((stored != 0) & (stored != top)), abs=0.02) and truth.repaired > 0
@@ -506,7 +517,7 @@ def test_soft_edges_in_a_lossless_file_are_thresholded_too(tmp_path):
     soft = cv2.GaussianBlur((LABELS > 0) * np.uint8(255), (0, 0), 0.8)
     save(tmp_path / "a.tif", soft.astype(np.float32) / 255, photometric="minisblack")
     for path in (save(tmp_path / "a.png", soft), tmp_path / "a.tif"):
-        truth = data.read_truth(path)
+        truth = read_truth(path)
         assert truth.form == "binary" and same_partition(truth.labels > 0, LABELS > 0)
         assert truth.repaired == pytest.approx(np.mean((soft > 0) & (soft < 255)), abs=0.01)
 
@@ -521,30 +532,30 @@ def test_what_jpeg_or_resampling_destroyed_is_refused(tmp_path):
     deep = save(tmp_path / "deep.tif", np.random.default_rng(0).random((90, 90)).astype(np.float32))
     for path in (ids, coloured, blurred, photo, deep):
         with pytest.raises(ValueError, match=rf"{path.name} .* destroy.* ids.*save"):
-            data.read_truth(path)
+            read_truth(path)
 
 
 def test_tiny_nuclei_with_ids_are_no_soft_edges(tmp_path):
     labels = np.zeros((40, 40), np.uint8)
     labels[::4, ::4] = np.arange(1, 101).reshape(10, 10)
-    truth = data.read_truth(save(tmp_path / "a.png", labels))
+    truth = read_truth(save(tmp_path / "a.png", labels))
     assert truth.form == "instances" and truth.labels.max() == 100
 
 
 def test_a_few_classes_in_many_places_are_a_mask(tmp_path):
     labels = discs(150, 150, count=25)
     classes = np.array([0, *(1 + np.arange(25) % 3)], np.uint8)[labels]
-    truth = data.read_truth(save(tmp_path / "a.png", classes))
+    truth = read_truth(save(tmp_path / "a.png", classes))
     assert truth.form == "binary" and same_partition(truth.labels, labels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_empty_truth_is_valid_and_full_truth_is_one_nucleus(tmp_path, suffix):
-    empty = data.read_truth(save(tmp_path / f"a{suffix}", np.zeros((20, 30), np.uint8)))
+    empty = read_truth(save(tmp_path / f"a{suffix}", np.zeros((20, 30), np.uint8)))
     assert empty.form == "empty" and empty.labels.shape == (20, 30) and not empty.labels.any()
-    full = data.read_truth(save(tmp_path / f"a{suffix}", np.full((20, 30), 255, np.uint8)))
+    full = read_truth(save(tmp_path / f"a{suffix}", np.full((20, 30), 255, np.uint8)))
     assert full.form.startswith("binary") and (full.labels == 1).all()
-    one = data.read_truth(save(tmp_path / f"a{suffix}", np.full((1, 1), 255, np.uint8)))
+    one = read_truth(save(tmp_path / f"a{suffix}", np.full((1, 1), 255, np.uint8)))
     assert one.labels.shape == (1, 1)
 
 
@@ -559,29 +570,29 @@ def test_empty_truth_is_valid_and_full_truth_is_one_nucleus(tmp_path, suffix):
 def test_truth_that_means_nothing_is_refused(tmp_path, array, message):
     options = {"photometric": "rgb" if array.ndim == 3 else "minisblack"}
     with pytest.raises(ValueError, match=message):
-        data.read_truth(save(tmp_path / "a.tif", array, **options))
+        read_truth(save(tmp_path / "a.tif", array, **options))
 
 
 def test_a_pair_must_agree_in_size(tmp_path):
     image, truth = save(tmp_path / "a.png", GREY), save(tmp_path / "b.png", LABELS.astype(np.uint8))
-    assert data.read_pair(image, truth)[1].labels.max() == 9
+    assert read_pair(image, truth)[1].labels.max() == 9
     with pytest.raises(ValueError, match="90 x 112 px.*96 x 112; expected equal sizes"):
-        data.read_pair(image, save(tmp_path / "b.png", LABELS[:90].astype(np.uint8)))
+        read_pair(image, save(tmp_path / "b.png", LABELS[:90].astype(np.uint8)))
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="no real data: python import_data.py --download, or set DSB2018_DIR")
 def test_real_pairs_are_understood():
-    pairs = data.find_pairs(REAL_DATA / "raw", REAL_DATA / "gt")
+    pairs = find_pairs(REAL_DATA / "raw", REAL_DATA / "gt")
     for stem, (image_path, truth_path) in list(pairs.items())[::100]:
-        image, truth = data.read_pair(image_path, truth_path)
-        assert data.modality(image) in ("fluorescence", "tissue", "brightfield") and is_without_gaps(truth.labels)
+        image, truth = read_pair(image_path, truth_path)
+        assert modality(image) in ("fluorescence", "tissue", "brightfield") and is_without_gaps(truth.labels)
         if truth_path.suffix == ".jpg":
             assert truth.form == "binary (lossy JPEG)" and 0 < truth.repaired < 0.3
             assert np.mean((truth.labels > 0) != (np.asarray(Image.open(truth_path).convert("L")) > 127)) < 0.002
             truth_path = REAL_DATA / "instances" / f"{stem}.png"
         if truth_path.exists():
             ids = np.asarray(Image.open(truth_path))
-            assert data.read_truth(truth_path).labels.max() == len(np.unique(ids[ids > 0]))
+            assert read_truth(truth_path).labels.max() == len(np.unique(ids[ids > 0]))
 
 
 # ---- splits
@@ -589,13 +600,13 @@ def test_real_pairs_are_understood():
 
 def test_a_split_is_exact_stratified_and_blind_to_order():
     groups = {f"s{index}": "tissue" if index % 5 == 0 else "fluorescence" for index in range(100)}
-    split = data.split_stems(groups, 0.2, seed=3)
+    split = split_stems(groups, 0.2, seed=3)
     assert list(split) == sorted(groups) and set(split.values()) == {"train", "validation"}
     for group, expected in (("tissue", 4), ("fluorescence", 16)):
         assert sum(split[stem] == "validation" for stem in groups if groups[stem] == group) == expected
-    assert data.split_stems(dict(reversed(groups.items())), 0.2, seed=3) == split
-    assert data.split_stems(groups, 0.2, seed=4) != split
-    more = data.split_stems(groups | {"new": "tissue"}, 0.2, seed=3)
+    assert split_stems(dict(reversed(groups.items())), 0.2, seed=3) == split
+    assert split_stems(groups, 0.2, seed=4) != split
+    more = split_stems(groups | {"new": "tissue"}, 0.2, seed=3)
     assert sum(more[stem] != split[stem] for stem in groups) <= 2
 
 
@@ -612,21 +623,21 @@ def test_a_split_is_exact_stratified_and_blind_to_order():
     ],
 )
 def test_small_splits_keep_something_on_each_side(groups, share, validation):
-    split = data.split_stems(groups, share, seed=0)
+    split = split_stems(groups, share, seed=0)
     assert sum(part == "validation" for part in split.values()) == validation
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 20])
 def test_an_impossible_share_is_refused(share):
     with pytest.raises(ValueError, match="expected 0 or more"):
-        data.split_stems({"a": "x"}, share, seed=0)
+        split_stems({"a": "x"}, share, seed=0)
 
 
 def test_a_given_split_is_read_and_its_faults_are_named(tmp_path):
     path = tmp_path / "split.csv"
     text = "\ufeffstem,modality,split\na,x,train\nb.png,x, Validation \nc,y,test\na,x,train\n"
     path.write_text(text, encoding="utf-8")
-    assert data.read_split(path) == {"a": "train", "b": "validation", "c": "test"}
+    assert read_split(path) == {"a": "train", "b": "validation", "c": "test"}
     for text, message in (
         ("stem,part\na,train\n", "columns .*expected stem and split"),
         ("stem,split\na,trian\n", "line 2: stem 'a', split 'trian'"),
@@ -637,12 +648,12 @@ def test_a_given_split_is_read_and_its_faults_are_named(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            data.read_split(path)
+            read_split(path)
     path.write_bytes(b"\xff\xfe\x00s")
     with pytest.raises(ValueError, match="no CSV text"):
-        data.read_split(path)
+        read_split(path)
     with pytest.raises(FileNotFoundError, match="columns stem and split"):
-        data.read_split(tmp_path / "nothing.csv")
+        read_split(tmp_path / "nothing.csv")
 
 
 # ---- writing and ending well
@@ -650,11 +661,11 @@ def test_a_given_split_is_read_and_its_faults_are_named(tmp_path):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "a.png"
-    with data.replacing(path) as temporary:
+    with replacing(path) as temporary:
         assert temporary.parent == path.parent and temporary.suffix == ".png" and temporary.name.startswith(".")
         temporary.write_text("one")
         assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), data.replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
         temporary.write_text("two")
         raise KeyboardInterrupt
     assert path.read_text() == "one" and [entry.name for entry in path.parent.iterdir()] == ["a.png"]
@@ -674,7 +685,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     ],
 )
 def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
-    @data.user_errors_in_one_line
+    @user_errors_in_one_line
     def main(argv=None):
         raise error
 
@@ -684,7 +695,7 @@ def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
 
 
 def test_a_programming_error_keeps_its_traceback():
-    @data.user_errors_in_one_line
+    @user_errors_in_one_line
     def main(argv=None):
         return {}["missing"]
 
@@ -720,31 +731,31 @@ def test_a_folder_is_one_runs_until_its_process_is_gone(tmp_path):
     try:
         assert process.stdout.readline() == "held\n"
         for _ in range(2):
-            with pytest.raises(ValueError, match=f"process {process.pid} on .*--out"), data.only_run(folder):
+            with pytest.raises(ValueError, match=f"process {process.pid} on .*--out"), only_run(folder):
                 pass
-        with data.only_run(tmp_path):  # another folder
+        with only_run(tmp_path):  # another folder
             pass
     finally:
         process.kill()
         process.communicate()
-    assert (folder / data.LOCK).exists()  # killed, it could not remove its file
-    with data.only_run(folder):
+    assert (folder / LOCK).exists()  # killed, it could not remove its file
+    with only_run(folder):
         pass
     assert list(folder.iterdir()) == []
 
 
 def test_a_lock_that_was_removed_in_between_is_taken_anew(tmp_path, monkeypatch):
-    take, path = data.lock, tmp_path / data.LOCK
+    take, path = lock, tmp_path / LOCK
 
     def remove_first(file):
-        monkeypatch.setattr(data, "lock", take)
+        monkeypatch.setattr("nuclei.files.lock", take)
         path.unlink()
         return take(file)
 
-    monkeypatch.setattr(data, "lock", remove_first)
-    with data.only_run(tmp_path):
+    monkeypatch.setattr("nuclei.files.lock", remove_first)
+    with only_run(tmp_path):
         assert path.exists()
-        with pytest.raises(ValueError, match="another run"), data.only_run(tmp_path):
+        with pytest.raises(ValueError, match="another run"), only_run(tmp_path):
             pass
 
 
@@ -757,15 +768,15 @@ def test_locks_of_other_systems(tmp_path, monkeypatch):
 
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", fails(errno.ENOLCK))  # a network folder without locks
-    with data.only_run(tmp_path):
+    with only_run(tmp_path):
         pass
     windows = types.SimpleNamespace(LK_NBLCK=2, locking=lambda *_: None)
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setitem(sys.modules, "msvcrt", windows)
-    with data.only_run(tmp_path):
+    with only_run(tmp_path):
         pass
     windows.locking = fails(errno.EACCES)
-    with pytest.raises(ValueError, match="another run"), data.only_run(tmp_path):
+    with pytest.raises(ValueError, match="another run"), only_run(tmp_path):
         pass
 
 
@@ -779,7 +790,7 @@ def test_the_check_tells_what_is_there(tmp_path, capsys):
     save(tmp_path / "gt" / "slide.jpg", (labels > 0) * np.uint8(255), quality=60)
     save(tmp_path / "raw" / "none.png", np.full((50, 50), 6, np.uint16))
     save(tmp_path / "gt" / "none.png", np.zeros((50, 50), np.uint8))
-    assert data.main([str(tmp_path)]) == 0
+    assert import_data.main([str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     fluorescent = next(line for line in lines if line.startswith("fluorescence"))
     for part in ("5 ", "50 x 50, 96 x 112", "uint16, uint8", "empty 1, instances 4", "36", "12."):
@@ -804,7 +815,7 @@ def test_the_check_lists_every_kind_of_problem_five_names_at_most(tmp_path, caps
     (tmp_path / "gt" / "image2.png").unlink()
     save(tmp_path / "gt" / "image2.jpg", (discs(count=36, radius=7) * 7).astype(np.uint8))
     save(tmp_path / "gt" / "image3.png", np.full(GREY.shape, 255, np.uint8))
-    assert data.main([str(tmp_path)]) == 1
+    assert import_data.main([str(tmp_path)]) == 1
     text = capsys.readouterr().out
     assert "7 images without truth" in text and "alone4.png\n    and 2 more" in text and "alone5.png" not in text
     assert "1 truth without an image (left out of training):\n    orphan.png" in text
@@ -824,7 +835,7 @@ def test_the_check_lists_every_kind_of_problem_five_names_at_most(tmp_path, caps
 )
 def test_data_that_cannot_be_learnt_from_ends_with_1(tmp_path, capsys, count, form, message):
     data_set(tmp_path, count, form)
-    assert data.main([str(tmp_path)]) == 1
+    assert import_data.main([str(tmp_path)]) == 1
     assert message in capsys.readouterr().out
 
 
@@ -833,7 +844,7 @@ def test_sizes_are_summed_up_beyond_two(tmp_path, capsys):
         labels = discs(side, side, count=4)
         save(tmp_path / "raw" / f"{side}.png", fluorescence(labels))
         save(tmp_path / "gt" / f"{side}.png", labels.astype(np.uint8))
-    assert data.main([str(tmp_path)]) == 0
+    assert import_data.main([str(tmp_path)]) == 0
     assert "40 x 40 ... 60 x 60 (3 sizes)" in capsys.readouterr().out
 
 
@@ -848,12 +859,12 @@ def test_the_script_runs_by_itself_and_needs_no_keras(tmp_path):
 
 
 def test_the_bar_is_for_terminals_only(capsys, monkeypatch):
-    data.show_progress("reading", 1, 2, "pairs")
+    show_progress("reading", 1, 2, "pairs")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    data.show_progress("reading", 1, 2, "pairs")
-    data.show_progress("reading", 2, 2, "pairs")
-    data.show_progress("reading", 2, 0, "pairs")
+    show_progress("reading", 1, 2, "pairs")
+    show_progress("reading", 2, 2, "pairs")
+    show_progress("reading", 2, 0, "pairs")
     shown = capsys.readouterr().err
     assert "1 of 2 pairs" in shown and shown.endswith("2 of 2 pairs\n")
 
@@ -889,20 +900,20 @@ def test_a_dsb2018_folder_or_zip_becomes_pairs(tmp_path, capsys, prefix):
     save(source / "__MACOSX" / "id0" / "images" / "._id0.png", GREY)
     (source / "readme.md").write_text("x")
     given = source if prefix is None else zipped(source, tmp_path / "train.zip", prefix)
-    assert data.main(["--from", str(given), "--out", str(out)]) == 0
+    assert import_data.main(["--from", str(given), "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "3 imported, 0 already there, 1 without image or masks, 27 nuclei, 0 pixels claimed twice" in text
     assert "instances 3" in text and "Training can run" in text
-    for stem, (image, gt) in data.find_pairs(out / "raw", out / "gt").items():
+    for stem, (image, gt) in find_pairs(out / "raw", out / "gt").items():
         assert image.read_bytes() == (source / stem / "images" / f"{stem}.png").read_bytes()
         assert gt.read_bytes()[24] == 16  # bits
-        np.testing.assert_array_equal(data.read_truth(gt).labels, truth[stem])
+        np.testing.assert_array_equal(read_truth(gt).labels, truth[stem])
     assert sorted(path.name for path in out.rglob(".*")) == []
 
 
 def test_one_image_folder_alone_can_be_imported(tmp_path):
     dsb2018(tmp_path, 1)
-    counts, problems = data.import_dsb2018(tmp_path / "id0", tmp_path / "out")
+    counts, problems = import_dsb2018(tmp_path / "id0", tmp_path / "out")
     assert counts["imported"] == 1 and not problems and (tmp_path / "out/raw/id0.png").exists()
 
 
@@ -913,11 +924,11 @@ def test_nothing_there_is_overwritten_unless_asked_and_a_half_import_is_complete
     save(out / "gt" / "id0.bmp", (truth["id0"] > 0) * np.uint8(255))
     save(out / "gt" / "id1.png", truth["id1"].astype(np.uint16))
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
-    assert data.main(["--from", str(source), "--out", str(out)]) == 0
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 0
     assert "2 imported, 1 already there" in capsys.readouterr().out
     assert all(path.read_bytes() == content for path, content in before.items())
-    assert len(data.find_pairs(out / "raw", out / "gt")) == 3
-    assert data.main(["--from", str(source), "--out", str(out), "--overwrite"]) == 0
+    assert len(find_pairs(out / "raw", out / "gt")) == 3
+    assert import_data.main(["--from", str(source), "--out", str(out), "--overwrite"]) == 0
     assert sorted(path.name for path in (out / "raw").iterdir()) == ["id0.png", "id1.png", "id2.png"]
     assert sorted(path.name for path in (out / "gt").iterdir()) == ["id0.png", "id1.png", "id2.png"]
 
@@ -925,12 +936,12 @@ def test_nothing_there_is_overwritten_unless_asked_and_a_half_import_is_complete
 def test_overlapping_masks_give_the_shared_pixels_to_the_smallest():
     masks = np.zeros((4, 30, 30), bool)
     masks[0, 10:14, 10:14] = masks[1, 5:25, 5:25] = masks[2, 20:28, 20:28] = True  # inside, large, at a corner; none
-    labels, claimed = data.merge_masks(masks, (30, 30))
+    labels, claimed = merge_masks(masks, (30, 30))
     assert claimed == 16 + 25
     assert (labels[10:14, 10:14] == 1).all() and labels[6, 6] == 2 and labels[22, 22] == 3 and labels.max() == 3
-    shuffled, _ = data.merge_masks(masks[[2, 3, 1, 0]], (30, 30))
+    shuffled, _ = merge_masks(masks[[2, 3, 1, 0]], (30, 30))
     assert same_partition(shuffled, labels)
-    assert not data.merge_masks([], (3, 4))[0].any()
+    assert not merge_masks([], (3, 4))[0].any()
 
 
 def test_images_that_cannot_be_brought_in_are_named_and_the_others_are_done(tmp_path, capsys):
@@ -941,7 +952,7 @@ def test_images_that_cannot_be_brought_in_are_named_and_the_others_are_done(tmp_
     save(source / "id2" / "images" / "second.png", GREY)
     save(source / "more" / "id3" / "images" / "id3.png", GREY)
     save(source / "more" / "id3" / "masks" / "1.png", GREY)
-    assert data.main(["--from", str(source), "--out", str(tmp_path / "data")]) == 1
+    assert import_data.main(["--from", str(source), "--out", str(tmp_path / "data")]) == 1
     text = capsys.readouterr().out
     assert "3 imported" in text and "4 images were not imported" in text
     for part in ("id0: a mask of (5, 5) px", "id1.png is no image", "id2: 2 images", "more/id3: it is there twice"):
@@ -955,7 +966,7 @@ def test_an_archive_that_would_escape_is_refused_whole(tmp_path, capsys, name):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), b"x")
     before = sorted(tmp_path.rglob("*"))
-    assert data.main(["--from", str(path), "--out", str(tmp_path / "data")]) == 1
+    assert import_data.main(["--from", str(path), "--out", str(tmp_path / "data")]) == 1
     assert "points outside the archive; nothing was unpacked" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before and not (tmp_path.parent / "evil.png").exists()
 
@@ -968,16 +979,16 @@ def test_links_giants_and_secrets_in_an_archive_are_refused(tmp_path, monkeypatc
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(ValueError, match="is a symbolic link"):
-        data.import_dsb2018(path, tmp_path / "data")
+        import_dsb2018(path, tmp_path / "data")
     zipped(tmp_path / "stage1", path)
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted member
     (tmp_path / "locked.zip").write_bytes(raw)
     with pytest.raises(ValueError, match="is encrypted"):
-        data.import_dsb2018(tmp_path / "locked.zip", tmp_path / "data")
-    monkeypatch.setattr(data, "MAX_MEMBER_BYTES", 100)
+        import_dsb2018(tmp_path / "locked.zip", tmp_path / "data")
+    monkeypatch.setattr("nuclei.files.MAX_MEMBER_BYTES", 100)
     with pytest.raises(ValueError, match="unpacks to .* bytes, more than 100"):
-        data.import_dsb2018(path, tmp_path / "data")
+        import_dsb2018(path, tmp_path / "data")
 
 
 def test_a_damaged_member_is_named_and_a_wrong_source_refused(tmp_path):
@@ -986,15 +997,15 @@ def test_a_damaged_member_is_named_and_a_wrong_source_refused(tmp_path):
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"\x89PNG") + 60] ^= 255
     path.write_bytes(raw)
-    counts, problems = data.import_dsb2018(path, tmp_path / "data")
+    counts, problems = import_dsb2018(path, tmp_path / "data")
     assert counts["imported"] == 1 and len(problems) == 1 and "CRC" in problems[0]
     (tmp_path / "stage1" / "id1" / "masks" / "id1_03.png").write_bytes(b"no image")
-    counts, problems = data.import_dsb2018(zipped(tmp_path / "stage1", path), tmp_path / "data2")
+    counts, problems = import_dsb2018(zipped(tmp_path / "stage1", path), tmp_path / "data2")
     assert counts["imported"] == 1 and problems[0].startswith("train/id1: id1_03.png is no image")
     nothing, no_layout = tmp_path / "nothing", tmp_path / "data"
     for source, error in ((nothing, FileNotFoundError), (no_layout, ValueError), (SCRIPT, ValueError)):
         with pytest.raises(error, match="expected .*(DSB2018|ID/images)"):
-            data.import_dsb2018(source, tmp_path / "out")
+            import_dsb2018(source, tmp_path / "out")
 
 
 # ---- download
@@ -1038,7 +1049,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(data, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("nuclei.images.download.RETRY_SECONDS", 0.0)
     dsb2018(tmp_path / "stage1", 2)
     server = Server(("127.0.0.1", 0), Handler)
     server.content, server.log = zipped(tmp_path / "stage1", tmp_path / "train.zip").read_bytes(), []
@@ -1054,17 +1065,17 @@ def server(monkeypatch, tmp_path):
 def test_one_command_downloads_verifies_and_imports(server, tmp_path, capsys):
     command = ["--download", "--url", server.url, "--out", str(tmp_path / "data")]
     command += ["--sha256", hashlib.sha256(server.content).hexdigest().upper()]
-    assert data.main(command) == 0
+    assert import_data.main(command) == 0
     text = capsys.readouterr().out
     assert "every member sound" in text and "2 imported" in text and "Training can run" in text
     assert (tmp_path / "data" / "stage1_train.zip").read_bytes() == server.content
-    assert data.main(command) == 0 and server.log == [None]  # there already: verified, not fetched
+    assert import_data.main(command) == 0 and server.log == [None]  # there already: verified, not fetched
     assert not list((tmp_path / "data").glob("*.part"))
 
 
 def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
     server.cut_after = len(server.content) // 3 + 1
-    path = data.download(server.url, tmp_path / "a.zip")
+    path = download(server.url, tmp_path / "a.zip")
     assert path.read_bytes() == server.content
     assert server.log == [None, f"bytes={server.cut_after}-", f"bytes={2 * server.cut_after}-"]
 
@@ -1073,20 +1084,20 @@ def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
 def test_a_second_run_goes_on_from_the_part(server, tmp_path, ranges):
     server.ranges = ranges
     (tmp_path / "a.zip.part").write_bytes(server.content[:1000])
-    assert data.download(server.url, tmp_path / "a.zip").read_bytes() == server.content
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == server.content
     assert server.log == ["bytes=1000-"]
 
 
 def test_a_part_that_is_whole_or_too_long_is_recognised(server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(server.content)
-    assert data.download(server.url, tmp_path / "a.zip").read_bytes() == server.content
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == server.content
     (tmp_path / "b.zip.part").write_bytes(server.content + b"more")
-    assert data.download(server.url, tmp_path / "b.zip").read_bytes() == server.content
+    assert download(server.url, tmp_path / "b.zip").read_bytes() == server.content
 
 
 def test_a_server_that_never_sends_all_ends_in_one_line_and_keeps_the_part(server, tmp_path, capsys):
     server.ranges, server.cut_after = False, 700
-    assert data.main(["--download", "--url", server.url, "--out", str(tmp_path / "data")]) == 1
+    assert import_data.main(["--download", "--url", server.url, "--out", str(tmp_path / "data")]) == 1
     assert "the connection was cut after 700 bytes, which are kept in" in capsys.readouterr().err
     assert (tmp_path / "data" / "stage1_train.zip.part").stat().st_size == 700
     assert not (tmp_path / "data" / "stage1_train.zip").exists()
@@ -1094,34 +1105,34 @@ def test_a_server_that_never_sends_all_ends_in_one_line_and_keeps_the_part(serve
 
 def test_a_download_of_another_content_is_refused_and_removed(server, tmp_path):
     with pytest.raises(ValueError, match="has the SHA-256 .*; expected 00"):
-        data.download(server.url, tmp_path / "a.zip", sha256="00")
+        download(server.url, tmp_path / "a.zip", sha256="00")
     server.announced = 900  # fewer bytes than the zip has
     with pytest.raises(ValueError, match="is no whole zip"):
-        data.download(server.url, tmp_path / "a.zip")
+        download(server.url, tmp_path / "a.zip")
     server.announced = None
     damaged = bytearray(server.content)
     damaged[damaged.index(b"\x89PNG") + 60] ^= 255
     server.content = bytes(damaged)
     with pytest.raises(ValueError, match="has a damaged member|is no whole zip"):
-        data.download(server.url, tmp_path / "a.zip")
+        download(server.url, tmp_path / "a.zip")
     assert list(tmp_path.glob("a.zip*")) == []
     (tmp_path / "mine.zip").write_bytes(b"mine")
     with pytest.raises(ValueError, match="mine.zip is no whole zip"):
-        data.download(server.url, tmp_path / "mine.zip")
+        download(server.url, tmp_path / "mine.zip")
     assert (tmp_path / "mine.zip").read_bytes() == b"mine"  # not ours to remove
 
 
 def test_addresses_that_do_not_answer(server, tmp_path):
     server.status = 404
     with pytest.raises(OSError, match="404.*check the address.*--from"):
-        data.download(server.url, tmp_path / "a.zip")
+        download(server.url, tmp_path / "a.zip")
     server.status = 503
     with pytest.raises(OSError, match="503.*after 0 bytes.*run the same command again"):
-        data.download(server.url, tmp_path / "a.zip")
-    assert len(server.log) == 1 + data.RETRIES
+        download(server.url, tmp_path / "a.zip")
+    assert len(server.log) == 1 + RETRIES
     for url in ("file:///etc/passwd", "ftp://127.0.0.1/a.zip"):
         with pytest.raises(ValueError, match="no http or https address"):
-            data.download(url, tmp_path / "a.zip")
+            download(url, tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize(
@@ -1129,7 +1140,7 @@ def test_addresses_that_do_not_answer(server, tmp_path):
 )
 def test_flags_that_do_not_go_together_are_a_usage_error(capsys, arguments):
     with pytest.raises(SystemExit) as end:
-        data.main(arguments)
+        import_data.main(arguments)
     assert end.value.code == 2 and "usage:" in capsys.readouterr().err
 
 
@@ -1137,7 +1148,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(OSError) as failure, data.replacing(tmp_path / "a.csv"), open(full, "w") as file:
+    with pytest.raises(OSError) as failure, replacing(tmp_path / "a.csv"), open(full, "w") as file:
         file.write("x")
         file.flush()
     assert failure.value.errno == 28 and os.listdir(tmp_path) == []
@@ -1146,9 +1157,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
 def test_the_head_of_a_file_says_how_large_its_image_is(tmp_path):
     for name in ("a.png", "a.jpg", "a.tif", "a.bmp"):
         Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(tmp_path / name)
-        assert data.declared_pixels(tmp_path / name) == 1500
+        assert declared_pixels(tmp_path / name) == 1500
     whole = (tmp_path / "a.png").read_bytes()
     for damaged in (b"", b"no image", whole[:20]):
         (tmp_path / "damaged.png").write_bytes(damaged)
-        assert data.declared_pixels(tmp_path / "damaged.png") == 0
-    assert data.declared_pixels(tmp_path / "missing.png") == 0
+        assert declared_pixels(tmp_path / "damaged.png") == 0
+    assert declared_pixels(tmp_path / "missing.png") == 0

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-import augment
-import losses
+from nuclei.training.losses import SegmentationLoss, pixel_metrics
+from nuclei.training.muon import STEP_SIZE, STEPS, Muon, orthogonal
+from nuclei.training.targets import UNKNOWN
 
 
 def batch(seed=0, channels=2):
@@ -16,7 +17,7 @@ def batch(seed=0, channels=2):
 
 
 def loss_of(truth, maps):
-    return float(losses.SegmentationLoss(("nucleus", "distance"))(truth, maps))
+    return float(SegmentationLoss(("nucleus", "distance"))(truth, maps))
 
 
 def test_a_perfect_painting_costs_nothing_and_any_other_costs_more():
@@ -27,16 +28,16 @@ def test_a_perfect_painting_costs_nothing_and_any_other_costs_more():
 
 def test_unknown_pixels_teach_nothing():
     truth, maps = batch()
-    truth[0, :8, :, 1] = losses.UNKNOWN
+    truth[0, :8, :, 1] = UNKNOWN
     other = maps.copy()
     other[0, :8, :, 1] = 1 - other[0, :8, :, 1]
     assert loss_of(truth, maps) == pytest.approx(loss_of(truth, other), abs=1e-6)
-    truth[..., 1] = losses.UNKNOWN
+    truth[..., 1] = UNKNOWN
     assert np.isfinite(loss_of(truth, maps))
 
 
 def test_the_mark_for_unknown_is_the_same_on_both_sides():
-    assert losses.UNKNOWN == augment.UNKNOWN
+    assert UNKNOWN == UNKNOWN
 
 
 def test_an_empty_truth_is_a_valid_negative():
@@ -52,7 +53,7 @@ def test_extreme_outputs_stay_finite():
 
 
 def test_pixel_scores_are_the_definitions_pooled_over_batches():
-    scores = losses.pixel_metrics()
+    scores = pixel_metrics()
     tp = fp = fn = tn = 0
     for seed in range(3):
         truth, maps = batch(seed)
@@ -68,8 +69,8 @@ def test_pixel_scores_are_the_definitions_pooled_over_batches():
 
 
 def test_the_loss_survives_its_config():
-    loss = losses.SegmentationLoss(("nucleus", "distance"))
-    again = losses.SegmentationLoss.from_config(loss.get_config())
+    loss = SegmentationLoss(("nucleus", "distance"))
+    again = SegmentationLoss.from_config(loss.get_config())
     truth, maps = batch()
     assert float(again(truth, maps)) == float(loss(truth, maps))
     assert isinstance(loss, keras.losses.Loss)
@@ -79,21 +80,21 @@ def test_the_loss_survives_its_config():
 def test_steps_are_orthogonal_whatever_the_gradients(shape):
     rng = np.random.default_rng(1)
     matrix = rng.standard_normal(shape).astype(np.float32)
-    values = np.linalg.svd(np.asarray(losses.orthogonal(matrix)), compute_uv=False)
+    values = np.linalg.svd(np.asarray(orthogonal(matrix)), compute_uv=False)
     assert values.min() > 0.6 and values.max() < 1.25
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    agreement = np.sum(np.asarray(losses.orthogonal(matrix)) * (left @ right)) / min(shape)  # of direction
+    agreement = np.sum(np.asarray(orthogonal(matrix)) * (left @ right)) / min(shape)  # of direction
     assert agreement > 0.6
     weak = matrix * np.linspace(0.05, 1, shape[1], dtype=np.float32)  # some outputs have hardly any gradient
-    assert np.linalg.svd(np.asarray(losses.orthogonal(weak)), compute_uv=False).min() > 0.3
-    assert not np.asarray(losses.orthogonal(np.zeros(shape, np.float32))).any()  # a dead filter stays, without NaN
+    assert np.linalg.svd(np.asarray(orthogonal(weak)), compute_uv=False).min() > 0.3
+    assert not np.asarray(orthogonal(np.zeros(shape, np.float32))).any()  # a dead filter stays, without NaN
 
 
 def test_the_orthogonal_factor_is_that_of_keras():
     """Which iterates on the matrix itself: the same polynomial in more multiplications."""
     matrix = np.random.default_rng(2).standard_normal((96, 24)).astype(np.float32)
-    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(matrix, sum(losses.STEPS))
-    np.testing.assert_allclose(losses.orthogonal(matrix), expected, atol=1e-5)
+    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(matrix, sum(STEPS))
+    np.testing.assert_allclose(orthogonal(matrix), expected, atol=1e-5)
 
 
 def test_coarse_arithmetic_does_not_make_steps_grow(monkeypatch):
@@ -111,7 +112,7 @@ def test_coarse_arithmetic_does_not_make_steps_grow(monkeypatch):
     for seed, shape in enumerate([(144, 16), (288, 64), (27, 16)] * 3):
         matrix = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
         matrix *= np.geomspace(1, 1e-4, shape[1], dtype=np.float32)  # as gradients are
-        assert np.linalg.svd(losses.orthogonal(matrix), compute_uv=False).max() < 1.3
+        assert np.linalg.svd(orthogonal(matrix), compute_uv=False).max() < 1.3
 
 
 def test_muon_steps_in_kernels_and_is_adamw_elsewhere():
@@ -124,7 +125,7 @@ def test_muon_steps_in_kernels_and_is_adamw_elsewhere():
 
     for shape in ((16,), (1, 1, 8, 3)):
         expected = step(keras.optimizers.AdamW(0.01, weight_decay=1e-4), shape)
-        np.testing.assert_array_equal(step(losses.Muon(0.01, weight_decay=1e-4), shape), expected)
-    taken = step(losses.Muon(0.01, weight_decay=0.0), (3, 3, 8, 16)).reshape(-1, 16)
-    values = np.linalg.svd(taken, compute_uv=False) / (0.01 * losses.STEP_SIZE * 72**0.5)
+        np.testing.assert_array_equal(step(Muon(0.01, weight_decay=1e-4), shape), expected)
+    taken = step(Muon(0.01, weight_decay=0.0), (3, 3, 8, 16)).reshape(-1, 16)
+    values = np.linalg.svd(taken, compute_uv=False) / (0.01 * STEP_SIZE * 72**0.5)
     assert values.min() > 0.6 and values.max() < 1.25

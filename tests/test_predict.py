@@ -17,17 +17,23 @@ import tifffile
 from PIL import Image
 from synthetic import draw
 
-import instances
 import predict
 import report
-import unet
-from import_data import read_truth
+from nuclei.images.masks import read_truth
+from nuclei.inference.folder import show_image_progress
+from nuclei.inference.threads import PixelBudget, in_order
+from nuclei.instances.matching import average_precision, count_matches, match
+from nuclei.model_file import TRAINED_DIAMETER_PX, load_network, save_model
+from nuclei.results.pictures import draw_overlay, write_labels, write_png
+from nuclei.results.tables import append_table, read_table, rewrite_rows, write_table
+from nuclei.slides.folder import NUCLEUS_UM
+from unet import HEADS, build_unet
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A network whose nucleus map is the image's brightness: it finds bright blobs without any training."""
-    network = unet.build_unet(heads=unet.HEADS[:2], width=8, depth=1, stem_stride=1, normalisation="none")
+    network = build_unet(heads=HEADS[:2], width=8, depth=1, stem_stride=1, normalisation="none")
     weights = [np.zeros_like(w) for w in network.get_weights()]
     network.set_weights(weights)
     convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -47,7 +53,7 @@ def model(tmp_path_factory):
     last.set_weights([kernel, bias])
     path = tmp_path_factory.mktemp("model") / "model.h5"
     architecture = {"heads": ["nucleus", "distance"], "width": 8, "depth": 1, "stem_stride": 1, "normalisation": "none"}
-    unet.save_model(path, network, {"architecture": architecture, "thresholds": {"min_area_px": 15}})
+    save_model(path, network, {"architecture": architecture, "thresholds": {"min_area_px": 15}})
     return path
 
 
@@ -95,8 +101,8 @@ def test_everything_is_written_at_the_size_of_the_image(model, images, tmp_path,
         assert [int(row["area_px"]) for row in mine] == np.bincount(labels.ravel())[1:].tolist()
         assert int(summary[number]["nuclei"]) == len(mine) > 0
         truth = blobs(number)[1]
-        counts = instances.count_matches(instances.match(truth, labels), thresholds=(0.4,))
-        assert instances.average_precision(counts)[0] > 0.5
+        counts = count_matches(match(truth, labels), thresholds=(0.4,))
+        assert average_precision(counts)[0] > 0.5
         read_truth(out / "labels" / f"{stem}.png")
     last = capsys.readouterr().out.splitlines()[-1]
     words = shlex.split(last.removeprefix("To look at them: "))
@@ -170,14 +176,14 @@ def test_the_scale_is_estimated_or_given_and_written_down(model, tmp_path, capsy
         image = draw("fluorescence", 10 * diameter, 10 * diameter, num_nuclei=10, diameter=diameter, seed=3, touching=0)[0]
         Image.fromarray(image).save(tmp_path / f"x{number}.png")
     assert run(model, tmp_path / "out", *sorted(tmp_path.glob("x*.png"))) == 0
-    zooms = [float(row["zoom"]) for row in rows(tmp_path / "out" / "summary.csv")]
-    for zoom, diameter in zip(zooms, (8, 24, 70), strict=True):
-        assert 1 / 1.6 < zoom * diameter / 24 < 1.6
+    scales = [float(row["scale"]) for row in rows(tmp_path / "out" / "summary.csv")]
+    for scale, diameter in zip(scales, (8, 24, 70), strict=True):
+        assert 1 / 1.6 < scale * diameter / 24 < 1.6
     assert run(model, tmp_path / "given", tmp_path / "x0.png", "--diameter", "12") == 0
-    assert rows(tmp_path / "given" / "summary.csv")[0]["zoom"] == "2.0"
+    assert rows(tmp_path / "given" / "summary.csv")[0]["scale"] == "2.0"
     assert run(model, tmp_path / "mpp", tmp_path / "x0.png", "--mpp", "0.5") == 0
-    expected = predict.SEEN_DIAMETER_PX / (predict.NUCLEUS_UM / 0.5)
-    assert float(rows(tmp_path / "mpp" / "summary.csv")[0]["zoom"]) == pytest.approx(expected, abs=0.001)
+    expected = TRAINED_DIAMETER_PX / (NUCLEUS_UM / 0.5)
+    assert float(rows(tmp_path / "mpp" / "summary.csv")[0]["scale"]) == pytest.approx(expected, abs=0.001)
 
 
 @pytest.mark.parametrize("flags", [("--diameter", "0"), ("--mpp", "-1"), ("--diameter", "nan"), ("--mpp", "nan")])
@@ -199,18 +205,18 @@ def test_test_time_augmentation_gives_the_same_for_a_network_without_preferences
 def test_confidence_and_unlike_images_come_from_the_models_settings(model, images, tmp_path):
     run(model, tmp_path / "without", images)
     assert "confidence" not in rows(tmp_path / "without" / "nuclei.csv")[0]
-    assert rows(tmp_path / "without" / "summary.csv")[0]["unlike_training"] == ""
-    network, settings = unet.load_model(model)
-    doubts = {row["image"]: float(row["doubt"]) for row in rows(tmp_path / "without" / "summary.csv")}
-    assert len(set(doubts.values())) == 3 and all(0 < doubt < 1 for doubt in doubts.values())
-    limit = sorted(doubts.values())[1]
-    settings |= {"calibration": {"weights": [0.5, 0.0, 0.0, 0.0, 0.3]}, "unlike": {"doubt_above": limit + 1e-4}}
-    unet.save_model(tmp_path / "model.h5", network, settings)
+    assert rows(tmp_path / "without" / "summary.csv")[0]["out_of_distribution"] == ""
+    network, settings = load_network(model)
+    uncertainties = {row["image"]: float(row["uncertainty"]) for row in rows(tmp_path / "without" / "summary.csv")}
+    assert len(set(uncertainties.values())) == 3 and all(0 < uncertainty < 1 for uncertainty in uncertainties.values())
+    limit = sorted(uncertainties.values())[1]
+    settings |= {"calibration": {"weights": [0.5, 0.0, 0.0, 0.0, 0.3]}, "out_of_distribution": {"uncertainty_above": limit + 1e-4}}
+    save_model(tmp_path / "model.h5", network, settings)
     run(tmp_path / "model.h5", tmp_path / "with", images)
     table = rows(tmp_path / "with" / "nuclei.csv")
     assert all(0 < float(row["confidence"]) < 1 for row in table)
-    flags = {row["image"]: row["unlike_training"] for row in rows(tmp_path / "with" / "summary.csv")}
-    assert flags == {image: str(int(doubt > limit)) for image, doubt in doubts.items()}
+    flags = {row["image"]: row["out_of_distribution"] for row in rows(tmp_path / "with" / "summary.csv")}
+    assert flags == {image: str(int(uncertainty > limit)) for image, uncertainty in uncertainties.items()}
 
 
 def test_other_formats_are_added_without_touching_what_is_there(model, images, tmp_path, capsys):
@@ -253,8 +259,8 @@ def test_tables_of_an_earlier_version_are_continued_by_name(model, images, tmp_p
     out = tmp_path / "out"
     run(model, out, images / "image0.png")
     for name, gone in (("summary.csv", ["formats"]), ("nuclei.csv", ["solidity", "nearest_id"])):
-        table = predict.read_table(out / name).drop(columns=gone)
-        predict.write_table(out / name, table)
+        table = read_table(out / name).drop(columns=gone)
+        write_table(out / name, table)
     assert run(model, out, images) == 0
     table = rows(out / "nuclei.csv")
     assert {row["solidity"] == "" for row in table if row["image"] == "image0"} == {True}
@@ -264,20 +270,20 @@ def test_tables_of_an_earlier_version_are_continued_by_name(model, images, tmp_p
 
 def test_tables_are_rewritten_a_row_at_a_time(tmp_path):
     path = tmp_path / "nuclei.csv"
-    predict.rewrite_rows(path, lambda row: row)  # nothing there, nothing done
+    rewrite_rows(path, lambda row: row)  # nothing there, nothing done
     text = 'image,id\n"a, ""b""",1\nc,2\nd\nc,3'
     path.write_text(text)
-    predict.rewrite_rows(path, lambda row: row, ["more"])
+    rewrite_rows(path, lambda row: row, ["more"])
     assert path.read_text() == 'image,id,more\n"a, ""b""",1,\nc,2,\nd,,\n'
-    predict.append_table(path, pd.DataFrame({"more": [1.5], "image": ["e"], "id": [7], "new": [8]}))
+    append_table(path, pd.DataFrame({"more": [1.5], "image": ["e"], "id": [7], "new": [8]}))
     assert path.read_text().splitlines()[0::4] == ["image,id,more,new", "e,7,1.5,8"]
-    predict.rewrite_rows(path, lambda row: row if row["image"] in "ce" else None)
+    rewrite_rows(path, lambda row: row if row["image"] in "ce" else None)
     assert path.read_text() == "image,id,more,new\nc,2,,\ne,7,1.5,8\n"
-    predict.rewrite_rows(path, lambda row: None)
+    rewrite_rows(path, lambda row: None)
     assert not path.exists()
     path.write_text("name,size\na,1\n")
     with pytest.raises(ValueError, match="no table of ours"):
-        predict.rewrite_rows(path, lambda row: row)
+        rewrite_rows(path, lambda row: row)
 
 
 def test_pixel_size_gives_microns_and_is_not_mixed(model, images, tmp_path, capsys):
@@ -310,7 +316,7 @@ def test_any_size(model, tmp_path, size):
 
 def test_tiles_and_batches_change_nothing(model, tmp_path):
     Image.fromarray(blobs(size=(300, 220))[0]).save(tmp_path / "x.png")
-    native = ("--diameter", str(predict.SEEN_DIAMETER_PX))  # an estimated scale looks at small images as a whole
+    native = ("--diameter", str(TRAINED_DIAMETER_PX))  # an estimated scale looks at small images as a whole
     run(model, tmp_path / "whole", tmp_path / "x.png", *native)
     run(model, tmp_path / "tiled", tmp_path / "x.png", "--tile", "96", "--batch-size", "3", *native)
     assert (tmp_path / "whole" / "labels" / "x.png").read_bytes() == (tmp_path / "tiled" / "labels" / "x.png").read_bytes()
@@ -393,27 +399,27 @@ def test_the_users_model_comes_before_the_shipped_one(model, images, tmp_path, c
 
 def test_more_nuclei_than_sixteen_bits_hold_become_a_tiff(tmp_path):
     labels = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
-    predict.write_labels(tmp_path, "many", labels)
+    write_labels(tmp_path, "many", labels)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "many.tif"), labels)
     assert not (tmp_path / "many.png").exists()
-    predict.write_labels(tmp_path, "many", labels % 100)
+    write_labels(tmp_path, "many", labels % 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.png"]
 
 
 def test_overlays_outline_each_nucleus():
     image, labels = blobs()
-    overlay = predict.draw_overlay(image, (0.0, 255.0), labels)
+    overlay = draw_overlay(image, (0.0, 255.0), labels)
     changed = (overlay != predict.normalise(image, (0.0, 255.0)) * 255 // 1).any(-1)
     assert changed[labels > 0].any() and not changed[labels == 0].any()
 
 
 def test_progress_counts_down(capsys, monkeypatch):
     for done in range(1, 21):
-        predict.show_progress(done, 20, 0.0, done)
+        show_image_progress(done, 20, 0.0, done)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10 and lines[-1].startswith("20/20 images")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    predict.show_progress(1, 2, 0.0, 3)
+    show_image_progress(1, 2, 0.0, 3)
     assert capsys.readouterr().out.startswith("\r1/2 images")
 
 
@@ -441,7 +447,7 @@ def test_work_is_done_side_by_side_and_yielded_in_order():
         time.sleep(0.01 * (3 - item % 3))
         return item
 
-    assert list(predict.in_order(work, range(10), workers=3)) == list(range(10))
+    assert list(in_order(work, range(10), workers=3)) == list(range(10))
 
 
 def test_work_that_is_stopped_begins_nothing_more():
@@ -453,14 +459,14 @@ def test_work_that_is_stopped_begins_nothing_more():
             raise OSError("disk")
         return item
 
-    with pytest.raises(OSError), contextlib.closing(predict.in_order(work, range(1000), workers=2)) as results:
+    with pytest.raises(OSError), contextlib.closing(in_order(work, range(1000), workers=2)) as results:
         for _ in results:
             pass
     assert len(begun) < 20
 
 
 def test_large_images_wait_until_they_are_alone():
-    room, inside, seen = predict.Room(10), [], []
+    room, inside, seen = PixelBudget(10), [], []
 
     def work(size):
         with room.taken(size):
@@ -469,41 +475,41 @@ def test_large_images_wait_until_they_are_alone():
             seen.append(list(inside))
             inside.remove(size)
 
-    list(predict.in_order(work, [4, 6, 5, 99, 3, 3, 3, 3, 10, 1], workers=5))
+    list(in_order(work, [4, 6, 5, 99, 3, 3, 3, 3, 10, 1], workers=5))
     assert all(sum(min(size, 10) for size in together) <= 10 for together in seen)
     assert room.free == 10
 
 
 def test_a_full_disk_ends_the_run_and_leaves_whole_images_only(model, images, tmp_path, capsys, monkeypatch):
-    write = predict.write_png
+    write = write_png
 
     def full(path, array):
         if path.parent.name == "labels" and path.stem == "image1":
             raise OSError(28, "No space left on device", str(path))
         write(path, array)
 
-    monkeypatch.setattr(predict, "write_png", full)
+    monkeypatch.setattr("nuclei.results.pictures.write_png", full)
     assert run(model, tmp_path / "out", images) == 1
     assert "disk is full" in capsys.readouterr().err
     assert [row["image"] for row in rows(tmp_path / "out" / "summary.csv")] == ["image0"]
-    monkeypatch.setattr(predict, "write_png", write)
+    monkeypatch.setattr("nuclei.results.pictures.write_png", write)
     assert run(model, tmp_path / "out", images) == 0
     run(model, tmp_path / "whole", images)
     assert (tmp_path / "out" / "nuclei.csv").read_bytes() == (tmp_path / "whole" / "nuclei.csv").read_bytes()
 
 
 def test_ctrl_c_between_images_leaves_whole_images_only(model, images, tmp_path, monkeypatch):
-    progress = predict.show_progress
+    progress = show_image_progress
 
     def stop(done, *others):
         if done == 2:
             raise KeyboardInterrupt
         progress(done, *others)
 
-    monkeypatch.setattr(predict, "show_progress", stop)
+    monkeypatch.setattr("nuclei.inference.folder.show_image_progress", stop)
     assert run(model, tmp_path / "out", images) == 130
     assert [row["image"] for row in rows(tmp_path / "out" / "summary.csv")] == ["image0", "image1"]
-    monkeypatch.setattr(predict, "show_progress", progress)
+    monkeypatch.setattr("nuclei.inference.folder.show_image_progress", progress)
     assert run(model, tmp_path / "out", images) == 0
     run(model, tmp_path / "whole", images)
     assert (tmp_path / "out" / "nuclei.csv").read_bytes() == (tmp_path / "whole" / "nuclei.csv").read_bytes()

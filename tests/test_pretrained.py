@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import instances
 import predict
-import unet
-from import_data import read_truth
+from nuclei.images.masks import read_truth
+from nuclei.instances.separate import THRESHOLDS
+from nuclei.model_file import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "Saved_Model" / "pretrained.h5"
@@ -41,7 +41,7 @@ def test_they_find_the_nuclei_of_images_that_they_have_never_seen(tmp_path):
 
 
 def test_they_say_what_they_are(tmp_path):
-    settings = unet.read_settings(PRETRAINED)
+    settings = read_settings(PRETRAINED)
     assert settings["scores"]["validation"]["all"]["images"] > 0
-    assert set(settings["thresholds"]) == set(instances.THRESHOLDS)
+    assert set(settings["thresholds"]) == set(THRESHOLDS)
     assert PRETRAINED.stat().st_size < 20e6

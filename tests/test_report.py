@@ -18,10 +18,14 @@ from synthetic import draw
 from test_graph import BROWSERS, history
 
 import evaluate
-import predict
 import report
-import unet
-from import_data import intensity_range
+from nuclei.images.intensity import intensity_range
+from nuclei.model_file import SETTINGS as THE_SETTINGS
+from nuclei.report.inputs import OUT_OF_DISTRIBUTION, find_history, read_predictions
+from nuclei.report.packing import LABEL_KIND, label_runs, pack_image, read_picture
+from nuclei.report.sections import FOREST, forest_cell, limits, text
+from nuclei.results.image import write_results
+from nuclei.results.pictures import OVERLAY_COLOURS, write_png
 
 SETTINGS = {
     "schema": 1,
@@ -47,7 +51,7 @@ PICTURES = {  # stem: kind, height, width, number of nuclei, mean probability, u
 def write_model(path, settings=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.attrs[unet.SETTINGS] = json.dumps(SETTINGS if settings is None else settings)
+        file.attrs[THE_SETTINGS] = json.dumps(SETTINGS if settings is None else settings)
     return path
 
 
@@ -55,17 +59,17 @@ def write_predictions(folder, pictures=PICTURES, flags=True):
     """A folder as predict.py leaves it, with raw/ and truth/ beside it: half of the nuclei of `tissue` are merged."""
     for number, (stem, (kind, height, width, count, probability, _)) in enumerate(pictures.items()):
         image, labels = draw(kind, height, width, num_nuclei=count, diameter=14, seed=number, touching=0.4)
-        predict.write_png(folder / "raw" / f"{stem}.png", image)
-        predict.write_png(folder / "truth" / f"{stem}.png", labels.astype(np.uint16))
+        write_png(folder / "raw" / f"{stem}.png", image)
+        write_png(folder / "truth" / f"{stem}.png", labels.astype(np.uint16))
         if kind == "tissue":
             labels = (labels + 1) // 2
         maps = np.full((*labels.shape, 1), 0 if math.isnan(probability) else probability, np.float32)
         path = folder / "raw" / f"{stem}.png"
         found, made_by = folder / "found", "trained_model.h5 0123"
-        predict.write_results(found, stem, path, image, intensity_range(image), labels, maps, 1.0, {}, 0.1, made_by)
+        write_results(found, stem, path, image, intensity_range(image), labels, maps, 1.0, {}, 0.1, made_by)
     if flags:
         change(
-            folder / "found" / "summary.csv", lambda table: table.assign(unlike_training=[row[-1] for row in pictures.values()])
+            folder / "found" / "summary.csv", lambda table: table.assign(out_of_distribution=[row[-1] for row in pictures.values()])
         )
     write_model(folder / "model" / "trained_model.h5")
     history(folder / "model")
@@ -131,12 +135,12 @@ def test_the_page_holds_every_image_and_nucleus_exactly(folder, capsys):
     at = 0
     for number, image in enumerate(data["images"]):
         labels = cv2.imread(str(folder / "found" / "labels" / f"{image['stem']}.png"), cv2.IMREAD_UNCHANGED)
-        runs = np.frombuffer(unpack(block_of(page, f"labels-{number}")), report.LABEL_KIND).reshape(2, -1)
+        runs = np.frombuffer(unpack(block_of(page, f"labels-{number}")), LABEL_KIND).reshape(2, -1)
         np.testing.assert_array_equal(np.repeat(runs[0], runs[1]).reshape(labels.shape), labels)
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(block_of(page, f"picture-{number}")), np.uint8), cv2.IMREAD_COLOR)
         assert picture.shape == (*labels.shape, 3) and picture.shape[:2] == (image["height"], image["width"])
-        raw = report.read_picture(folder / "raw" / image["file"], next(
-            row for row in report.read_predictions(folder / "found")[0] if row["image"] == image["stem"]
+        raw = read_picture(folder / "raw" / image["file"], next(
+            row for row in read_predictions(folder / "found")[0] if row["image"] == image["stem"]
         ))  # fmt: skip
         assert np.abs(picture[..., ::-1].astype(float) - raw).mean() < 12  # lossy, but that picture
         mine = table[table["image"] == image["stem"]]
@@ -162,7 +166,7 @@ def test_flagged_images_come_first_then_the_worst(folder):
     data = data_of(page_of(folder))
     scores = {row["stem"]: row["mean_ap"] for row in json.loads((folder / "found" / "evaluation.json").read_text())["images"]}
     stems = [image["stem"] for image in data["images"]]
-    assert stems[0] == "tissue_empty" and [image["unlike"] for image in data["images"]] == [1, 0, 0, 0]
+    assert stems[0] == "tissue_empty" and [image["out_of_distribution"] for image in data["images"]] == [1, 0, 0, 0]
     assert stems[1:] == sorted(stems[1:], key=scores.get) and scores[stems[1]] < 0.9
     assert data["images"][1]["scores"]["mean_ap"] == scores[stems[1]]
     assert data["order"] == "First come those unlike the training data, then those of the lowest mean AP."
@@ -171,7 +175,7 @@ def test_flagged_images_come_first_then_the_worst(folder):
 
 def test_without_truth_the_least_certain_come_first_and_nothing_is_said_of_scores(folder):
     (folder / "found" / "evaluation.json").unlink()
-    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=report.UNLIKE))
+    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=OUT_OF_DISTRIBUTION))
     make(folder)
     page = page_of(folder)
     data = data_of(page)
@@ -181,19 +185,19 @@ def test_without_truth_the_least_certain_come_first_and_nothing_is_said_of_score
         "fluorescence_a",
         "tissue_empty",
     ]
-    assert "unlike" not in data["images"][0] and "scores" not in data["images"][0] and data["score_names"] == {}
+    assert "out_of_distribution" not in data["images"][0] and "scores" not in data["images"][0] and data["score_names"] == {}
     assert "python evaluate.py PREDICTIONS TRUTH" in page
-    assert "unlike the training data</span>" not in page and "unlike" not in data["order"]
+    assert "unlike the training data</span>" not in page and "out_of_distribution" not in data["order"]
 
 
 def test_flags_that_the_model_could_not_set_are_no_flags(folder):
     path = folder / "found" / "summary.csv"
-    change(path, lambda table: table.assign(unlike_training=""))
+    change(path, lambda table: table.assign(out_of_distribution=""))
     make(folder)
-    assert "unlike the training data</span>" not in page_of(folder) and "unlike" not in data_of(page_of(folder))["images"][0]
-    change(path, lambda table: table.assign(unlike_training=["0", "", "1", ""]))
+    assert "unlike the training data</span>" not in page_of(folder) and "out_of_distribution" not in data_of(page_of(folder))["images"][0]
+    change(path, lambda table: table.assign(out_of_distribution=["0", "", "1", ""]))
     make(folder)
-    images = {image["stem"]: image.get("unlike") for image in data_of(page_of(folder))["images"]}
+    images = {image["stem"]: image.get("out_of_distribution") for image in data_of(page_of(folder))["images"]}
     assert images == {"tissue <b>&amp;": 1, "fluorescence_a": 0, "fluorescence_b": None, "tissue_empty": None}
 
 
@@ -203,7 +207,7 @@ def test_confidence_goes_before_probability_and_a_pixel_size_into_the_page(folde
         folder / "found" / "nuclei.csv",
         lambda table: table.assign(confidence=table["image"].eq("fluorescence_b").astype(float)),
     )
-    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=report.UNLIKE).assign(mpp="0.25", zoom="0.8"))
+    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=OUT_OF_DISTRIBUTION).assign(mpp="0.25", zoom="0.8"))
     make(folder)
     data = data_of(page_of(folder))
     assert data["certainty_name"] == "mean confidence" and "(mean confidence)" in data["order"]
@@ -212,7 +216,7 @@ def test_confidence_goes_before_probability_and_a_pixel_size_into_the_page(folde
 
 
 def test_columns_without_room_are_named(folder, monkeypatch):
-    monkeypatch.setattr(report, "MEASURES_MB", 0)
+    monkeypatch.setattr("nuclei.report.packing.MEASURES_MB", 0)
     make(folder)
     page = page_of(folder)
     assert set(data_of(page)["measures"]) == set(data_of(page)["first_measures"]) >= {"diameter_px", "circularity"}
@@ -221,7 +225,7 @@ def test_columns_without_room_are_named(folder, monkeypatch):
 
 def test_without_probabilities_the_order_is_that_of_the_table(folder):
     (folder / "found" / "evaluation.json").unlink()
-    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=report.UNLIKE))
+    change(folder / "found" / "summary.csv", lambda table: table.drop(columns=OUT_OF_DISTRIBUTION))
     change(folder / "found" / "nuclei.csv", lambda table: table.drop(columns="mean_probability"))
     make(folder)
     data = data_of(page_of(folder))
@@ -234,18 +238,18 @@ def test_scores_stand_with_their_intervals_for_each_group(folder):
     page = page_of(folder)
     record = json.loads((folder / "found" / "evaluation.json").read_text())
     for summary in (record["all"], *record["groups"].values()):
-        for name, kind, _, _ in report.FOREST[:5]:
+        for name, kind, _, _ in FOREST[:5]:
             score = summary[kind][name]
             assert (
                 f'<b>{score["value"]:.3f}</b> <span class="interval">{score["low"]:.3f} to {score["high"]:.3f}</span>' in page
             )
-    assert '<th scope="row">tissue</th>' in page and report.text(record["definitions"]["pq"]) in page
+    assert '<th scope="row">tissue</th>' in page and text(record["definitions"]["pq"]) in page
 
 
 def test_undefined_scores_are_dashes():
     nothing = {"value": None, "low": None, "high": None}
-    assert report.forest_cell(nothing, (0, 1), False) == "–"
-    alone = report.forest_cell({"value": -0.1, "low": None, "high": None}, (-0.5, 0.5), True)
+    assert forest_cell(nothing, (0, 1), False) == "–"
+    alone = forest_cell({"value": -0.1, "low": None, "high": None}, (-0.5, 0.5), True)
     assert "<b>-10.0 %</b>" in alone and "interval" not in alone and "left:40.0%" in alone
 
 
@@ -264,12 +268,12 @@ def test_limits_name_images_of_sizes_and_kinds_that_were_not_learnt():
         {"image": "a", "modality": "brightfield", "median_diameter_px": 50.0, "nuclei": 3},
         {"image": "b", "modality": "tissue", "median_diameter_px": math.nan, "nuclei": 0},
     ]
-    lines = " ".join(report.limits(SETTINGS, rows))
+    lines = " ".join(limits(SETTINGS, rows))
     assert "1 image here of a kind that the training did not have: a." in lines
     assert "the median lies outside in 1 image: a." in lines and "b" not in re.findall(r": (\w+)\.", lines)
-    zoomed = " ".join(report.limits(SETTINGS, [{**rows[0], "zoom": 0.5}, {**rows[1], "zoom": 3.0}]))
+    zoomed = " ".join(limits(SETTINGS, [{**rows[0], "zoom": 0.5}, {**rows[1], "zoom": 3.0}]))
     assert "zoomed by 0.5 to 3;" in zoomed and "limit of zoom was reached in 1 image: b." in zoomed and "outside" not in zoomed
-    assert report.limits({}, rows) == ["A research tool: not validated for diagnosis."]
+    assert limits({}, rows) == ["A research tool: not validated for diagnosis."]
 
 
 def test_a_model_that_says_little_and_has_no_history_is_shown_all_the_same(folder):
@@ -283,12 +287,12 @@ def test_a_model_that_says_little_and_has_no_history_is_shown_all_the_same(folde
 
 def test_the_history_is_the_one_beside_the_model(tmp_path):
     model = tmp_path / "pretrained.h5"
-    assert report.find_history(model) is None
+    assert find_history(model) is None
     (tmp_path / "history.csv").touch()
-    assert report.find_history(model) is None  # it belongs to trained_model.h5
-    assert report.find_history(tmp_path / "trained_model.h5") == tmp_path / "history.csv"
+    assert find_history(model) is None  # it belongs to trained_model.h5
+    assert find_history(tmp_path / "trained_model.h5") == tmp_path / "history.csv"
     (tmp_path / "pretrained_history.csv").touch()
-    assert report.find_history(model) == tmp_path / "pretrained_history.csv"
+    assert find_history(model) == tmp_path / "pretrained_history.csv"
 
 
 def test_history_and_evaluation_can_be_named(folder, tmp_path, capsys):
@@ -341,7 +345,7 @@ def test_runs_are_the_labels():
     random = np.random.default_rng(0)
     for shape in ((1, 1), (1, 9), (7, 1), (40, 30)):
         labels = (random.integers(0, 3, shape) * random.integers(0, 2, shape)).astype(np.uint32)
-        ids, lengths = np.frombuffer(report.runs(labels), report.LABEL_KIND).reshape(2, -1)
+        ids, lengths = np.frombuffer(label_runs(labels), LABEL_KIND).reshape(2, -1)
         np.testing.assert_array_equal(np.repeat(ids, lengths).reshape(shape), labels)
         assert (ids[1:] != ids[:-1]).all()
 
@@ -351,27 +355,27 @@ def test_an_image_is_reduced_as_far_as_its_space_asks():
     labels = labels.astype(np.uint32)
     sizes = []
     for space in (10**6, 12_000, 6_000, 10):
-        code = report.pack_image(picture, labels, space)
+        code = pack_image(picture, labels, space)
         sizes.append(len(code["picture"]) + len(code["labels"]))
         assert sizes[-1] <= space or space == 10
-        ids, lengths = np.frombuffer(unpack(code["labels"]), report.LABEL_KIND).reshape(2, -1)
+        ids, lengths = np.frombuffer(unpack(code["labels"]), LABEL_KIND).reshape(2, -1)
         assert lengths.sum() == code["label_height"] * code["label_width"] and set(ids) <= set(np.unique(labels))
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
-    assert report.pack_image(picture, labels, 10**6)["label_height"] == 256
+    assert pack_image(picture, labels, 10**6)["label_height"] == 256
     assert code["label_height"] == 32  # the last step, which is taken even where it does not fit
 
 
 def test_a_large_image_is_shown_reduced(monkeypatch):
-    monkeypatch.setattr(report, "MAX_SIDE_PX", 64)
+    monkeypatch.setattr("nuclei.report.packing.MAX_SIDE_PX", 64)
     picture, labels = draw("fluorescence", 256, 128, seed=3)
-    code = report.pack_image(picture, labels.astype(np.uint32), 10**6)
+    code = pack_image(picture, labels.astype(np.uint32), 10**6)
     assert (code["label_height"], code["label_width"]) == (64, 32)
 
 
 def test_many_images_stay_within_the_weight_of_a_page(folder, monkeypatch):
     make(folder)
     free = (folder / "found" / "report.html").stat().st_size
-    monkeypatch.setattr(report, "PAGE_MB", free / 1e6)  # too little, since RESERVE_BYTES are kept back
+    monkeypatch.setattr("report.PAGE_MB", free / 1e6)  # too little, since RESERVE_BYTES are kept back
     make(folder)
     page = (folder / "found" / "report.html").stat().st_size
     assert page <= report.PAGE_MB * 1e6 and page < free
@@ -401,11 +405,11 @@ def spoil_order(found):
 
 
 def spoil_labels(found):
-    predict.write_png(found / "labels" / "fluorescence_a.png", np.zeros((96, 128), np.uint16))
+    write_png(found / "labels" / "fluorescence_a.png", np.zeros((96, 128), np.uint16))
 
 
 def spoil_picture(found):
-    predict.write_png(found.parent / "raw" / "fluorescence_a.png", np.zeros((5, 5, 3), np.uint8))
+    write_png(found.parent / "raw" / "fluorescence_a.png", np.zeros((5, 5, 3), np.uint8))
 
 
 def spoil_all_pictures(found):
@@ -514,7 +518,7 @@ def page(opened):
         """() => {
           select(() => false);
           for (const id of ["find", "kind", "from", "to"]) $(id).value = "";
-          $("unlike").checked = false;
+          $("out_of_distribution").checked = false;
           $("scope").querySelector("[value=one]").checked = true;
           $("across").value = "diameter_px";
           $("up").value = "circularity";
@@ -578,7 +582,7 @@ def test_the_switch_shows_image_masks_and_overlay_and_the_slider_fades(page, ori
         if (labels[row - 1 : row + 2, column - 1 : column + 2] != labels[row, column]).any():
             continue
         pixel = views["masks"][int(height / 2 + (row + 0.5 - 48) * scale), int(width / 2 + (column + 0.5 - 64) * scale)]
-        colour = predict.OVERLAY_COLOURS[labels[row, column] % 6] if labels[row, column] else (0, 0, 0)
+        colour = OVERLAY_COLOURS[labels[row, column] % 6] if labels[row, column] else (0, 0, 0)
         scale_bar = row > 80 and column < 50
         assert np.abs(pixel - colour).max() <= 2 or scale_bar, (row, column)
     page.locator("#opacity").fill("0")
@@ -967,7 +971,7 @@ def test_pages_without_nuclei_without_pictures_and_without_scores_open(visit, tm
     assert make(folder) == 0
     page = visit(folder / "found" / "report.html")
     open_image(page, "image1")
-    assert "picture not found" in page.inner_text("#facts") and "unlike" not in page.inner_text("body")
+    assert "picture not found" in page.inner_text("#facts") and "out_of_distribution" not in page.inner_text("body")
 
 
 def test_an_old_browser_is_told(visit, shown):

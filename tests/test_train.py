@@ -17,11 +17,18 @@ import tifffile
 from PIL import Image
 from synthetic import draw
 
-import augment
-import instances
 import train
-import unet
-from import_data import read_truth
+from nuclei.images.masks import read_truth
+from nuclei.instances.separate import THRESHOLDS
+from nuclei.machine import memory_bytes
+from nuclei.model_file import load_network, read_settings, save_model
+from nuclei.training.batches import batches
+from nuclei.training.fine_tuning import BLEND_GAIN, FEW_BLEND, REHEARSAL_SHARE, choose_blend, rehearsal_crops, rehearse
+from nuclei.training.fit import LEARNING_RATE, MIN_STEPS, drawing_threads, train
+from nuclei.training.samples import load_samples
+from nuclei.training.selection import choose_epoch, score_validation, validation_crops
+from nuclei.training.targets import UNKNOWN
+from unet import HEADS
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--width", "8", "--depth", "1", "--crop", "32", "--batch-size", "2", "--crops-per-image", "1"]
@@ -72,34 +79,34 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained, data):
     assert list(rows[0])[-2:] == ["learning_rate", "seconds"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
-    model, settings = unet.load_model(trained / "trained_model.h5")
+    model, settings = load_network(trained / "trained_model.h5")
     assert set(settings) >= {
         "architecture",
         "preprocessing",
         "thresholds",
         "nucleus_diameter_px",
-        "seen_diameter_px",
-        "unlike",
+        "trained_diameter_px",
+        "out_of_distribution",
         "arguments",
         "data",
         "versions",
         "scores",
     }
-    assert set(settings["thresholds"]) == set(instances.THRESHOLDS)
+    assert set(settings["thresholds"]) == set(THRESHOLDS)
     assert settings["architecture"]["width"] == 8
     assert settings["epoch"] == 1 + int(np.argmin([float(row["val_loss"]) for row in rows]))
     assert settings["averaged_epochs"] == 1
     assert settings["scores"]["validation"]["all"]["images"] == settings["data"]["validation"] >= 1
     assert 8 < settings["nucleus_diameter_px"]["median"] < 20
     json.dumps(settings)
-    assert model.output_shape[-1] == len(unet.HEADS)
+    assert model.output_shape[-1] == len(HEADS)
     assert sorted(path.name for path in trained.iterdir()) == ["history.csv", "trained_model.h5"]  # nothing else is left
 
 
 def test_fine_tuning_may_change_the_heads(trained, data, tmp_path):
     model = trained / "trained_model.h5"
     assert run(data, tmp_path, "--init", model, "--epochs", 1, "--heads", "nucleus", "distance") == 0
-    assert unet.read_settings(tmp_path / "trained_model.h5")["architecture"]["heads"] == ["nucleus", "distance"]
+    assert read_settings(tmp_path / "trained_model.h5")["architecture"]["heads"] == ["nucleus", "distance"]
     assert run(data, tmp_path, "--heads", "contact", "--epochs", 1) == 1  # a map that needs the two before it
 
 
@@ -140,8 +147,8 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_as_if_nothing_had_happened(trai
     assert history(out)[: len(before)] == before
     assert without_seconds(history(out)) == without_seconds(history(reference))
     for ours, theirs in zip(
-        unet.load_model(out / "trained_model.h5")[0].get_weights(),
-        unet.load_model(reference / "trained_model.h5")[0].get_weights(),
+        load_network(out / "trained_model.h5")[0].get_weights(),
+        load_network(reference / "trained_model.h5")[0].get_weights(),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
@@ -154,7 +161,7 @@ def test_early_stopping_counts_and_keeps_the_best(data, tmp_path, capsys):
     assert len(rows) < 30 and "Stopped early" in capsys.readouterr().out
     best = int(np.argmin([float(row["val_loss"]) for row in rows]))
     assert len(rows) == best + 2
-    assert unet.read_settings(tmp_path / "trained_model.h5")["epoch"] == best + 1
+    assert read_settings(tmp_path / "trained_model.h5")["epoch"] == best + 1
 
 
 def test_an_earlier_model_moves_aside_and_fine_tuning_starts_from_it(trained, data, tmp_path, capsys):
@@ -167,9 +174,9 @@ def test_an_earlier_model_moves_aside_and_fine_tuning_starts_from_it(trained, da
     assert len(moved) == 1
     assert (moved[0] / "trained_model.h5").read_bytes() == old_model
     assert (moved[0] / "history.csv").read_bytes() == old_history
-    settings = unet.read_settings(init)
+    settings = read_settings(init)
     assert settings["architecture"]["depth"] == 1  # that of the model it came from
-    assert settings["arguments"]["learning_rate"] < train.LEARNING_RATE
+    assert settings["arguments"]["learning_rate"] < LEARNING_RATE
     assert float(history(tmp_path)[0]["loss"]) < float(history(trained)[0]["loss"])
     assert "moved to" in capsys.readouterr().out
 
@@ -186,29 +193,29 @@ class Constant:
 
 def test_fine_tuning_goes_no_farther_than_it_pays():
     images = np.zeros((5, 8, 8, 3), np.float32)
-    choose = lambda truth, end, *more: train.choose_blend(model, [np.float32(0.1)], [np.float32(end)], crops(truth), 2, *more)
+    choose = lambda truth, end, *more: choose_blend(model, [np.float32(0.1)], [np.float32(end)], crops(truth), 2, *more)
     crops, model = lambda truth: (images, np.full((5, 8, 8, 1), truth, np.float32)), Constant()
     blend, losses = choose(1, 0.9)  # the loss falls all the way, most of it at the beginning
     assert blend == 0.75 and model.value == pytest.approx(0.1 + 0.75 * 0.8)
-    assert losses[0.0] - losses[0.75] >= train.BLEND_GAIN * (losses[0.0] - losses[1.0])
-    assert losses[0.0] - losses[0.5] < train.BLEND_GAIN * (losses[0.0] - losses[1.0])
+    assert losses[0.0] - losses[0.75] >= BLEND_GAIN * (losses[0.0] - losses[1.0])
+    assert losses[0.0] - losses[0.5] < BLEND_GAIN * (losses[0.0] - losses[1.0])
     assert choose(1, 0.9, (0.3,))[0] == 0.3 and model.value == pytest.approx(0.34)  # where the user says it
     assert choose(0, 0.9)[0] == 0.25 and model.value == pytest.approx(0.3)  # nothing gained: the least harm
 
 
 def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_forgets_less(trained, data, tmp_path, capsys):
-    base = unet.read_settings(trained / "trained_model.h5")
+    base = read_settings(trained / "trained_model.h5")
     odd = {
         "thresholds": {**base["thresholds"], "marker_threshold": 0.41},
         "calibration": {"weights": [0.1] * 5, "nuclei": 7, "expected_calibration_error": 0.5},
-        "unlike": {"doubt_above": 0.7, "false_alarm_rate": 0.1, "images": 3},
+        "out_of_distribution": {"uncertainty_above": 0.7, "false_alarm_rate": 0.1, "images": 3},
     }
     init = tmp_path / "init.h5"
-    unet.save_model(init, unet.load_model(trained / "trained_model.h5")[0], base | odd)
-    weights = [unet.load_model(init)[0].get_weights()]
+    save_model(init, load_network(trained / "trained_model.h5")[0], base | odd)
+    weights = [load_network(init)[0].get_weights()]
     for blend in ("0.5", "1"):
         assert run(data, tmp_path / blend, "--init", init, "--epochs", 1, "--blend", blend) == 0
-        model, settings = unet.load_model(tmp_path / blend / "trained_model.h5")
+        model, settings = load_network(tmp_path / blend / "trained_model.h5")
         assert settings["blend"] == float(blend) and odd == {name: settings[name] for name in odd}
         weights.append(model.get_weights())
     for first, half, end in zip(*weights, strict=True):
@@ -221,12 +228,12 @@ def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_forgets_less(trained, da
 
 @pytest.mark.parametrize("few", [True, False])
 def test_fine_tuning_on_few_images_keeps_the_batch_normalisation(trained, data, tmp_path, monkeypatch, capsys, few):
-    monkeypatch.setattr(train, "FEW_IMAGES", 50 if few else 1)
+    monkeypatch.setattr("nuclei.training.fine_tuning.FEW_IMAGES", 50 if few else 1)
     init = trained / "trained_model.h5"
     assert run(data, tmp_path, "--init", init, "--epochs", 1, "--blend", 1) == 0
     said = capsys.readouterr().out
-    assert f"1 epochs of {train.MIN_STEPS} steps" in said and (f"{train.REHEARSAL_SHARE:.0%} of the crops" in said) == few
-    before, after = unet.load_model(init)[0], unet.load_model(tmp_path / "trained_model.h5")[0]
+    assert f"1 epochs of {MIN_STEPS} steps" in said and (f"{REHEARSAL_SHARE:.0%} of the crops" in said) == few
+    before, after = load_network(init)[0], load_network(tmp_path / "trained_model.h5")[0]
     for one, other in zip(before.weights, after.weights, strict=True):
         if "moving" in one.path:
             assert np.array_equal(one, other) == few
@@ -238,10 +245,10 @@ def test_rehearsal_keeps_what_the_model_knew_of_another_modality(trained, data, 
     flags = ("--init", trained / "trained_model.h5", "--epochs", 1, "--blend", 1, "--learning-rate", 0.004)
     assert run(data, tmp_path / "none", *flags, "--rehearsal", 0) == 0
     assert run(data, tmp_path / "some", *flags, "--rehearsal", share) == 0
-    samples = [sample for stem, sample in train.load_samples(data / "raw", data / "gt")[0].items() if stem.startswith("t")]
-    crops = augment.rehearsal_crops(samples, 32, 16, seed=99)
+    samples = [sample for stem, sample in load_samples(data / "raw", data / "gt")[0].items() if stem.startswith("t")]
+    crops = rehearsal_crops(samples, 32, 16, seed=99)
     files = (trained, tmp_path / "none", tmp_path / "some")
-    before, none, some = (unet.load_model(file / "trained_model.h5")[0].predict_on_batch(crops) for file in files)
+    before, none, some = (load_network(file / "trained_model.h5")[0].predict_on_batch(crops) for file in files)
     if share:
         assert np.abs(some - before).mean() < 0.8 * np.abs(none - before).mean()
     else:
@@ -249,13 +256,13 @@ def test_rehearsal_keeps_what_the_model_knew_of_another_modality(trained, data, 
 
 
 def test_what_is_rehearsed_is_what_the_model_paints_and_unknown_what_it_has_not_learned(trained, data, monkeypatch):
-    monkeypatch.setattr(train, "REHEARSAL_PIXELS", 5 * 32**2)
-    samples = list(train.load_samples(data / "raw", data / "gt")[0].values())
-    model, heads = unet.load_model(trained / "trained_model.h5")[0], unet.HEADS
-    found = train.rehearse(model, heads[:2], samples, heads, 32, 2, 0.5, seed=1)
+    monkeypatch.setattr("nuclei.training.fine_tuning.REHEARSAL_PIXELS", 5 * 32**2)
+    samples = list(load_samples(data / "raw", data / "gt")[0].values())
+    model, heads = load_network(trained / "trained_model.h5")[0], HEADS
+    found = rehearse(model, heads[:2], samples, heads, 32, 2, 0.5, seed=1)
     assert found.crops.shape == (5, 32, 32, 3) and found.share == 0.5
     assert found.truths[..., :2] == pytest.approx(model.predict_on_batch(found.crops)[..., :2], abs=1e-5)
-    assert (found.truths[..., 2] == augment.UNKNOWN).all()
+    assert (found.truths[..., 2] == UNKNOWN).all()
 
 
 def test_rehearsal_wants_a_model_and_a_share(data, tmp_path, capsys):
@@ -276,18 +283,18 @@ def test_fine_tuning_that_replaces_its_beginning_is_resumed(trained, data, tmp_p
         (out / "trained_model.h5").write_bytes((trained / "trained_model.h5").read_bytes())
     once, twice = (tmp_path / name / "trained_model.h5" for name in ("once", "twice"))
     assert run(data, once.parent, "--init", once, "--epochs", 2) == 0
-    settings = unet.read_settings(once)  # the validation images hold too few nuclei to choose by
-    assert settings["epoch"] == 2 and settings["blend"] == train.FEW_BLEND
+    settings = read_settings(once)  # the validation images hold too few nuclei to choose by
+    assert settings["epoch"] == 2 and settings["blend"] == FEW_BLEND
     with monkeypatch.context() as patch:
-        patch.setattr(train, "choose_blend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("nuclei.training.fine_tuning.choose_blend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(data, twice.parent, "--init", twice, "--epochs", 2) == 130
     assert train.main(["--resume", "--out", str(twice.parent)]) == 0
-    for one, other in zip(unet.load_model(once)[0].get_weights(), unet.load_model(twice)[0].get_weights(), strict=True):
+    for one, other in zip(load_network(once)[0].get_weights(), load_network(twice)[0].get_weights(), strict=True):
         assert (one == other).all()
 
 
 def test_memory_is_what_this_process_may_use():
-    assert 1e8 < unet.memory_bytes() < 1e14
+    assert 1e8 < memory_bytes() < 1e14
     limited = "ulimit -d 3000000; exec " + sys.executable + " -c 'import unet; print(unet.memory_bytes())'"
     assert int(subprocess.run(limited, shell=True, cwd=ROOT, capture_output=True, text=True).stdout) <= 3_072_000_000
 
@@ -313,7 +320,7 @@ def test_changed_data_is_not_resumed_on(data, tmp_path, capsys, monkeypatch):
     copy, out = tmp_path / "copy", tmp_path / "out"
     shutil.copytree(data, copy)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "score_validation", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("nuclei.training.selection.score_validation", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(copy, out, "--epochs", 1) == 130
     assert (out / "checkpoint.h5").exists() and (out / "trained_model.h5").exists()
     write_pair(copy, "f0", seed=99)
@@ -325,50 +332,48 @@ def test_changed_data_is_not_resumed_on(data, tmp_path, capsys, monkeypatch):
 
 
 def test_ctrl_c_says_how_to_go_on(data, tmp_path, capsys, monkeypatch):
-    import augment
 
     def interrupted(*arguments, **keywords):
         yield from []
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(augment, "batches", interrupted)
+    monkeypatch.setattr("nuclei.training.batches.batches", interrupted)
     assert run(data, tmp_path, "--epochs", 1) == 130
     assert "--resume" in capsys.readouterr().out
 
 
 def test_the_first_nan_stops_it_and_keeps_the_last_good_epoch(data, tmp_path, capsys, monkeypatch):
-    import augment
 
-    real, batches_of_an_epoch = augment.batches, train.MIN_STEPS
+    real, batches_of_an_epoch = batches, MIN_STEPS
 
     def poisoned(*arguments, **keywords):
         for step, (images, truths) in enumerate(real(*arguments, **keywords)):
             yield (images * np.nan if step >= batches_of_an_epoch + 2 else images), truths
 
-    monkeypatch.setattr(augment, "batches", poisoned)
+    monkeypatch.setattr("nuclei.training.batches.batches", poisoned)
     assert run(data, tmp_path, "--epochs", 4) == 1
     error = capsys.readouterr().err
     assert "became nan in epoch 2" in error and "--learning-rate" in error and "\n" not in error.strip()
     assert len(history(tmp_path)) == 1
-    model, settings = unet.load_model(tmp_path / "trained_model.h5")
+    model, settings = load_network(tmp_path / "trained_model.h5")
     assert settings["epoch"] == 1 and all(np.isfinite(w).all() for w in model.get_weights())
 
 
 def test_a_network_that_paints_background_only_is_reported(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "BLIND_EPOCH", 1)
-    monkeypatch.setattr(train, "BLIND_DICE", 1.0)
+    monkeypatch.setattr("nuclei.training.bookkeeping.BLIND_EPOCH", 1)
+    monkeypatch.setattr("nuclei.training.bookkeeping.BLIND_DICE", 1.0)
     assert run(data, tmp_path, "--epochs", 1) == 0
     said = capsys.readouterr().out
-    assert "background only" in said and f"1 epochs of {train.MIN_STEPS} steps" in said
+    assert "background only" in said and f"1 epochs of {MIN_STEPS} steps" in said
 
 
 def test_binary_truth_is_learned_as_components_and_mixed_truth_as_unknown_depth(tmp_path):
     write_pair(tmp_path, "a", binary=True)
     said = []
-    samples, forms = train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    samples, forms = load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
     assert samples["a"].has_instances and forms["a"] == "binary" and "learned as one" in said[0]
     write_pair(tmp_path, "b", seed=1)
-    samples, _ = train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    samples, _ = load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
     assert not samples["a"].has_instances and samples["b"].has_instances
 
 
@@ -394,8 +399,8 @@ def test_a_split_csv_decides(data, tmp_path, capsys):
 )
 def test_architectures(data, tmp_path, flags):
     assert run(data, tmp_path, "--epochs", 1, *flags) == 0
-    settings = unet.read_settings(tmp_path / "trained_model.h5")
-    assert settings["architecture"]["heads"] == (["nucleus"] if "nucleus" in flags else list(unet.HEADS))
+    settings = read_settings(tmp_path / "trained_model.h5")
+    assert settings["architecture"]["heads"] == (["nucleus"] if "nucleus" in flags else list(HEADS))
 
 
 def test_masks_of_another_folder(data, tmp_path):
@@ -437,28 +442,28 @@ def test_unpaired_files_are_counted(tmp_path):
     write_pair(tmp_path, "a")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "raw" / "alone.png")
     said = []
-    train.load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
+    load_samples(tmp_path / "raw", tmp_path / "gt", said.append)
     assert "1 files" in said[0]
 
 
 def test_validation_crops_cover_and_are_capped(data, monkeypatch):
-    samples = list(train.load_samples(data / "raw", data / "gt")[0].values())
-    images, truths = train.validation_crops(samples, ("nucleus", "distance"), 256)  # larger than the images: mirrored
+    samples = list(load_samples(data / "raw", data / "gt")[0].values())
+    images, truths = validation_crops(samples, ("nucleus", "distance"), 256)  # larger than the images: mirrored
     assert images.shape == (8, 256, 256, 3) and truths.shape == (8, 256, 256, 2)
-    images, truths = train.validation_crops(samples, ("nucleus",), 32)
+    images, truths = validation_crops(samples, ("nucleus",), 32)
     assert len(images) > 8 and images.min() >= 0 and images.max() <= 1 and set(np.unique(truths)) == {0, 1}
-    # They show the size that the training does: zoomed images have as many more pixels, and so many more crops.
+    # They show the size that the training does: scaled images have as many more pixels, and so many more crops.
     monkeypatch.setattr(train.augment, "DIAMETER_PX", 2 * train.augment.DIAMETER_PX)
-    assert len(train.validation_crops(samples, ("nucleus",), 32)[0]) > 2 * len(images)
-    monkeypatch.setattr(train, "MAX_VALIDATION_CROPS", 5)
-    assert len(train.validation_crops(samples, ("nucleus",), 32)[0]) == 5
+    assert len(validation_crops(samples, ("nucleus",), 32)[0]) > 2 * len(images)
+    monkeypatch.setattr("nuclei.training.selection.MAX_VALIDATION_CROPS", 5)
+    assert len(validation_crops(samples, ("nucleus",), 32)[0]) == 5
 
 
 def test_a_full_disk_is_one_line(data, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28), "history.csv")
 
-    monkeypatch.setattr(train, "write_history", full)
+    monkeypatch.setattr("nuclei.training.checkpoint.write_history", full)
     assert run(data, tmp_path, "--epochs", 1) == 1
     assert "disk is full" in capsys.readouterr().err
 
@@ -473,8 +478,8 @@ def test_sixteen_bit_tiff_trains(tmp_path):
 
 
 def test_more_images_than_memory_holds_lie_in_a_file_and_train_alike(trained, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "HELD_BYTES", 40_000)  # of some 19,000 for each pair
-    samples, _ = train.load_samples(data / "raw", data / "gt", say=lambda line: None, folder=tmp_path)
+    monkeypatch.setattr("nuclei.training.samples.HELD_BYTES", 40_000)  # of some 19,000 for each pair
+    samples, _ = load_samples(data / "raw", data / "gt", say=lambda line: None, folder=tmp_path)
     mapped = [isinstance(sample.image, np.memmap) and isinstance(sample.labels, np.memmap) for sample in samples.values()]
     assert mapped == [False] * 2 + [True] * 6
     assert run(data, tmp_path / "out", "--epochs", 3) == 0
@@ -485,7 +490,7 @@ def test_more_images_than_memory_holds_lie_in_a_file_and_train_alike(trained, da
 
 @pytest.mark.parametrize("init", [False, True])
 def test_thresholds_are_chosen_when_crops_and_network_of_the_training_are_gone(trained, data, tmp_path, monkeypatch, init):
-    held, gone, score = [], [], train.score_validation
+    held, gone, score = [], [], score_validation
 
     class Watch(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
@@ -499,10 +504,10 @@ def test_thresholds_are_chosen_when_crops_and_network_of_the_training_are_gone(t
         gone.extend(reference() is None for reference in held)
         return score(*arguments)
 
-    monkeypatch.setattr(train, "score_validation", look)
+    monkeypatch.setattr("nuclei.training.selection.score_validation", look)
     arguments = ["--data-dir", str(data), "--out", str(tmp_path), "--epochs", "1", *TINY]
     arguments += ["--init", str(trained / "trained_model.h5")] if init else []
-    train.train(**vars(train.parse_arguments(arguments)), make_callbacks=watch)
+    train(**vars(train.parse_arguments(arguments)), make_callbacks=watch)
     assert len(gone) >= 3 and all(gone)
 
 
@@ -518,7 +523,7 @@ def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
         return {"thresholds": model.weights}, {"all": {"ap50": quality[model.weights], "map": 0.5}}
 
     names = {"epoch 3": "best", "epoch 7": "last"}
-    words, weights, found, scores = train.choose_epoch(model, names, score, enough, said.append)
+    words, weights, found, scores = choose_epoch(model, names, score, enough, said.append)
     assert words == f"epoch {chosen}" and weights == model.weights == found["thresholds"] == names[words]
     assert scores["all"]["ap50"] == quality[weights] and said[2:] == ["  kept: epoch 7"] * enough
 
@@ -538,7 +543,7 @@ def test_a_training_ends_with_the_mean_of_its_last_quarter(trained, data, tmp_pa
     arguments += ["--blend", "1", "--learning-rate", "0.01"]
 
     def go(*flags):
-        train.train(**vars(train.parse_arguments([*map(str, arguments), *flags])), make_callbacks=lambda *_: [Watch()])
+        train(**vars(train.parse_arguments([*map(str, arguments), *flags])), make_callbacks=lambda *_: [Watch()])
 
     if interrupted:
         with pytest.raises(KeyboardInterrupt):
@@ -546,7 +551,7 @@ def test_a_training_ends_with_the_mean_of_its_last_quarter(trained, data, tmp_pa
         go("--resume")
     else:
         go()
-    model, settings = unet.load_model(tmp_path / "trained_model.h5")
+    model, settings = load_network(tmp_path / "trained_model.h5")
     assert settings["epoch"] == 8 and settings["averaged_epochs"] == 2 and len(seen) == 8
     for kept, one, other in zip(model.get_weights(), *seen[-2:], strict=True):
         np.testing.assert_allclose(kept, (one + other) / 2, rtol=1e-5, atol=1e-7)
@@ -554,5 +559,5 @@ def test_a_training_ends_with_the_mean_of_its_last_quarter(trained, data, tmp_pa
 
 
 def test_one_thread_draws_beside_a_network_on_the_same_cores_and_several_for_a_gpu():
-    assert train.drawing_threads("CPU, 64 cores, with tensorflow") == 1
-    assert 2 <= train.drawing_threads("GPU NVIDIA T4 with tensorflow") <= 8
+    assert drawing_threads("CPU, 64 cores, with tensorflow") == 1
+    assert 2 <= drawing_threads("GPU NVIDIA T4 with tensorflow") <= 8
