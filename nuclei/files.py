@@ -1,18 +1,39 @@
-"""nuclei.files"""
+"""Write whole files, keep a folder to one run, refuse unsafe archives, name offenders in messages.
+
+    with replacing(path) as temporary:      # the one atomic write of the project
+        temporary.write_bytes(content)
+    with only_run(out):                     # a second run in this folder stops with a message
+        ...
+
+Everything here works on files of any kind; no other room is imported.
+"""
 
 import contextlib
 import errno
+import lzma
 import os
 import platform
 import stat
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MAX_MEMBER_BYTES = 1 << 30  # of one archive member once unpacked: an image of DSB2018 has less than 10 MB
-LOCK = ".lock"  # in a folder of results, while a run writes to it
+MAX_MEMBER_BYTES = 1 << 30  # of one archive member once unpacked; an image of DSB2018 has 10 MB
+LOCK = ".lock"  # file in a folder of results while a run writes there
+LOCK_POSITION = 1 << 20  # byte that Windows locks, far behind the text that other runs read
+# Errors of a zip that is damaged, cut short or packed in a way that Python cannot unpack.
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
+MAX_LINE = 160  # characters of another program's message inside one of ours
 
 
 def named(names: Iterable[object]) -> str:
@@ -25,13 +46,26 @@ def named(names: Iterable[object]) -> str:
 def first_line(error: BaseException) -> str:
     """The message of an error in one short line."""
     lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+    return lines[0][:MAX_LINE] if lines else type(error).__name__
+
+
+def is_system_fault(error: BaseException) -> bool:
+    """Whether the disk or a permission failed, and not the content of the file.
+
+    Decoders ask for impossible positions in a damaged file, which the system answers with EINVAL.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 @contextlib.contextmanager
 def replacing(path) -> Iterator[Path]:
-    """Write a file whole or not at all: yields a temporary path beside `path` to write to, moves it over `path` at the
-    end, removes it on any error. The suffix stays, since writers choose the format by it; the leading dot hides it."""
+    """Write a file whole or not at all.
+
+    Yields:
+        A temporary path in the same folder, to write to. It moves over `path` at the end and is
+        removed on any error. It has the suffix of `path`, since writers choose the format by it,
+        and a leading dot that hides it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -44,9 +78,12 @@ def replacing(path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def only_run(folder) -> Iterator[None]:
-    """Keep a second run out of a folder. The lock is the operating system's: it goes with the process, however that ends.
+    """Keep a second run out of a folder.
 
-    Raises: ValueError where another run has the folder.
+    The operating system holds the lock: it ends with the process, even where that is killed.
+
+    Raises:
+        ValueError: another run writes to the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,32 +93,39 @@ def only_run(folder) -> Iterator[None]:
             file = stack.enter_context(open(path, "a+", encoding="utf-8"))
             if not lock(file):
                 file.seek(0)
-                who = file.read(100).strip() or "which has just begun"
-                raise ValueError(f"{folder} is being written to by another run ({who}); wait for its end or give --out another")
+                holder = file.read(100).strip() or "which has just begun"
+                raise ValueError(
+                    f"{folder} is being written to by another run ({holder}); wait until it ends "
+                    "or give another folder with --out"
+                )
             try:
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break
             except FileNotFoundError:
-                pass  # the run that had it has ended in between, and removed it: again
+                pass  # another run ended in between and removed the file: try again
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # Windows does not remove what is open
+            with contextlib.suppress(OSError):  # Windows does not remove an open file
                 path.unlink()
 
 
 def lock(file) -> bool:
-    """Take the lock of an open file; False where another process has it. File systems without locks let everybody pass."""
+    """Take the lock of an open file.
+
+    Returns:
+        False where another process has it. A file system without locks lets every run pass.
+    """
     try:
         try:
             import fcntl
         except ImportError:  # Windows
             import msvcrt
 
-            file.seek(1 << 20)  # a place that nobody reads
+            file.seek(LOCK_POSITION)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,17 +135,25 @@ def lock(file) -> bool:
 
 
 def refuse_unsafe_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """No member may leave the folder it is unpacked to, be a link, or be large beyond reason. Raises: ValueError."""
+    """Check the members of a zip before anything is unpacked.
+
+    Raises:
+        ValueError: a member would leave the folder that it is unpacked to, is a link, is encrypted
+            or unpacks to more than MAX_MEMBER_BYTES.
+    """
     for member in archive.infolist():
         parts = member.filename.replace("\\", "/").split("/")
-        why = None
+        fault = None
         if not parts[0] or any(part == ".." or part[1:2] == ":" for part in parts):
-            why = "points outside the archive"
+            fault = "points outside the archive"
         elif stat.S_ISLNK(member.external_attr >> 16):
-            why = "is a symbolic link"
+            fault = "is a symbolic link"
         elif member.file_size > MAX_MEMBER_BYTES:
-            why = f"unpacks to {member.file_size:,} bytes, more than {MAX_MEMBER_BYTES:,}"
+            fault = f"unpacks to {member.file_size:,} bytes, more than {MAX_MEMBER_BYTES:,}"
         elif member.flag_bits & 1:
-            why = "is encrypted"
-        if why:
-            raise ValueError(f"{path}: its member {member.filename!r} {why}; nothing was unpacked, get the original")
+            fault = "is encrypted"
+        if fault:
+            raise ValueError(
+                f"{path}: its member {member.filename!r} {fault}; nothing was unpacked, get the "
+                "original archive"
+            )

@@ -1,4 +1,7 @@
-"""nuclei.machine"""
+"""What this machine has: cores, memory, GPUs, installed packages. Nothing here imports Keras.
+
+Only `find_device` imports a backend, the one it is asked about.
+"""
 
 import contextlib
 import importlib.util
@@ -6,37 +9,47 @@ import math
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
-
-def num_cores():
-    """Cores that this process may use: those that the system lets it have, or fewer by the usual OMP_NUM_THREADS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(said)) if said.isdigit() and int(said) else cores
+BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA compute capability from which tensor cores take bfloat16
+FLOAT16_CAPABILITY = (7, 0)  # the same for float16; half precision does not pay below
 
 
-def has_nvidia():
-    """Whether this machine has an NVIDIA GPU, told without importing anything."""
+def num_cores() -> int:
+    """Count the cores that this process may use: the system's limit, or a lower OMP_NUM_THREADS."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
+
+
+def has_nvidia() -> bool:
+    """Whether this machine has an NVIDIA GPU."""
     return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
 
 
-def num_gpus():
-    """NVIDIA GPUs of this machine, counted without importing anything."""
+def num_gpus() -> int:
+    """Count the NVIDIA GPUs of this machine."""
     if not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def set_up_backend():
-    """Environment for TensorFlow, to be set before Keras is imported; what the user has set himself stays."""
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, where it makes a step 1.7 times faster
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notices bury ours
+def set_up_backend() -> None:
+    """Set the environment of TensorFlow, before Keras is imported. What the user has set stays."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, and much faster
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its messages at the start bury ours
 
 
-def memory_bytes():
-    """Memory that this process may use: the machine's, or less by a container's limit or `ulimit`; infinite if unknown."""
+def memory_bytes() -> float:
+    """Bytes of memory that this process may use; infinite where unknown.
+
+    This is the memory of the machine, or the limit of a container or of `ulimit` if that is lower.
+    """
     limits = [math.inf]
     with contextlib.suppress(AttributeError, OSError, ValueError):  # not on Windows
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -51,52 +64,76 @@ def memory_bytes():
     return min(limits)
 
 
-def find_device():
-    """The device that Keras's backend will use: (words for the user, precision that is fastest there).
+def find_device(backend: str) -> tuple[str, str]:
+    """Find the device that a Keras backend will use.
 
-    Half precision pays on GPUs with tensor cores only: bfloat16 from compute capability 8, float16 from 7.
+    Args:
+        backend: "tensorflow", "torch" or "jax", as `keras.backend.backend()` returns.
+
+    Returns:
+        (words, precision): words for the user, which start with "GPU" or "CPU", and the name of
+        the Keras dtype policy that is fastest there. Half precision pays only on GPUs with tensor
+        cores.
     """
-    import keras
+    name, capability = find_gpu(backend)
+    if name:
+        precision = "float32"
+        if capability >= FLOAT16_CAPABILITY:
+            precision = "mixed_float16"
+        if capability >= BFLOAT16_CAPABILITY:
+            precision = "mixed_bfloat16"
+        return f"GPU {name} with {backend}", precision
+    words = f"CPU, {os.cpu_count()} cores, with {backend}"
+    if has_nvidia():
+        words += (
+            f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; "
+            "install its CUDA build"
+        )
+    return words, "float32"
 
-    backend = keras.backend.backend()
-    name, capability = None, (0, 0)
+
+def find_gpu(backend: str) -> tuple[str | None, tuple[int, ...]]:
+    """Name and compute capability of the first GPU of a backend; (None, (0, 0)) without one."""
     if backend == "tensorflow":
         import tensorflow
 
-        gpus = tensorflow.config.list_physical_devices("GPU")
-        if gpus:
+        if gpus := tensorflow.config.list_physical_devices("GPU"):
             details = tensorflow.config.experimental.get_device_details(gpus[0])
-            name, capability = details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
+            return details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
     elif backend == "torch":
         import torch
 
         if torch.cuda.is_available():
-            name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+            return torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
     elif backend == "jax":
         import jax
 
         device = jax.local_devices()[0]
         if device.platform == "gpu":
-            name = device.device_kind
-            capability = tuple(int(part) for part in getattr(device, "compute_capability", "0.0").split("."))
-    if name:
-        precision = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
-        return f"GPU {name} with {backend}", precision
-    words = f"CPU, {os.cpu_count()} cores, with {backend}"
-    if has_nvidia():
-        words += f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; install its CUDA build"
-    return words, "float32"
+            capability = getattr(device, "compute_capability", "0.0").split(".")
+            return device.device_kind, tuple(int(part) for part in capability)
+    return None, (0, 0)
 
 
-def is_installed(package):
-    """Whether a package could be imported, found without importing it."""
-    above = package.rpartition(".")[0]  # find_spec("a.b") itself fails without a
-    return (not above or is_installed(above)) and importlib.util.find_spec(package) is not None
+def is_installed(package: str) -> bool:
+    """Whether a package could be imported; it is looked for without an import."""
+    parent = package.rpartition(".")[0]  # find_spec("a.b") fails without a
+    return (not parent or is_installed(parent)) and importlib.util.find_spec(package) is not None
 
 
-def require(packages, what):
-    """Stop before any work where a package is missing. Raises: ValueError with the command that installs it."""
+def require(packages: Iterable[str | None], purpose: str) -> None:
+    """Stop before any work where a package is missing.
+
+    Args:
+        packages: names of packages; None and "" are left out.
+        purpose: what needs them, for the message.
+
+    Raises:
+        ValueError: with the command that installs what is missing.
+    """
     missing = [package for package in packages if package and not is_installed(package)]
     if missing:
         names = " ".join(missing)
-        raise ValueError(f"{what} needs {names}, which is not installed: python -m pip install {names}")
+        raise ValueError(
+            f"{purpose} needs {names}, which is not installed: python -m pip install {names}"
+        )

@@ -4,15 +4,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import strip
 from PIL import Image
+
+from experiments import strip
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_strip_shows_image_outlines_found_and_true_nuclei(tmp_path, capsys):
     labels = tmp_path / "predictions" / "labels"
-    shutil.copytree(ROOT / "data" / "test_gt", labels)  # a perfect prediction: the two lowest rows are then equal
+    # A perfect prediction: the two lowest rows are then equal.
+    shutil.copytree(ROOT / "data" / "test_gt", labels)
     out = tmp_path / "strip.png"
     assert strip.main(["--predictions", str(labels.parent), "--out", str(out)]) == 0
     picture = np.array(Image.open(out))

@@ -1,4 +1,4 @@
-"""The synthetic nuclei: their truth is clean, they look like what they claim to be, and the shipped set is theirs."""
+"""Synthetic nuclei: their truth is clean, they look as they should, the shipped set is theirs."""
 
 import ast
 import sys
@@ -9,7 +9,7 @@ import pytest
 import synthetic
 from PIL import Image
 from scipy import ndimage
-from synthetic import draw
+from synthetic import Picture, draw, draw_picture
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -65,12 +65,14 @@ def test_the_global_generator_is_left_alone():
 @pytest.mark.parametrize("diameter", [10, 20, 40])
 def test_diameter_is_kept(diameter):
     labels = draw("fluorescence", 320, 320, num_nuclei=25, diameter=diameter, touching=0.2)[1]
-    inner = np.setdiff1d(labels, np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inner = np.setdiff1d(
+        labels, np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    )
     areas = np.bincount(labels.ravel())[inner[inner > 0]]
     assert 0.85 * diameter < np.median(np.sqrt(4 * areas / np.pi)) < 1.15 * diameter
 
 
-def test_fluorescence_glows_on_a_dark_ground():
+def test_fluorescence_glows_on_a_dark_background():
     for seed in range(5):
         image, labels = draw("fluorescence", 128, 128, diameter=16, seed=seed)
         assert (image[..., 0] == image[..., 2]).all()
@@ -97,7 +99,7 @@ def test_brightfield_is_grey_with_dark_nuclei():
 
 
 def test_twelve_bits_in_sixteen():
-    image, labels = draw("fluorescence", 96, 96, seed=2, dtype="uint16")
+    image, labels = draw_picture(Picture("fluorescence", 96, 96, seed=2, dtype="uint16"))
     coarse, same_labels = draw("fluorescence", 96, 96, seed=2)
     assert image.dtype == np.uint16 and 255 < image.max() <= 4095
     assert np.array_equal(labels, same_labels)
@@ -119,7 +121,12 @@ def test_no_nuclei_is_a_valid_negative():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("xray", 64, 64), ("tissue", 0, 64), ("tissue", 64, 64, 5, 0), ("tissue", 64, 64, 5, 16, 0, 1.5)],
+    [
+        ("xray", 64, 64),
+        ("tissue", 0, 64),
+        ("tissue", 64, 64, 5, 0),
+        ("tissue", 64, 64, 5, 16, 0, 1.5),
+    ],
 )
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=str(arguments[0]) if arguments[0] == "xray" else "got"):
@@ -128,18 +135,18 @@ def test_wrong_arguments_are_named(arguments):
 
 def test_wrong_dtype_is_named():
     with pytest.raises(ValueError, match="float32"):
-        draw("tissue", 8, 8, dtype="float32")
+        draw_picture(Picture("tissue", 8, 8, dtype="float32"))
 
 
 def test_the_shipped_set_is_what_the_generator_draws():
     """Pixel by pixel, on this machine and this NumPy: the set can be made again anywhere."""
     present = [path for path in (REPOSITORY / "data" / "raw").iterdir() if path.name[0] != "."]
     if not all(synthetic.is_ours(path) for path in present):
-        pytest.skip("data/raw holds images of somebody's own")
+        pytest.skip("data/raw holds images of another origin")
     expected = {folder: set() for folder in synthetic.FOLDERS}
     sizes, num_touching = set(), 0
-    for raw, gt, stem, settings in synthetic.plan(synthetic.NUM_PAIRS, synthetic.SEED):
-        image, labels = draw(**settings)
+    for raw, gt, stem, picture in synthetic.plan(synthetic.NUM_PAIRS, synthetic.SEED):
+        image, labels = draw_picture(picture)
         with Image.open(REPOSITORY / raw / f"{stem}.png") as file:
             stored = np.asarray(file)
         if stored.ndim == 2:
@@ -152,19 +159,23 @@ def test_the_shipped_set_is_what_the_generator_draws():
         sizes.add(labels.shape)
         num_touching += len(touching_pairs(labels))
     for folder, names in expected.items():
-        assert {path.name for path in (REPOSITORY / folder).glob("*.*") if path.name[0] != "."} == names
+        assert {
+            path.name for path in (REPOSITORY / folder).glob("*.*") if path.name[0] != "."
+        } == names
     assert len(sizes) >= 5 and num_touching > 300
-    assert sum(path.stat().st_size for folder in synthetic.FOLDERS for path in (REPOSITORY / folder).iterdir()) < 3_000_000
+    files = [path for folder in synthetic.FOLDERS for path in (REPOSITORY / folder).iterdir()]
+    assert sum(path.stat().st_size for path in files) < 3_000_000
 
 
 def test_the_set_has_both_kinds_an_empty_image_and_sixteen_bits():
     entries = synthetic.plan(synthetic.NUM_PAIRS, synthetic.SEED)
     train = [stem for raw, _, stem, _ in entries if raw == "data/raw"]
     test = [stem for raw, _, stem, _ in entries if raw == "test_raw"]
-    assert sum("fluorescence" in stem for stem in train) == 18 and sum("tissue" in stem for stem in train) == 14
-    assert sum("fluorescence" in stem for stem in test) == 4 and sum("tissue" in stem for stem in test) == 4
+    for kind, num_train, num_test in (("fluorescence", 18, 4), ("tissue", 14, 4)):
+        assert sum(kind in stem for stem in train) == num_train
+        assert sum(kind in stem for stem in test) == num_test
     assert set(train) >= synthetic.EMPTY | synthetic.SIXTEEN_BIT
-    seeds = [settings["seed"] for *_, settings in entries]
+    seeds = [entry.picture.seed for entry in entries]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -174,26 +185,29 @@ def test_command_writes_a_set_and_writes_it_again(tmp_path, capsys):
     files = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.png"))}
     assert len(files) == 14
     assert synthetic.main(["--out", str(tmp_path), "--num", "5", "--seed", "9"]) == 0
-    assert files == {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*")) if path.is_file()}
+    assert files == {
+        path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*")) if path.is_file()
+    }
     assert synthetic.main(["--out", str(tmp_path), "--num", "2", "--seed", "8"]) == 0
     assert len(list(tmp_path.rglob("*.png"))) == 6  # what the smaller set lacks is gone
 
 
-def test_command_keeps_its_hands_off_other_files(tmp_path, capsys):
-    mine = tmp_path / "data" / "raw" / "fluorescence_01.png"
-    mine.parent.mkdir(parents=True)
-    Image.new("L", (4, 4)).save(mine)
-    note = mine.with_name("note.txt")
+def test_command_does_not_replace_files_of_other_origin(tmp_path, capsys):
+    image_path = tmp_path / "data" / "raw" / "fluorescence_01.png"
+    image_path.parent.mkdir(parents=True)
+    Image.new("L", (4, 4)).save(image_path)
+    note = image_path.with_name("note.txt")
     note.write_text("a list of the slides")
-    (mine.parent / ".DS_Store").write_bytes(b"\0")
-    before = mine.read_bytes()
+    (image_path.parent / ".DS_Store").write_bytes(b"\0")
+    before = image_path.read_bytes()
     arguments = ["--out", str(tmp_path), "--num", "1"]
     assert synthetic.main(arguments) == 1
     error = capsys.readouterr().err
-    assert str(mine) in error and "note.txt" in error and "--force" in error and error.count("\n") == 1
-    assert mine.read_bytes() == before and not (tmp_path / "data" / "gt").exists()
+    assert all(word in error for word in (str(image_path), "note.txt", "--force"))
+    assert error.count("\n") == 1
+    assert image_path.read_bytes() == before and not (tmp_path / "data" / "gt").exists()
     assert synthetic.main([*arguments, "--force"]) == 0
-    assert mine.read_bytes() != before and note.exists()
+    assert image_path.read_bytes() != before and note.exists()
 
 
 def test_command_names_wrong_usage_and_a_folder_that_is_a_file(tmp_path, capsys):
@@ -219,6 +233,15 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
 def test_it_needs_nothing_of_the_project():
     tree = ast.parse(Path(synthetic.__file__).read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names) | {"numpy", "PIL", "scipy"}
+    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names) | {
+        "numpy",
+        "PIL",
+        "scipy",
+    }

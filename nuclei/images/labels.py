@@ -1,4 +1,12 @@
-"""nuclei.images.labels"""
+"""Label images: one id per nucleus, 0 for the background, and the `Truth` that is read as one.
+
+    labels = components(mask)                   # a mask whose nuclei do not touch
+    labels = without_gaps(ids)                  # ids 0, 3, 7 become 0, 1, 2
+    labels, num_shared = merge_masks(masks, shape)
+    labels = read_labels("predictions/labels/a.png")
+
+`read_labels` takes ids only. nuclei.images.masks reads all other forms of ground truth.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,13 +15,23 @@ import numpy as np
 
 from nuclei.images.reading import read_stored
 
+# Forms of ground truth. Users see these words; they are also the keys of "truth" in a model's
+# settings, where train.py counts its pairs by form.
+BINARY = "binary"  # nucleus or background: touching nuclei are one
+BINARY_LOSSY = "binary (lossy JPEG)"  # the same, thresholded after JPEG: its edges are not exact
+INSTANCES = "instances"  # one id or one outline per nucleus
+INSTANCE_COLOURS = "instance colours"  # one colour per nucleus
+EMPTY = "empty"  # an image without nuclei
+
 
 class Truth(NamedTuple):
-    """Per-nucleus truth of one image, and how it was understood.
+    """The ground truth of one image, one id per nucleus, and how it was understood.
 
-    labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
-    form: "binary", "binary (lossy JPEG)", "instances" (ids, or outlines), "instance colours" or "empty".
-    repaired: share of pixels, 0...1, that held neither the background nor the nucleus value (JPEG noise, soft edges).
+    Attributes:
+        labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
+        form: BINARY, BINARY_LOSSY, INSTANCES, INSTANCE_COLOURS or EMPTY.
+        repaired: share of pixels, 0...1, that held neither the background nor the nucleus value
+            (JPEG noise, soft edges).
     """
 
     labels: np.ndarray
@@ -23,7 +41,7 @@ class Truth(NamedTuple):
 
 def joined(values: np.ndarray) -> np.ndarray:
     """Regions of one value other than 0, joined by edges or corners, as (H, W) labels from 1 on."""
-    from skimage.measure import label  # here: it brings SciPy, half a second that reading an image does without
+    from skimage.measure import label  # late: it brings SciPy, which reading an image does not need
 
     return label(values, background=0, connectivity=2)
 
@@ -34,8 +52,15 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 
 def without_gaps(ids: np.ndarray) -> np.ndarray:
-    """Ids 0, 3, 7 become 0, 1, 2: (H, W) int32 in the order of the ids. Parts of one id stay one nucleus."""
-    if ids.max() < 1 << 24:  # a table is ten times faster than sorting all pixels
+    """Ids 0, 3, 7 become 0, 1, 2 in their order; the parts of one id stay one nucleus.
+
+    Args:
+        ids: (H, W) integer, 0 or more.
+
+    Returns:
+        (H, W) int32.
+    """
+    if ids.max() < 1 << 24:  # a table is much faster than sorting all pixels
         present = np.zeros(int(ids.max()) + 1, np.int32)
         present[ids.astype(np.intp, copy=False)] = 1
         present[0] = 0
@@ -44,16 +69,29 @@ def without_gaps(ids: np.ndarray) -> np.ndarray:
     return (indices.reshape(ids.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
 
 
+def equivalent_diameters(areas_px: np.ndarray) -> np.ndarray:
+    """Diameters in px of the circles that have these areas: (n,) float64."""
+    return 2 * np.sqrt(areas_px / np.pi)
+
+
 def merge_masks(masks: Iterable[np.ndarray], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """One label image of many (H, W) bool masks, one nucleus each, as `merge_nuclei`."""
-    return merge_nuclei([np.flatnonzero(mask) for mask in masks], shape)  # hundreds of whole masks would fill the memory
+    """One label image of many (H, W) bool masks, one nucleus each; see `merge_nuclei`."""
+    # As indices: hundreds of whole masks would fill the memory.
+    return merge_nuclei([np.flatnonzero(mask) for mask in masks], shape)
 
 
 def merge_nuclei(nuclei: list[np.ndarray], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """One label image of many nuclei, given as flat indices: ((H, W) int32 labels, pixels claimed twice or more).
+    """One label image of many nuclei, whose ids follow their order.
 
-    Ids follow the order of the nuclei. A pixel that several claim goes to the smallest of them (of equal ones, to the
-    last), since a small nucleus under a large one would vanish.
+    A pixel that several nuclei claim goes to the smallest of them (of equal ones, to the last),
+    since a small nucleus under a large one would vanish.
+
+    Args:
+        nuclei: flat indices of the pixels of each nucleus, row by row.
+        shape: height and width in pixels.
+
+    Returns:
+        (H, W) int32 labels and the number of pixels that two or more nuclei claim.
     """
     labels, claims = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for index in sorted(range(len(nuclei)), key=lambda index: (-nuclei[index].size, index)):
@@ -62,11 +100,27 @@ def merge_nuclei(nuclei: list[np.ndarray], shape: tuple[int, int]) -> tuple[np.n
     return without_gaps(labels), int((claims > 1).sum())
 
 
-def read_labels(path):
-    """A label image as it is stored: (H, W) int32. Raises: ValueError where it is none."""
+def read_labels(path) -> np.ndarray:
+    """Read a label image as it is stored: the ids keep their numbers.
+
+    Returns:
+        (H, W) int32.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_stored`; ValueError also where the file is no label
+            image.
+    """
     pixels = read_stored(path).pixels
-    if pixels.ndim != 2 or pixels.dtype.kind not in "iu" or pixels.min(initial=0) < 0 or pixels.max(initial=0) >= 2**31:
-        raise ValueError(f"{path} is no label image (shape {pixels.shape}, {pixels.dtype}); expected one id per nucleus")
-    if pixels.max(initial=0) == 255 and len(np.unique(pixels)) == 2:
-        raise ValueError(f"{path} is a mask of 0 and 255; expected one id per nucleus, as predict.py writes to labels/")
+    largest = pixels.max(initial=0)
+    is_integer = pixels.dtype.kind in "iu"
+    if pixels.ndim != 2 or not is_integer or pixels.min(initial=0) < 0 or largest >= 2**31:
+        raise ValueError(
+            f"{path} is no label image (shape {pixels.shape}, {pixels.dtype}); expected one id per "
+            "nucleus"
+        )
+    if largest == 255 and len(np.unique(pixels)) == 2:
+        raise ValueError(
+            f"{path} is a mask of 0 and 255; expected one id per nucleus, as predict.py writes to "
+            "labels/"
+        )
     return pixels.astype(np.int32)

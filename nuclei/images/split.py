@@ -1,4 +1,10 @@
-"""nuclei.images.split"""
+"""Split stems between training and validation, or read a split that the user gives.
+
+    split = split_stems({"a": "tissue", "b": "fluorescence"}, validation_share=0.2, seed=0)
+    split = read_split("split.csv")
+
+Both give {stem: part}.
+"""
 
 import csv
 import hashlib
@@ -7,65 +13,94 @@ from pathlib import Path
 from nuclei.files import first_line
 from nuclei.images.reading import IMAGE_SUFFIXES
 
+PARTS = ("train", "validation", "test")
+
 
 def split_stems(groups: dict[str, str], validation_share: float, seed: int) -> dict[str, str]:
-    """Part every group between "train" and "validation": {stem: part}, sorted by stem.
+    """Divide every group between "train" and "validation".
 
-    A stem's place depends on the seed and its own name only, so an image more moves few others, and the order of
-    `groups` none. Of two stems or more each part gets at least one, where the share is above 0; no group is all
-    validation, unless each has but one stem.
+    The place of a stem depends on the seed and its own name only: a new image moves few others, and
+    the order of `groups` none. Of two or more stems, each part gets at least one where the share is
+    above 0. No group is all validation, unless every group has only one stem.
 
-    groups: {stem: group}, for example its modality. validation_share: 0...1, of all stems and nearly of each group.
-    Raises: ValueError where the share is not in 0...1.
+    Args:
+        groups: {stem: group}; the group is for example the modality.
+        validation_share: 0 or more and less than 1, of all stems and nearly of each group.
+        seed: another seed gives another split.
+
+    Returns:
+        {stem: "train" or "validation"}, sorted by stem.
+
+    Raises:
+        ValueError: the share is out of range.
     """
     if not 0 <= validation_share < 1:
-        raise ValueError(f"a validation share of {validation_share} came; expected 0 or more and less than 1")
+        raise ValueError(
+            f"a validation share of {validation_share} came; expected 0 or more and less than 1"
+        )
     members: dict[str, list[str]] = {}
     for stem in sorted(groups, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).digest()):
         members.setdefault(groups[stem], []).append(stem)
-    wanted = round(validation_share * len(groups))
+    num_validation = round(validation_share * len(groups))
     if validation_share > 0 and len(groups) > 1:
-        wanted = max(1, wanted)
-    # Largest remainder: whole numbers per group that add up to `wanted`.
+        num_validation = max(1, num_validation)
+    # Largest remainder: whole numbers per group that add up to `num_validation`.
     exact = {group: validation_share * len(stems) for group, stems in members.items()}
     taken = {group: min(int(exact[group]), len(members[group]) - 1) for group in members}
     for group in sorted(members, key=lambda group: (taken[group] - exact[group], group)):
-        if sum(taken.values()) < wanted and taken[group] < len(members[group]) - 1:
+        if sum(taken.values()) < num_validation and taken[group] < len(members[group]) - 1:
             taken[group] += 1
-    if wanted and not sum(taken.values()) and len(members) > 1:
-        taken[max(sorted(members), key=lambda group: len(members[group]))] = 1  # every group has one member
+    if num_validation and not sum(taken.values()) and len(members) > 1:  # groups of one stem each
+        taken[max(sorted(members), key=lambda group: len(members[group]))] = 1
     validation = {stem for group, stems in members.items() for stem in stems[: taken[group]]}
     return {stem: "validation" if stem in validation else "train" for stem in sorted(groups)}
 
 
 def read_split(csv_path) -> dict[str, str]:
-    """A split given as CSV with the columns `stem` and `split` (train, validation or test): {stem: split}.
+    """Read a split from a CSV file with the columns `stem` and `split`.
 
-    Raises: FileNotFoundError; ValueError naming the file where a column is missing, a value is another or a stem is
-    in two parts.
+    Returns:
+        {stem: "train", "validation" or "test"}.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing, a value is none of PARTS or a stem stands in two parts.
     """
     csv_path = Path(csv_path)
     if not csv_path.is_file():
-        raise FileNotFoundError(f"{csv_path} does not exist; expected a CSV file with the columns stem and split")
-    split: dict[str, str] = {}
+        raise FileNotFoundError(
+            f"{csv_path} does not exist; expected a CSV file with the columns stem and split"
+        )
     try:
         with open(csv_path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"stem", "split"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"{csv_path} has the columns {rows.fieldnames}; expected stem and split among them")
-            for row in rows:
-                stem, part = (row["stem"] or "").strip(), (row["split"] or "").strip().lower()
-                if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
-                    stem = Path(stem).stem
-                if part not in ("train", "validation", "test") or not stem:
-                    raise ValueError(
-                        f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem and train, "
-                        "validation or test"
-                    )
-                if split.setdefault(stem, part) != part:
-                    raise ValueError(f"{csv_path} line {rows.line_num}: {stem} is in {split[stem]} and in {part}")
+            split = split_of_rows(csv.DictReader(file), csv_path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({first_line(error)})") from error
     if not split:
-        raise ValueError(f"{csv_path} holds no row below its header; expected one row for each stem")
+        raise ValueError(
+            f"{csv_path} holds no row below its header; expected one row for each stem"
+        )
+    return split
+
+
+def split_of_rows(rows: csv.DictReader, csv_path: Path) -> dict[str, str]:
+    """The rows of a split file as {stem: part}. Raises: as `read_split`."""
+    if not {"stem", "split"} <= set(rows.fieldnames or ()):
+        raise ValueError(
+            f"{csv_path} has the columns {rows.fieldnames}; expected stem and split among them"
+        )
+    split: dict[str, str] = {}
+    for row in rows:
+        stem, part = (row["stem"] or "").strip(), (row["split"] or "").strip().lower()
+        if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
+            stem = Path(stem).stem
+        if part not in PARTS or not stem:
+            raise ValueError(
+                f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem "
+                "and train, validation or test"
+            )
+        if split.setdefault(stem, part) != part:
+            raise ValueError(
+                f"{csv_path} line {rows.line_num}: {stem} is in {split[stem]} and in {part}"
+            )
     return split

@@ -1,0 +1,167 @@
+"""Errors in one line, progress, and the types of flags."""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from images_tools import data_set
+
+import import_data
+from nuclei.cli import Progress, choice_of, duration, microns, positive, user_errors_in_one_line
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ValueError("a.png is\n  wrong"), 1, "a.png is wrong"),
+        (FileNotFoundError("data does not exist"), 1, "data does not exist"),
+        (PermissionError(13, "Permission denied", "a.png"), 1, "Permission denied: a.png"),
+        (OSError(28, "No space left on device", "a.png"), 1, "the disk is full (a.png)"),
+        (OSError("write failed (errno = 28, 'No space left on device')"), 1, "the disk is full"),
+        (OSError(5, "Input/output error"), 1, "Input/output error"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+    ],
+)
+def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
+    @user_errors_in_one_line
+    def main(argv=None):
+        raise error
+
+    assert main([]) == status
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("test_cli.py: ") and line in stderr and stderr.count("\n") == 1
+
+
+def test_a_programming_error_keeps_its_traceback():
+    @user_errors_in_one_line
+    def main(argv=None):
+        return {}["missing"]
+
+    with pytest.raises(KeyError):
+        main([])
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_leaves_is_no_error(tmp_path, buffered):
+    data_set(tmp_path, 2)
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    command = [sys.executable, import_data.__file__, tmp_path]
+    run = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def on_terminal(monkeypatch, columns=100):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("nuclei.cli.REDRAW_SECONDS", 0.0)
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def test_progress_is_silent_where_stderr_is_no_terminal(capsys):
+    with Progress("Reading", 2, "pairs") as progress:
+        progress.add(2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_rewrites_one_line_of_a_terminal_and_closes_it(capsys, monkeypatch):
+    on_terminal(monkeypatch)
+    with Progress("Reading", 2, "pairs") as progress:
+        progress.add(1, note="383 nuclei")
+        progress.add(1)
+    shown = capsys.readouterr().err
+    assert shown.startswith("\rReading [##########----------] 1 of 2 pairs, 383 nuclei, ")
+    assert "s left\r" in shown and "2 of 2 pairs, 383 nuclei, 0 s" in shown
+    assert shown.endswith("\n") and shown.count("\n") == 1
+    with Progress("Reading", 0, "pairs") as progress:
+        progress.add(0)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_ends_the_open_line_and_a_message_gets_a_line_of_its_own(capsys, monkeypatch):
+    on_terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), Progress("Reading", 5, "pairs") as progress:
+        progress.add()
+        progress.say("skipped: a.png")
+        progress.add()
+        raise KeyboardInterrupt
+    lines = capsys.readouterr().err.split("\n")
+    assert "1 of 5" in lines[0] and lines[1] == "skipped: a.png"
+    assert "2 of 5" in lines[2] and lines[3:] == [""]
+
+
+def test_a_shorter_line_covers_the_longer_one_and_none_is_wider_than_the_terminal(
+    capsys, monkeypatch
+):
+    on_terminal(monkeypatch, columns=60)
+    with Progress("Reading", 9, "pairs") as progress:
+        progress.add(1, note="a long note " * 9)
+        progress.add(1, note="short")
+    first, second = capsys.readouterr().err.removesuffix("\n").split("\r")[1:]
+    assert len(first) == len(second) == 59 and second.endswith(" ")
+
+
+def test_a_log_has_one_line_for_each_tenth_of_the_work(capsys):
+    with Progress("Predicting", 40, "images", log=True) as progress:
+        for done in range(1, 41):
+            progress.add(1, note=f"{done} nuclei")
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 10 and err == ""
+    assert lines[0].startswith("Predicting: 4 of 40 images, 4 nuclei, ") and "left" in lines[0]
+    assert lines[-1].startswith("Predicting: 40 of 40 images, 40 nuclei, ")
+    assert "left" not in lines[-1]
+
+
+def test_fractions_add_up_and_work_done_before_does_not_count_for_the_time_left(capsys):
+    with Progress("a.svs", 2.5, "mm²", log=True, done=1.25) as progress:
+        progress.started -= 100  # seconds ago
+        progress.add(0.25)
+        for _ in range(10):
+            progress.add(0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a.svs: 1.50 of 2.50 mm², 2 min, 7 min left"
+    assert len(lines) == 5 and lines[-1] == "a.svs: 2.50 of 2.50 mm², 2 min"
+
+
+def test_threads_may_add(capsys):
+    with Progress("Reading", 400, "pairs", log=True) as progress:
+
+        def work():
+            for _ in range(100):
+                progress.add()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert progress.done == 400 and len(capsys.readouterr().out.splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h")],
+)
+def test_durations_are_short_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_types_of_flags_say_what_came_and_what_is_expected():
+    assert positive("3") == 3 and microns("0.25") == 0.25
+    assert choice_of(["csv", "masks"])("masks, csv,masks") == ["masks", "csv"]
+    for parse, text, message in (
+        (positive, "0", "0 is not 1 or more"),
+        (microns, "0", "expected 0.001 to 1000"),
+        (choice_of(["csv", "masks"]), "png,csv", "png came; expected some of csv, masks"),
+        (choice_of(["csv"]), ",", "nothing came"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            parse(text)

@@ -1,0 +1,44 @@
+"""The machine: its device is named, and missing packages are named with the way out."""
+
+import keras
+import pytest
+
+from nuclei.machine import find_device, is_installed, memory_bytes, num_cores, require
+
+BACKEND = keras.backend.backend()
+
+
+def test_the_device_is_named():
+    words, precision = find_device(BACKEND)
+    assert words.startswith(("CPU", "GPU")) and BACKEND in words
+    assert precision in ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 1), "float32"), ((7, 5), "mixed_float16"), ((9, 0), "mixed_bfloat16")],
+)
+def test_half_precision_is_for_gpus_with_tensor_cores(capability, expected, monkeypatch):
+    monkeypatch.setattr("nuclei.machine.find_gpu", lambda backend: ("T1000", capability))
+    assert find_device("torch") == ("GPU T1000 with torch", expected)
+
+
+def test_a_gpu_that_the_backend_does_not_see_is_reported(monkeypatch):
+    monkeypatch.setattr("nuclei.machine.find_gpu", lambda backend: (None, (0, 0)))
+    monkeypatch.setattr("nuclei.machine.shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    assert "does not see" in find_device(BACKEND)[0]
+
+
+def test_cores_are_limited_by_the_usual_variable(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert num_cores() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert num_cores() >= 1
+    assert memory_bytes() > 1e8
+
+
+def test_missing_packages_are_named_with_the_command_that_installs_them():
+    assert is_installed("numpy.linalg") and not is_installed("nothing_such.at_all")
+    require(["numpy", None, ""], "the test")
+    with pytest.raises(ValueError, match="the test needs nothing_such.*pip install nothing_such"):
+        require(["numpy", "nothing_such"], "the test")
