@@ -1,140 +1,155 @@
-"""nuclei.slides.folder"""
+"""Find the nuclei of many slides and write their results: the slides of one call of predict.py.
+
+Without a cluster one slide follows the other. On a cluster several slides are in work at once, so
+that the workers are busy while one of them is put together here.
+"""
 
 import contextlib
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
-from nuclei.inference.cluster import network_of_worker
-from nuclei.inference.scale import SCALE_LIMITS
-from nuclei.inference.threads import in_order
-from nuclei.model_file import TRAINED_DIAMETER_PX
-from nuclei.results.image import DEFAULT_FORMATS, write_rows
-from nuclei.results.tables import SUMMARY, append_table
+from nuclei.inference.folder import describe_failure
+from nuclei.inference.threads import map_in_order
+from nuclei.inference.workers import model_of_worker
+from nuclei.results.image import flag, write_rows
+from nuclei.results.tables import SUMMARY
 from nuclei.slides.formats import open_slide
-from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
-from nuclei.slides.setup import clear, read_setup
-from unet import network_geometry
+from nuclei.slides.work import WorkFolder
 
-NUCLEUS_UM = 8.0  # median nucleus diameter assumed with --mpp: between lymphocytes (6-7) and cultured cells (10-15)
-MPP_TIMES = 1.5  # between --mpp and what a slide says, from which that is told
-TILES_TOGETHER = 4  # windows of a slide that a worker does in one go, reading ahead; lost with it if it dies
-SLIDES_AT_ONCE = 4  # on a cluster: while one is put together, the workers have another
-
-
-def formats_of(path, is_slide, asked):
-    """The formats of an image or slide, of those asked for (None: the default). Raises: ValueError where none is left."""
-    if not is_slide:
-        return list(asked or DEFAULT_FORMATS)
-    formats = [name for name in asked or SLIDE_FORMATS_DEFAULT if name in SLIDE_FORMATS]
-    if not formats:
-        raise ValueError(f"{path} is a slide, which is written as {', '.join(SLIDE_FORMATS)}; got {', '.join(asked)}")
-    if left := [name for name in asked or () if name not in formats]:
-        print(f"{path} is a slide: no {', '.join(left)} of it (its labels are ometiff or omezarr)")
-    return formats
+# How many times --mpp may differ from what a slide states before the user is told.
+MAX_MPP_RATIO = 1.5
+# Tiles that a worker does in one go, reading ahead. They are lost with it if it dies.
+TILES_TOGETHER = 4
+SLIDES_AT_ONCE = 4  # on a cluster
 
 
-def process_slide(
-    args, out, stem, path, network, num_maps, thresholds, trained_diameter, scale, geometry, settings, made_by, formats,
-    formats_there, cluster=None,
-):  # fmt: skip
-    """Find the nuclei of a slide and write what is its alone, as `predict_image` and `write_files` do for an image.
+def predict_slides(jobs, run, cluster=None):
+    """Find the nuclei of slides and write them.
+
+    Args:
+        jobs: a list of `Job`.
+        run: the `Run` that they share, with a model.
+        cluster: a `Cluster` whose workers search the tiles, each with a model of its own; None
+            searches them here.
 
     Returns:
-        `FoundOnSlide`, and its row of summary.csv, a dict; `write_slide_rows` takes both.
-
-    Raises:
-        ValueError: as `open_slide` and `find_nuclei_on_slide`.
+        (number of nuclei, a line for each slide that could not be read).
     """
-    started = time.monotonic()
-    slide = open_slide(path, args.channel)
-    for note in slide.notes:
-        print(f"{stem}: {note}")
-    mpp = slide.mpp if args.mpp is None else args.mpp
-    if args.mpp and slide.mpp and max(args.mpp / slide.mpp, slide.mpp / args.mpp) > MPP_TIMES:
-        print(f"{stem}: --mpp {args.mpp:g} is taken, although the file says {slide.mpp:g} µm per pixel")
-    if scale is None and mpp:
-        scale = float(np.clip(trained_diameter / (NUCLEUS_UM / mpp), *SCALE_LIMITS))
-    weights = settings["calibration"]["weights"] if "calibration" in settings else None
-    search = None if cluster is None else searching(cluster, path, args.channel, weights, args.batch_size)
-    found = find_nuclei_on_slide(
-        slide, out, stem, network, num_maps, thresholds, trained_diameter, geometry, made_by, scale=scale, min_area=args.min_area,
-        weights=weights, mpp=mpp, tile=args.tile, batch_size=args.batch_size, tissue_mask=not args.no_tissue_mask,
-        channel=args.channel, search=search,
-    ).gather()  # fmt: skip
-    found.write(out, formats)
-    if found.cut:
-        print(f"{stem}: {found.cut} nuclei are larger than windows overlap; they may be cut, or there twice (--diameter?)")
-    summary = {"image": stem, "file": path.name, **found.summary()}
-    summary["out_of_distribution"] = int(summary["uncertainty"] > settings["out_of_distribution"]["uncertainty_above"]) if "out_of_distribution" in settings else ""
-    summary |= {"seconds": round(time.monotonic() - started, 3), "made_by": made_by}
-    summary["formats"] = " ".join(dict.fromkeys([*formats_there, *formats]))
-    return found, {name: summary[name] for name in SUMMARY}
 
-
-def write_slide_rows(out, found, summary, formats, formats_there):
-    """`write_rows` of a slide, a part of its nuclei at a time; then what it was put together from is no longer needed."""
-    if "csv" in formats:
-        for table, _ in found.parts():
-            append_table(out / "nuclei.csv", table)
-    write_rows(out, None, summary, (), formats_there)
-    clear(out, found.stem)
-
-
-def predict_slides(args, out, files, network, thresholds, scale, settings, made_by, asked, there, cluster=None):
-    """Find the nuclei of slides and write them: one after the other, or several at once on a cluster.
-
-    Returns:
-        As `predict_all`.
-    """
-    num_maps, geometry = len(settings["architecture"]["heads"]), network_geometry(settings["architecture"])
-    trained_diameter = settings.get("trained_diameter_px", TRAINED_DIAMETER_PX)
-
-    def work(stem):
+    def process(job):
         try:
-            return process_slide(
-                args, out, stem, files[stem], network, num_maps, thresholds, trained_diameter, scale, geometry, settings, made_by,
-                asked[stem], there.get(stem, ()), cluster,
-            )  # fmt: skip
+            return process_slide(job, run, cluster)
         except (ValueError, MemoryError) as error:
             return error
 
-    nuclei, failures = 0, []
-    one_by_one = (work(stem) for stem in files)
-    results = one_by_one if cluster is None else in_order(work, files, SLIDES_AT_ONCE, cluster.stopped.set)
+    if cluster is None:
+        results = (process(job) for job in jobs)
+    else:
+        results = map_in_order(process, jobs, SLIDES_AT_ONCE, cluster.stopped.set)
+    num_nuclei, failures = 0, []
     with contextlib.closing(results):
-        for (stem, path), result in zip(files.items(), results, strict=True):
+        for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
-                failures.append(f"{path}: {result}" if str(path) not in str(result) else str(result))
-                print(f"\nskipped: {failures[-1]}", file=sys.stderr)
-            else:
-                write_slide_rows(out, *result, asked[stem], there.get(stem, ()))
-                nuclei += result[1]["nuclei"]
-    return nuclei, failures
+                failures.append(describe_failure(job, result))
+                print(f"skipped: {failures[-1]}", file=sys.stderr)
+                continue
+            found, summary = result
+            write_rows(run.out, job, (table for table, _ in found.parts()), summary)
+            found.work.clear()
+            num_nuclei += len(found)
+    return num_nuclei, failures
 
 
-def search_tiles_in_worker(model, path, channel, folder, thresholds, weights, batch_size, units):
-    """`search_tiles` in a worker; the number of nuclei of each unit."""
-    network, setup = network_of_worker(model), read_setup(folder)
-    if setup is None:
-        raise ValueError(f"{folder} has no setup.json yet, or no longer; run again to go on from what is finished")
-    slide, mask = open_slide(path, channel), np.load(folder / "mask.npy")
-    return [n for _, n in search_tiles(slide, folder, units, setup, mask, network, thresholds, weights, batch_size)]
+def process_slide(job, run, cluster=None):
+    """Find the nuclei of one slide, and write the files that belong to it alone.
+
+    Args:
+        job: the slide.
+        run, cluster: as of `predict_slides`.
+
+    Returns:
+        (found, summary): `FoundOnSlide` and the row of summary.csv, for `write_rows`.
+
+    Raises:
+        ValueError: the slide cannot be read, or the tile is too small.
+    """
+    started = time.monotonic()
+    slide = open_slide(job.path, run.options.channel)
+    for note in slide.notes:
+        print(f"{job.stem}: {note}")
+    compare_mpp(job, run.options.mpp, slide.mpp)
+    search = None if cluster is None else search_on(cluster, job, run)
+    found = find_nuclei_on_slide(slide, job, run, search)
+    found.write(run.out, job.formats)
+    if found.num_cut:
+        print(
+            f"{job.stem}: {found.num_cut} nuclei are larger than tiles overlap; "
+            "they may be cut, or listed twice (--diameter?)"
+        )
+    summary = {
+        **found.summary(),
+        "image": job.stem,
+        "file": job.path.name,
+        "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
+        "seconds": round(time.monotonic() - started, 3),
+        "made_by": run.made_by,
+        "formats": job.all_formats,
+    }
+    return found, {name: summary[name] for name in SUMMARY}
 
 
-def searching(cluster, path, channel, weights, batch_size):
-    """The `search` of `find_nuclei_on_slide` for a slide, by the workers of a cluster."""
+def compare_mpp(job, mpp, mpp_of_file):
+    """Tell the user where --mpp is far from what the file states; either may be None."""
+    if mpp and mpp_of_file and max(mpp / mpp_of_file, mpp_of_file / mpp) > MAX_MPP_RATIO:
+        print(
+            f"{job.stem}: --mpp {mpp:g} is taken, although the file says {mpp_of_file:g} µm per "
+            "pixel"
+        )
 
-    def search(folder, units, thresholds):
-        parts = [units[first : first + TILES_TOGETHER] for first in range(0, len(units), TILES_TOGETHER)]
-        told = (cluster.model, Path(path).absolute(), channel, Path(folder).absolute(), thresholds, weights, batch_size)
-        with contextlib.closing(cluster.in_order(search_tiles_in_worker, ((*told, part) for part in parts))) as results:
-            for part, counts in zip(parts, results, strict=True):
+
+# --- Tiles on a cluster ---------------------------------------------------------------------------
+
+
+def search_on(cluster, job, run):
+    """The `search` of `find_nuclei_on_slide` for a slide, done by the workers of a cluster."""
+    path, options = Path(job.path).absolute(), run.options
+
+    def search(work, tiles):
+        folder = work.path.absolute()
+        groups = [
+            tiles[first : first + TILES_TOGETHER] for first in range(0, len(tiles), TILES_TOGETHER)
+        ]
+        calls = ((cluster.source, path, options, folder, group) for group in groups)
+        results = cluster.map_in_order(search_tiles_in_worker, calls)
+        with contextlib.closing(results):
+            for group, counts in zip(groups, results, strict=True):
                 if isinstance(counts, Exception):
-                    raise ValueError(f"windows {part[0].index} to {part[-1].index}: {counts}")
-                yield from zip(part, counts, strict=True)
+                    raise ValueError(f"tiles {group[0].index} to {group[-1].index}: {counts}")
+                yield from zip(group, counts, strict=True)
 
     return search
+
+
+def search_tiles_in_worker(source, path, options, folder, tiles):
+    """Do `search_tiles` in a worker of a cluster.
+
+    Args:
+        source: a `WorkerSource`.
+        path: of the slide.
+        options: an `Options`.
+        folder: path of the work folder.
+        tiles: a list of `Tile`.
+
+    Returns:
+        The number of nuclei of each tile.
+
+    Raises:
+        ValueError: the work folder has no setup, or the slide cannot be read.
+    """
+    work = WorkFolder(folder)
+    work.require_setup()  # before anything that takes time
+    model, slide = model_of_worker(source), open_slide(path, options.channel)
+    results = search_tiles(slide, work, tiles, model, options)
+    return [num_nuclei for _, num_nuclei in results]

@@ -1,119 +1,174 @@
-"""nuclei.slides.setup"""
+"""What is decided about a slide before its tiles: scale, grey levels, kind, size of the tiles.
 
-import json
-import shutil
-from pathlib import Path
+All tiles share one `Setup`, also those of a later run or of another machine, so the result does not
+depend on the order of the work.
+"""
+
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
 from nuclei.inference.scale import busiest_window, estimate_scale
-from nuclei.instances.confidence import image_uncertainty
-from nuclei.instances.separate import median_diameter, separate
-from nuclei.slides.tissue import UNSCANNED, ground_is_light
+from nuclei.slides.tissue import UNSCANNED, is_bright_field
 
-WHOLE_PX = 36_000_000  # pixels up to which scale and grey levels are decided by the whole slide, as of an image
+# Pixels up to which scale and grey levels are decided by the whole slide, as for an image.
+WHOLE_PX = 36_000_000
 LOOK_PX = 4096  # side of the piece of a larger slide by which its scale is estimated
-SAMPLES, SAMPLE_PX = 64, 512  # pieces of a larger slide by whose pixels the range of grey levels is decided, their side
-LARGEST = 2.5  # diameter of the largest nucleus, in median diameters; units see twice that beyond their core
-REGION_PX = 4096  # side of what is separated at once: bounds the memory where a slide is seen much smaller than it is
+NUM_SAMPLES = 64  # pieces of a larger slide by which its range of grey levels is decided
+SAMPLE_PX = 512  # side of these pieces
+# Diameter of the largest nucleus, in median diameters. Tiles see twice that beyond their core.
+MAX_DIAMETERS = 2.5
+# Side of the largest region. It bounds the memory where the network sees a slide much smaller.
+MAX_REGION_PX = 4096
+INTERPOLATION_PX = 4  # pixels at the ends of a window that interpolation may take in addition
 
 
 class Setup(NamedTuple):
-    """What is decided of a slide before its units, so that all of them, of a later run, too, see it alike.
+    """What is decided about a slide before its tiles.
 
-    key: of the slide and all settings. shape, seen: (h, w) of the slide and as the network sees it, `scale` times as large.
-    intensity: grey levels that become 0 and 1. white: grey level of glass. kind: as `modality`. side, margin, multiple: of
-    the network's windows, in px that it sees. region, overlap: of what is separated at once, in px of the slide.
+    Attributes:
+        key: a hash of the slide, the model and all settings.
+        shape: (H, W) of the slide.
+        seen_shape: (H, W) of the slide as the network sees it.
+        scale: how many times larger the network sees the slide.
+        intensity: (low, high) grey levels that become 0 and 1.
+        white: grey level of the background in bright field.
+        kind: as of `modality`.
+        side_px, margin_px, multiple_px: of the network's windows, in px that it sees.
+        region_px: side of what is separated at once, in px of the slide.
+        overlap_px: how far a region reaches beyond its core, in px of the slide.
     """
 
     key: str
-    shape: tuple
-    seen: tuple
+    shape: tuple[int, int]
+    seen_shape: tuple[int, int]
     scale: float
-    intensity: tuple
+    intensity: tuple[float, float]
     white: int
     kind: str
-    side: int
-    margin: int
-    multiple: int
-    region: int
-    overlap: int
+    side_px: int
+    margin_px: int
+    multiple_px: int
+    region_px: int
+    overlap_px: int
 
 
-def decide(slide, overview, mask, network, num_maps, trained_diameter, geometry, scale, tile, key):
-    """The `Setup` of a slide; `scale` is estimated where it is None. Raises: ValueError where the tile is too small."""
-    margin, multiple = geometry["margin"], geometry["multiple"]
-    if slide.shape[0] * slide.shape[1] <= WHOLE_PX:  # as predict.py decides for an image
+def decide(slide, overview, mask, model, options, key):
+    """Decide the `Setup` of a slide.
+
+    Args:
+        slide: a `Slide`.
+        overview: (h, w, 3), the slide as a thumbnail.
+        mask: bool, where it has tissue.
+        model: a `Model`; estimates the scale where the options do not give one.
+        options: an `Options`.
+        key: goes into the setup.
+
+    Returns:
+        `Setup`.
+
+    Raises:
+        ValueError: the tile is too small.
+    """
+    if slide.shape[0] * slide.shape[1] <= WHOLE_PX:
         block = sample = slide[:, :]
+    elif mask.any():
+        block, sample = busiest_block(slide, overview, mask), sample_tissue(slide, mask)
     else:
-        block, sample = look(slide, overview, mask) if mask.any() else (None, overview)
+        block, sample = None, overview
     intensity = intensity_range(sample)
+    scale = options.scale_for(model, slide.mpp)
     if scale is None and mask.any():
-        scale, _ = estimate_scale(
-            network,
-            block,
-            num_maps,
-            trained_diameter,
-            measure=lambda maps: median_diameter(separate(maps)),  # by default thresholds, as images
-            uncertainty=image_uncertainty,
-            prepare=lambda part: normalise(part, intensity),
-            **geometry,
-        )
+        scale = scale_of(block, intensity, model)
     scale = scale or 1.0
-    side = tile // multiple * multiple
-    overlap = int(np.ceil(2 * LARGEST * trained_diameter / scale))
-    # A window starts at a multiple, at most that far before what is needed; interpolation takes a pixel or two more.
-    region = min(int((side - 2 * margin - multiple - 4) / scale), max(REGION_PX, 3 * overlap))
-    if region < 3 * overlap:
-        least = int(2 * margin + 2 * multiple + 4 + 3 * overlap * scale)
-        raise ValueError(f"windows of {tile} px leave too little between the margins of slides; give --tile {least} or more")
-    picture = overview if not ground_is_light(overview) else np.where(
-        overview.max(axis=2, keepdims=True) > UNSCANNED * overview.max(), overview, overview.max())  # fmt: skip
+    region_px, overlap_px = size_regions(options.tile_px, scale, model)
     return Setup(
-        key, slide.shape[:2], slide.at(scale).shape[:2], scale, intensity, 255 if slide.dtype == np.uint8 else int(sample.max()),
-        modality(picture), side, margin, multiple, region, overlap,
-    )  # fmt: skip
+        key=key,
+        shape=slide.shape[:2],
+        seen_shape=slide.at(scale).shape[:2],
+        scale=scale,
+        intensity=intensity,
+        white=255 if slide.dtype == np.uint8 else int(sample.max()),
+        kind=modality(fill_unscanned(overview)),
+        side_px=options.tile_px // model.multiple_px * model.multiple_px,
+        margin_px=model.margin_px,
+        multiple_px=model.multiple_px,
+        region_px=region_px,
+        overlap_px=overlap_px,
+    )
 
 
-def look(slide, overview, mask):
-    """Pixels of a large slide to decide by: the piece with the most in it, and many spread over the tissue, as (n, 3)."""
+def scale_of(block, intensity, model):
+    """The scale of a slide, estimated on a block (h, w, 3) of it as on an image."""
+    scale, _ = estimate_scale(model, block, lambda part: normalise(part, intensity))
+    return scale
+
+
+def size_regions(tile_px, scale, model):
+    """How large the regions of tiles are, and how far they overlap: (region_px, overlap_px).
+
+    Args:
+        tile_px: side of the windows that the network sees.
+        scale: how many times larger it sees the slide.
+        model: a `Model`.
+
+    Raises:
+        ValueError: the windows are too small; the message says which size is enough.
+    """
+    side_px = tile_px // model.multiple_px * model.multiple_px
+    overlap_px = int(np.ceil(2 * MAX_DIAMETERS * model.diameter_px / scale))
+    # A window starts at a multiple, and that may be up to a multiple before what is needed.
+    unusable_px = 2 * model.margin_px + model.multiple_px + INTERPOLATION_PX
+    region_px = min(int((side_px - unusable_px) / scale), max(MAX_REGION_PX, 3 * overlap_px))
+    if region_px < 3 * overlap_px:
+        enough_px = int(unusable_px + model.multiple_px + 3 * overlap_px * scale)
+        raise ValueError(
+            f"tiles of {tile_px} px leave too little between the margins of slides; "
+            f"give --tile {enough_px} or more"
+        )
+    return region_px, overlap_px
+
+
+def fill_unscanned(overview):
+    """The overview of a slide; in bright field, white where it was never scanned."""
+    if not is_bright_field(overview):
+        return overview
+    white = overview.max()
+    is_scanned = overview.max(axis=2, keepdims=True) > UNSCANNED * white
+    return np.where(is_scanned, overview, white)
+
+
+def busiest_block(slide, overview, mask):
+    """The block of a large slide with most in it: (LOOK_PX, LOOK_PX, 3), less at small slides."""
     step = slide.shape[0] / overview.shape[0]
-    tissue = cv2.resize(mask.astype(np.uint8), overview.shape[1::-1], interpolation=cv2.INTER_NEAREST)[..., None] > 0
-    ground = overview[~tissue[..., 0]].mean(axis=0).astype(overview.dtype) if not tissue.all() else 0
-    at = busiest_window(np.where(tissue, overview, ground), int(LOOK_PX / step), int(LOOK_PX / step))
-    top, left = (int(min(place * step, max(0, length - LOOK_PX))) for place, length in zip(at, slide.shape, strict=False))
+    size = overview.shape[1::-1]  # OpenCV wants the width first
+    tissue = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    background = 0
+    if not tissue.all():
+        background = overview[~tissue].mean(axis=0).astype(overview.dtype)
+    only_tissue = np.where(tissue[..., None], overview, background)
+    corner = busiest_window(only_tissue, int(LOOK_PX / step), int(LOOK_PX / step))
+    top, left = (
+        int(min(start * step, max(0, length - LOOK_PX)))
+        for start, length in zip(corner, slide.shape, strict=False)
+    )
+    return slide[top : top + LOOK_PX, left : left + LOOK_PX]
+
+
+def sample_tissue(slide, mask):
+    """Pixels of a large slide from pieces that are spread over its tissue: (n, 3)."""
     rows, columns = np.nonzero(mask)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, NUM_SAMPLES).round().astype(int))
     parts = []
-    for chosen in np.unique(np.linspace(0, len(rows) - 1, SAMPLES).round().astype(int)):
-        centre = (rows[chosen] + 0.5) * slide.shape[0] / mask.shape[0], (columns[chosen] + 0.5) * slide.shape[1] / mask.shape[1]
-        row, column = (int(min(max(0, c - SAMPLE_PX / 2), length)) for c, length in zip(centre, slide.shape, strict=False))
-        parts.append(slide[row : row + SAMPLE_PX, column : column + SAMPLE_PX].reshape(-1, 3))
-    return slide[top : top + LOOK_PX, left : left + LOOK_PX], np.concatenate(parts)
-
-
-def read_setup(folder):
-    """The `Setup` in a work folder, or None where there is none that can be read."""
-    try:
-        told = json.loads((Path(folder) / "setup.json").read_text(encoding="utf-8"))
-        return Setup(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def work_folder(out, stem):
-    """Where the units of a slide are kept until it is finished."""
-    return Path(out) / f".{stem}.work"
-
-
-def clear(out, stem):
-    """Remove the work folder of a slide that is finished."""
-    shutil.rmtree(work_folder(out, stem), ignore_errors=True)
-
-
-def tile_path(folder, unit):
-    """The file of a unit in the work folder."""
-    return Path(folder) / f"unit_{unit.index:06d}.npz"
+    for row, column in zip(rows[chosen], columns[chosen], strict=True):
+        middle_row = (row + 0.5) * slide.shape[0] / mask.shape[0]
+        middle_column = (column + 0.5) * slide.shape[1] / mask.shape[1]
+        top = int(min(max(0, middle_row - SAMPLE_PX / 2), slide.shape[0]))
+        left = int(min(max(0, middle_column - SAMPLE_PX / 2), slide.shape[1]))
+        box = Box(top, top + SAMPLE_PX, left, left + SAMPLE_PX)
+        parts.append(slide[box.place].reshape(-1, 3))
+    return np.concatenate(parts)

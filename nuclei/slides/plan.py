@@ -1,0 +1,130 @@
+"""What one call of predict.py does: its images and slides, their formats, and what is left to do.
+
+files = collect(["test_raw", "slide.svs"])          # {stem: path}
+formats = choose_formats(files, {"slide"}, None)    # {stem: names}
+Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from nuclei.formats.registry import require_formats
+from nuclei.images.pairs import find_images, image_files
+from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.inference.find import Options
+from nuclei.machine import require
+from nuclei.results.image import DEFAULT_FORMATS
+from nuclei.results.jobs import describe_plan, plan_jobs
+from nuclei.results.tables import finished_before
+from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
+from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
+from nuclei.slides.work import work_folder
+
+
+class Plan(NamedTuple):
+    """What one call does, known before any work.
+
+    Attributes:
+        out: the folder of the results.
+        model_path: the model file.
+        options: what the user asked, an `Options`.
+        made_by: names the model and what else decides the results, see `name_maker`.
+        files: {stem: path} of images and slides.
+        slides: the stems of slides.
+        formats: {stem: names of the formats}.
+    """
+
+    out: Path
+    model_path: Path
+    options: Options
+    made_by: str
+    files: dict[str, Path]
+    slides: set[str]
+    formats: dict[str, list[str]]
+
+    def jobs_left(self, overwrite):
+        """What is left to do, a list of `Job`. Says what earlier runs have finished.
+
+        Args:
+            overwrite: do finished files again.
+        """
+        finished = finished_before(self.out, self.made_by, overwrite, self.files)
+        jobs = plan_jobs(self.files, self.formats, finished, overwrite)
+        for line in describe_plan(jobs, len(self.files), overwrite):
+            print(line)
+        for stem in self.files.keys() - {job.stem for job in jobs}:
+            # The last step of a slide, which an earlier run may have missed.
+            work_folder(self.out, stem).clear()
+        return jobs
+
+
+def collect(inputs):
+    """Find the images and slides in files and folders: {stem: path}, in the order given.
+
+    Raises:
+        FileNotFoundError: an input does not exist.
+        ValueError: a file is no image by its name, a folder is empty, or two files share a stem.
+    """
+    suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
+    files = {}
+    for entry in map(Path, inputs):
+        if not entry.exists():
+            raise FileNotFoundError(
+                f"{entry} does not exist; expected an image, a slide, or a folder of them"
+            )
+        if entry.is_file() or is_slide(entry):
+            if entry.suffix.lower() not in suffixes:
+                raise ValueError(
+                    f"{entry} is no image by its name; expected one of {', '.join(suffixes)}"
+                )
+            pairs = [(entry.stem, entry)]
+        else:
+            pairs = find_slides(entry)
+            pairs += find_images(entry).items() if image_files(entry) or not pairs else ()
+        for stem, path in pairs:
+            if stem in files and files[stem].resolve() != path.resolve():
+                raise ValueError(
+                    f"{files[stem]} and {path} would both become {stem}.png; predict into two "
+                    "--out folders"
+                )
+            files.setdefault(stem, path)
+    return files
+
+
+def choose_formats(files, slides, chosen):
+    """The formats of each file, {stem: names}. Raises: ValueError where a package is missing."""
+    formats = {stem: formats_for(path, stem in slides, chosen) for stem, path in files.items()}
+    require_formats(dict.fromkeys(name for names in formats.values() for name in names))
+    if any("ometiff" in formats[stem] for stem in slides):
+        require(["zarr"], "the format ometiff of slides")
+    return formats
+
+
+def formats_for(path, path_is_slide, chosen):
+    """The formats in which an image or slide is written.
+
+    Args:
+        path: of the image or slide, for messages.
+        path_is_slide: whether it is a slide.
+        chosen: names that the user chose, or None for the default.
+
+    Returns:
+        A list of names.
+
+    Raises:
+        ValueError: slides have none of the chosen formats.
+    """
+    if not path_is_slide:
+        return list(chosen or DEFAULT_FORMATS)
+    formats = [name for name in chosen or SLIDE_FORMATS_DEFAULT if name in SLIDE_FORMATS]
+    if not formats:
+        raise ValueError(
+            f"{path} is a slide, which is written as {', '.join(SLIDE_FORMATS)}; "
+            f"got {', '.join(chosen)}"
+        )
+    if left_out := [name for name in chosen or () if name not in formats]:
+        print(
+            f"{path} is a slide: it is not written as {', '.join(left_out)} "
+            "(the labels of slides are ometiff or omezarr)"
+        )
+    return formats

@@ -1,0 +1,194 @@
+"""The nuclei of one tile: found, measured, and kept as a file of arrays.
+
+Each nucleus belongs to the tile in whose core its centroid lies. Tiles that see the same nucleus
+compute the same centroid to the last bit, because sums of whole pixels are divided only at the end.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nuclei.images.box import Box
+from nuclei.images.resize import resize_maps
+from nuclei.instances.confidence import confidence, confidence_features
+from nuclei.instances.measure import ImagePart, measure
+from nuclei.instances.neighbours import count_touching
+from nuclei.instances.separate import separate
+from nuclei.polygons import outlines, pack, unpack
+
+COLUMN = "column_"  # prefix of the arrays of a file that are columns of the table
+
+
+@dataclass(frozen=True)
+class TileNuclei:
+    """The nuclei that a tile owns.
+
+    Attributes:
+        columns: {name: (n,) array}, as of `measure`; `confidence` where the model is calibrated.
+        centroids: (n, 2) float64, row and column in px of the slide, not rounded.
+        corners, lengths: their outlines, see `nuclei.polygons.pack`.
+        undecided: sum of the distance to 0 or 1 of the nucleus probability over the core.
+        probability: sum of the nucleus probability over the core. `image_uncertainty` divides both.
+        num_cut: how many of the nuclei reach beyond the region. They are larger than expected, and
+            may be cut.
+    """
+
+    columns: dict
+    centroids: np.ndarray
+    corners: np.ndarray
+    lengths: np.ndarray
+    undecided: float
+    probability: float
+    num_cut: int
+
+    def __len__(self):
+        return len(self.centroids)
+
+    @property
+    def polygons(self):
+        """For each nucleus its polygons, in px of the slide; see `nuclei.polygons.outlines`."""
+        return unpack(self.corners, self.lengths)
+
+    def save(self, path):
+        """Write a compressed .npz file."""
+        np.savez_compressed(
+            path,
+            **{COLUMN + name: values for name, values in self.columns.items()},
+            centroids=self.centroids,
+            corners=self.corners,
+            lengths=self.lengths,
+            undecided=self.undecided,
+            probability=self.probability,
+            num_cut=self.num_cut,
+        )
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged.
+        """
+        with np.load(path) as arrays:
+            names = [name for name in arrays.files if name.startswith(COLUMN)]
+            return cls(
+                columns={name.removeprefix(COLUMN): arrays[name] for name in names},
+                centroids=arrays["centroids"],
+                corners=arrays["corners"],
+                lengths=arrays["lengths"],
+                undecided=float(arrays["undecided"]),
+                probability=float(arrays["probability"]),
+                num_cut=int(arrays["num_cut"]),
+            )
+
+
+def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration):
+    """Find the nuclei that a tile owns.
+
+    Args:
+        tile: a `Tile`.
+        window_maps: (h, w, K) float32, the maps of its window.
+        image: (rows, columns, 3) uint8 or uint16, its region of the slide.
+        setup: the `Setup` of the slide.
+        mask: (h, w) bool, the tissue of the slide; a nucleus whose centroid lies elsewhere is dust.
+        thresholds: of `separate`.
+        calibration: weights of `confidence`, or None.
+
+    Returns:
+        `TileNuclei`.
+    """
+    region = tile.region
+    corner = (tile.window.top, tile.window.left)
+    maps = resize_maps(window_maps, setup.shape, setup.seen_shape, corner, region)
+    labels = separate(maps, scale=setup.scale, **thresholds)
+    areas, centroids = locate(labels, region)
+    is_owned = lies_in(centroids, tile.core) & (areas > 0)
+    is_owned &= lies_on_tissue(centroids, mask, setup.shape)
+    is_owned[0] = False  # the background
+    owned_ids = np.where(is_owned, is_owned.cumsum(), 0).astype(np.int32)
+    owned = owned_ids[labels]
+    outlined = [
+        (index, [[ring + (region.top, region.left) for ring in rings] for rings in polygons])
+        for index, polygons in outlines(owned)
+    ]
+    part = ImagePart(region, setup.shape, setup.white)
+    is_stained = setup.kind == "tissue"
+    columns = measure(owned, image, maps, is_stained, part=part)
+    columns["touching_nuclei"] = count_touching(labels, np.flatnonzero(is_owned))
+    if calibration is not None:
+        features = confidence_features(owned, maps, setup.scale)
+        values = confidence(features, calibration).round(4)
+        columns = insert_before(columns, "mean_probability", "confidence", values)
+    nucleus = maps[tile.core.relative_to(region).place][..., 0]
+    nucleus = nucleus.astype(np.float64)
+    return TileNuclei(
+        columns=columns,
+        centroids=centroids[is_owned],
+        **pack([polygons for _, polygons in outlined]),
+        undecided=float(np.minimum(nucleus, 1 - nucleus).sum()),
+        probability=float(nucleus.sum()),
+        num_cut=count_cut(owned, region, setup.shape),
+    )
+
+
+def locate(labels, region):
+    """Areas and centroids of the nuclei of a region.
+
+    Args:
+        labels: (rows, columns) int32, 0 background, 1...n.
+        region: the `Box` of the slide that they fill.
+
+    Returns:
+        (areas, centroids): (n + 1,) and (n + 1, 2) in px of the slide; entry 0 is the background.
+    """
+    inside = np.flatnonzero(labels)
+    ids = labels.ravel()[inside]
+    areas = np.bincount(ids, minlength=1)
+    rows, columns = np.divmod(inside, labels.shape[1])
+    centroids = [
+        (np.bincount(ids, positions, minlength=1) + start * areas) / np.maximum(areas, 1)
+        for positions, start in ((rows, region.top), (columns, region.left))
+    ]
+    return areas, np.stack(centroids, axis=1)
+
+
+def lies_in(points, box):
+    """Which of (n, 2) points lie in a `Box`: (n,) bool."""
+    rows, columns = points.T
+    return (box.top <= rows) & (rows < box.bottom) & (box.left <= columns) & (columns < box.right)
+
+
+def lies_on_tissue(points, mask, shape):
+    """Which of (n, 2) points of a slide of (H, W) `shape` lie on the tissue `mask`: (n,) bool."""
+    rows, columns = (points / shape * mask.shape).astype(int).T
+    return mask[rows, columns]
+
+
+def insert_before(columns, before, name, values):
+    """A dict of columns with one more, before the column `before`."""
+    items = list(columns.items())
+    position = list(columns).index(before)
+    return dict([*items[:position], (name, values), *items[position:]])
+
+
+def count_cut(labels, region, shape):
+    """How many nuclei reach the ends of a region, other than the ends of the slide.
+
+    Args:
+        labels: (rows, columns) int, the nuclei of the region.
+        region: a `Box`.
+        shape: (H, W) of the slide.
+    """
+    whole = Box.of_shape(shape)
+    edges = [
+        edge
+        for edge, is_border in (
+            (labels[0], region.top == whole.top),
+            (labels[-1], region.bottom == whole.bottom),
+            (labels[:, 0], region.left == whole.left),
+            (labels[:, -1], region.right == whole.right),
+        )
+        if not is_border
+    ]
+    return int(np.count_nonzero(np.unique(np.concatenate([[0], *edges]))))

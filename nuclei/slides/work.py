@@ -1,0 +1,102 @@
+"""The work folder of a slide: what is finished of it, until all of it is.
+
+    OUT/.STEM.work/setup.json          the decisions that all tiles share
+    OUT/.STEM.work/mask.npy            the tissue mask
+    OUT/.STEM.work/tile_000017.npz     the nuclei of one tile
+
+A run that was killed goes on from here. Workers of a cluster read and write here, too.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from nuclei.files import replacing
+from nuclei.slides.setup import Setup
+from nuclei.slides.tile_nuclei import TileNuclei
+
+
+class WorkFolder:
+    """The work folder of one slide. Every file in it is written whole or not at all.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def read_setup(self):
+        """The `Setup`, or None where there is none that can be read."""
+        try:
+            values = json.loads((self.path / "setup.json").read_text(encoding="utf-8"))
+            as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return Setup(**as_tuples)
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return None
+
+    def require_setup(self):
+        """The `Setup`. Raises: ValueError where there is none that can be read."""
+        setup = self.read_setup()
+        if setup is None:
+            raise ValueError(
+                f"{self.path} has no setup.json; run again to go on from what is finished"
+            )
+        return setup
+
+    def write_setup(self, setup):
+        """Write a `Setup`: from now on the folder belongs to its key."""
+        with replacing(self.path / "setup.json") as temporary:
+            temporary.write_text(json.dumps(setup._asdict()), encoding="utf-8")
+
+    def read_mask(self):
+        """The tissue mask, (h, w) bool."""
+        return np.load(self.path / "mask.npy")
+
+    def write_mask(self, mask):
+        """Write the tissue mask, (h, w) bool."""
+        with replacing(self.path / "mask.npy") as temporary:
+            np.save(temporary, mask)
+
+    def tile_path(self, tile):
+        """The file of a tile."""
+        return self.path / f"tile_{tile.index:06d}.npz"
+
+    def write_tile(self, tile, nuclei):
+        """Write the `TileNuclei` of a tile."""
+        with replacing(self.tile_path(tile)) as temporary:
+            nuclei.save(temporary)
+
+    def read_tile(self, tile):
+        """The `TileNuclei` of a finished tile."""
+        return TileNuclei.load(self.tile_path(tile))
+
+    def count_nuclei(self, tile):
+        """Number of nuclei of a tile; None where it is not finished."""
+        try:
+            return len(self.read_tile(tile))
+        except FileNotFoundError:
+            return None
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
+            return None  # a loss of power leaves such files
+
+    def refresh(self):
+        """Ask the server of a shared folder what is in it.
+
+        A network file system may remember for a minute that a file was missing.
+        """
+        os.listdir(self.path)
+
+    def clear(self):
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def work_folder(out, stem):
+    """The `WorkFolder` of a slide whose results go to `out` under `stem`."""
+    return WorkFolder(Path(out) / f".{stem}.work")

@@ -1,0 +1,55 @@
+"""Inputs become stems and formats, and what earlier runs have finished is left out."""
+
+import pytest
+
+from nuclei.inference.find import Options
+from nuclei.results.image import DEFAULT_FORMATS
+from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
+from nuclei.slides.plan import Plan, choose_formats, collect, formats_for
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with an image, two slides and a file of another kind; nothing is in them."""
+    for name in ("a.png", "b.svs", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "c.zarr").mkdir()
+    return tmp_path
+
+
+def test_files_and_folders_are_collected_by_stem(folder):
+    expected = {"b": folder / "b.svs", "c": folder / "c.zarr", "a": folder / "a.png"}
+    assert collect([folder]) == expected
+    assert list(collect([folder / "a.png", folder])) == ["a", "b", "c"]  # twice is once
+    assert collect([folder / "c.zarr"]) == {"c": folder / "c.zarr"}
+
+
+def test_what_cannot_be_collected_is_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone does not exist"):
+        collect([folder / "gone"])
+    with pytest.raises(ValueError, match="notes.txt is no image by its name"):
+        collect([folder / "notes.txt"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty"):
+        collect([tmp_path / "empty"])
+    (folder / "a.tif").write_bytes(b"")
+    with pytest.raises(ValueError, match="would both become a.png"):
+        collect([folder / "a.png", folder / "a.tif"])
+
+
+def test_images_and_slides_have_formats_of_their_own(folder, capsys):
+    files = collect([folder])
+    formats = choose_formats(files, {"b", "c"}, None)
+    assert formats["a"] == list(DEFAULT_FORMATS)
+    assert formats["b"] == formats["c"] == list(SLIDE_FORMATS_DEFAULT)
+    assert formats_for("b.svs", True, ["masks", "overlays"]) == ["overlays"]
+    assert "is not written as masks" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="is a slide, which is written as"):
+        formats_for("b.svs", True, ["masks"])
+
+
+def test_a_plan_knows_what_is_left(folder, capsys):
+    files = {"a": folder / "a.png"}
+    plan = Plan(folder / "out", folder / "m.h5", Options(), "m", files, set(), {"a": ["masks"]})
+    assert [(job.stem, job.formats) for job in plan.jobs_left(False)] == [("a", ("masks",))]
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,70 @@
+"""A search that was killed goes on where it stopped, and other settings begin anew."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from slides_tools import FORMATS, ROOT, contents, find
+
+from nuclei.slides.formats import open_slide
+from nuclei.slides.work import work_folder
+
+
+def kill_after_tiles(num_tiles, path, out, folder):
+    """Search a slide in a process of its own, and kill that when it has finished some tiles."""
+    folders = [ROOT, ROOT / "tests", ROOT / "data"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    command = [sys.executable, ROOT / "tests" / "slides_tools.py", path, out]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("tile_*.npz"))) < num_tiles:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def times_of_tiles(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("tile_*.npz")}
+
+
+def test_a_killed_run_goes_on_and_its_files_equal_those_of_one_in_one_go(
+    readable, tmp_path, capsys
+):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    folder = work_folder(cut, "s").path
+    kill_after_tiles(3, readable["ome"], cut, folder)
+    finished = times_of_tiles(folder)
+    assert len(finished) >= 3
+    (folder / "tile_000001.npz").write_bytes(b"half of a fi")  # as a loss of power leaves it
+    del finished["tile_000001.npz"]
+    slide = open_slide(readable["ome"])
+    found = find(slide, cut)
+    num_tiles = len(found.tiles)
+    expected = f"{len(finished)} of {num_tiles} tiles were finished before"
+    assert expected in capsys.readouterr().out and len(finished) < num_tiles
+    now = times_of_tiles(folder)
+    assert {name: now[name] for name in finished} == finished
+    found.write(cut, FORMATS)
+    find(slide, whole).write(whole, FORMATS)
+    for out in (whole, cut):
+        work_folder(out, "s").clear()
+    assert contents(cut) == contents(whole) and len(contents(whole)) > len(FORMATS)
+
+
+def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, capsys):
+    slide, work = open_slide(readable["ome"]), work_folder(tmp_path, "s")
+    find(slide, tmp_path)
+    before = contents(tmp_path)
+    find(slide, tmp_path)
+    assert contents(tmp_path) == before
+    capsys.readouterr()
+    found = find(slide, tmp_path, tile_px=416)
+    tiles = times_of_tiles(work.path)
+    assert "begun anew" in capsys.readouterr().out
+    assert len(found.tiles) == len(tiles) < sum("tile" in path.name for path in before)
+    (work.path / "setup.json").write_text("{")  # damaged: nothing is known of the tiles there
+    find(slide, tmp_path)
+    assert contents(tmp_path).keys() == before.keys()
