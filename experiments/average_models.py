@@ -1,12 +1,15 @@
-"""The mean of the weights of several models as a model of its own, its thresholds chosen anew on the validation images.
+"""Average the weights of several models, and choose the thresholds of the average anew.
 
-    python tests/average_models.py A.h5 B.h5 C.h5 --data-dir dsb2018 --gt-dir dsb2018/instances --split split.csv --out M.h5
+    python -m experiments.average_models A.h5 B.h5 C.h5 --out MEAN.h5 \\
+        --data-dir dsb2018 --gt-dir dsb2018/instances --split split.csv
 
-It pays for models that were trained on from one and the same model: where each of them errs by chance, the mean errs less,
-and costs no more than one. The settings are those of the last one.
+It is worth it for models that were all fine-tuned from one model: their errors differ by chance,
+and the average errs less than each of them, at the cost of one. The settings are those of the last
+model.
 
 References:
-    Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves accuracy".
+    Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves
+    accuracy".
 """
 
 import argparse
@@ -15,46 +18,74 @@ from pathlib import Path
 
 import numpy as np
 
-import train
-from nuclei.cli import user_errors_in_one_line
+from nuclei.cli import DATA_DIR, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
 from nuclei.machine import set_up_backend
 from nuclei.model_file import load_network, save_model
+from nuclei.training.recipe import Recipe
 from nuclei.training.samples import choose_split, load_samples
 from nuclei.training.selection import score_validation
-from unet import network_geometry
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+def average(paths):
+    """Load the models and average their weights. Returns: the network and the last one's settings.
+
+    Raises:
+        ValueError: the architectures differ.
+    """
+    networks, settings = zip(*map(load_network, paths), strict=True)
+    for path, other in zip(paths, settings, strict=True):
+        if other["architecture"] != settings[-1]["architecture"]:
+            raise ValueError(
+                f"{path} has another architecture than {paths[-1]}; only models of one "
+                "architecture can be averaged"
+            )
+    weights = zip(*(network.get_weights() for network in networks), strict=True)
+    networks[-1].set_weights([np.mean(arrays, axis=0) for arrays in weights])
+    return networks[-1], settings[-1]
+
+
+def parse_arguments(argv):
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="model files to average")
+    parser.add_argument(
+        "--data-dir",
+        default=DATA_DIR,
+        metavar="DIR",
+        help="folder with raw/ and gt/ (default %(default)s)",
+    )
+    parser.add_argument(
+        "--gt-dir", metavar="DIR", help="folder of the masks (default gt/ in --data-dir)"
+    )
+    parser.add_argument(
+        "--split", metavar="CSV", help="as for train.py (default: as train.py chooses it)"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="the model file to write")
+    return parser.parse_args(argv)
 
 
 @user_errors_in_one_line
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--data-dir", default=train.DATA_DIR)
-    parser.add_argument("--gt-dir")
-    parser.add_argument("--split")
-    parser.add_argument("--out", required=True, metavar="FILE")
-    args = parser.parse_args(argv)
+    """Write the mean of the models, with thresholds of its own, and return the exit status."""
+    args = parse_arguments(argv)
     if Path(args.out).exists():
         raise ValueError(f"{args.out} is there already; give another name")
     set_up_backend()
-    models, settings = zip(*map(load_network, args.models), strict=True)
-    for path, other in zip(args.models, settings, strict=True):
-        if other["architecture"] != settings[-1]["architecture"]:
-            raise ValueError(f"{path} has another architecture than {args.models[-1]}; only equal ones have a mean")
-    model, settings = models[-1], dict(settings[-1])
-    model.set_weights([np.mean(arrays, axis=0) for arrays in zip(*(one.get_weights() for one in models), strict=True)])
-    gt_dir = args.gt_dir or Path(args.data_dir) / "gt"
-    samples, _ = load_samples(Path(args.data_dir) / "raw", gt_dir, folder=Path(args.out).parent)
-    _, validation = choose_split(samples, args.split, train.SEED)
-    found, scores = score_validation(model, [samples[s] for s in validation], network_geometry(settings["architecture"]), predict_maps)
-    settings |= found
-    settings["scores"] = {"validation": scores}
-    settings["mean_of"] = [Path(path).name for path in args.models]
-    save_model(args.out, model, settings)
-    print(f"Wrote {args.out}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
+    network, settings = average(args.models)
+    recipe = Recipe(data_dir=args.data_dir, gt_dir=args.gt_dir, split=args.split)
+    folder = Path(args.out).parent
+    samples, _ = load_samples(recipe.raw_dir, recipe.truth_dir, folder=folder)
+    _, stems = choose_split(samples, recipe.split, recipe.seed)
+    validating = [samples[stem] for stem in stems]
+    chosen, scores = score_validation(network, settings["architecture"], validating, predict_maps)
+    names = [Path(path).name for path in args.models]
+    changes = {"scores": {"validation": scores}, "mean_of": names}
+    save_model(args.out, network, settings | chosen | changes)
+    overall = scores["all"]
+    print(f"Wrote {args.out}: AP@0.5 {overall['ap50']:.3f}  mAP {overall['map']:.3f}")
     return 0
 
 

@@ -1,11 +1,13 @@
-"""How far a few annotated images go: fine-tuning to a kind of image that the first model has never seen.
+"""How far a few annotated images go: fine-tuning to a kind of image that the model has never seen.
 
-    python tests/few_images.py RAW INSTANCES SPLIT.csv --without histology_purple histology_purple_white --out few
+    python -m experiments.few_images RAW INSTANCES SPLIT.csv \\
+        --without histology_purple histology_purple_white --out few
 
-A model is trained without the images of these modalities (column `modality` of the split). Then so many of them as --sizes
-says, taken evenly from those marked `train`, are given to `train.py --init` and, for comparison, to `train.py` from nothing.
-Each model is scored on the validation images, apart for the held-out modalities and for the others: what was gained, and what
-was forgotten. few/few_images.csv has a row for each model; a second run goes on where the first one stopped.
+A model is trained without the images of these modalities (column `modality` of the split). Then
+some of them, evenly taken from those marked `train`, are given to `train.py --init` and, for
+comparison, to `train.py` from random weights. Each model is scored on the validation images,
+separately for the held-out modalities and for the others: what was gained, and what was forgotten.
+few/few_images.csv has a row for each model. A second run goes on where the first one stopped.
 """
 
 import argparse
@@ -15,86 +17,147 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parent.parent  # the project, where its scripts are
 
 
 def run(*command):
-    """One of the project's programs, in its folder; its seconds."""
+    """Run one of the project's scripts in its folder. Returns: the seconds it took."""
     started = time.monotonic()
     subprocess.run([sys.executable, *map(str, command)], cwd=HOME, check=True)
     return time.monotonic() - started
 
 
-def folder_of(rows, raw, truth, out):
-    """A folder of pairs of its own, raw/ and gt/, with links to these images and masks."""
-    for row in rows:
-        image = next(Path(raw).glob(f"{row['stem']}.*"))
-        for part, file in (("raw", image), ("gt", Path(truth) / f"{row['stem']}.png")):
-            (out / part).mkdir(parents=True, exist_ok=True)
-            link = out / part / file.name
-            if not link.exists():
-                os.symlink(file.resolve(), link)
-    return out
+@dataclass
+class Comparison:
+    """The models trained so far, in a table on disk.
+
+    Attributes:
+        out: folder of all results.
+        raw: folder of the images.
+        truth: folder of label images as PNG.
+        rows: one dict for each model, as in few_images.csv.
+    """
+
+    out: Path
+    raw: Path
+    truth: Path
+    rows: list[dict] = field(default_factory=list)
+
+    @property
+    def table(self):
+        """The CSV of the rows."""
+        return self.out / "few_images.csv"
+
+    def link_pairs(self, images, name):
+        """Make a folder with raw/ and gt/ that hold links to these images (rows of the split)."""
+        folder = self.out / name
+        for row in images:
+            image = next(self.raw.glob(f"{row['stem']}.*"))
+            for part, file in (("raw", image), ("gt", self.truth / f"{row['stem']}.png")):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+                link = folder / part / file.name
+                if not link.exists():
+                    os.symlink(file.resolve(), link)
+        return folder
+
+    def train(self, name, num_images, *flags):
+        """Train and score a model, unless its row is there already. Returns: its file."""
+        model = self.out / name / "trained_model.h5"
+        if name not in [row["model"] for row in self.rows]:
+            seconds = run("train.py", *flags, "--out", self.out / name)
+            row = {"model": name, "images": num_images, "minutes": round(seconds / 60, 2)}
+            validation, predictions = self.out / "validation", self.out / f"found_{name}"
+            self.rows.append(row | score(model, validation, self.out / "groups.csv", predictions))
+            pd.DataFrame(self.rows).to_csv(self.table, index=False)
+        return model
 
 
-def score(model, raw, truth, table, out):
-    """Scores of a model on images: pooled AP at IoU 0.5, {"held out" or "others": AP}, and Kaggle's mAP, {"… mAP": mAP}."""
-    run("predict.py", raw, "--model", model, "--out", out, "--formats", "labels", "--overwrite")
-    run("evaluate.py", out, truth, "--groups", table, "--worst", 0)
+def score(model, data, groups_csv, out):
+    """Score a model on a folder with raw/ and gt/.
+
+    Returns:
+        {"held out" or "others": pooled AP at IoU 0.5, the same with " mAP": Kaggle's mAP}.
+    """
+    flags = ("--formats", "labels", "--overwrite")
+    run("predict.py", data / "raw", "--model", model, "--out", out, *flags)
+    run("evaluate.py", out, data / "gt", "--groups", groups_csv, "--worst", 0)
     record = json.loads((out / "evaluation.json").read_text())
     groups = {name: record["groups"][name] for name in ("held out", "others")}
     scores = {name: group["pooled"]["ap_50"]["value"] for name, group in groups.items()}
-    return scores | {f"{name} mAP": group["mean_of_images"]["mean_ap"]["value"] for name, group in groups.items()}
+    means = {name: group["mean_of_images"]["mean_ap"]["value"] for name, group in groups.items()}
+    return scores | {f"{name} mAP": value for name, value in means.items()}
+
+
+def parse_arguments(argv):
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("raw", type=Path, help="folder of the images")
+    parser.add_argument("instances", type=Path, help="folder of their label images (PNG)")
+    parser.add_argument("split", help="CSV with the columns stem, split and modality")
+    parser.add_argument(
+        "--without", nargs="+", required=True, metavar="MODALITY", help="modalities to hold out"
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=[5, 10, 20],
+        metavar="N",
+        help="numbers of held-out images to train on (default 5 10 20)",
+    )
+    parser.add_argument(
+        "--base-epochs",
+        type=int,
+        default=15,
+        metavar="N",
+        help="epochs of the first model (default %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default="few", metavar="DIR", help="results (default %(default)s)"
+    )
+    return parser.parse_args(argv)
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw")
-    parser.add_argument("instances")
-    parser.add_argument("split")
-    parser.add_argument("--without", nargs="+", required=True, metavar="MODALITY")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[5, 10, 20], metavar="N")
-    parser.add_argument("--base-epochs", type=int, default=15, metavar="N")
-    parser.add_argument("--out", default="few")
-    args = parser.parse_args(argv)
-    out, raw, truth = Path(args.out).resolve(), Path(args.raw).resolve(), Path(args.instances).resolve()
+    """Train and score all models that have no row yet, and print the table."""
+    args = parse_arguments(argv)
+    comparison = Comparison(args.out.resolve(), args.raw.resolve(), args.instances.resolve())
+    out, truth = comparison.out, comparison.truth
     out.mkdir(parents=True, exist_ok=True)
+    if comparison.table.is_file():
+        comparison.rows = pd.read_csv(comparison.table).to_dict("records")
     with open(args.split, newline="") as file:
         rows = [row for row in csv.DictReader(file) if (truth / f"{row['stem']}.png").is_file()]
     held_out = [row for row in rows if row["modality"] in args.without]
-    others = [row for row in rows if row not in held_out]
+    others = [row for row in rows if row["modality"] not in args.without]
     pd.DataFrame(others).to_csv(out / "base.csv", index=False)
-    validation = folder_of([row for row in rows if row["split"] == "validation"], raw, truth, out / "validation")
-    groups = [{"stem": r["stem"], "modality": "held out" if r in held_out else "others"} for r in rows]
+    comparison.link_pairs([row for row in rows if row["split"] == "validation"], "validation")
+    groups = [
+        {"stem": row["stem"], "modality": name}
+        for name, part in (("held out", held_out), ("others", others))
+        for row in part
+    ]
     pd.DataFrame(groups).to_csv(out / "groups.csv", index=False)
-    table = out / "few_images.csv"
-    done = pd.read_csv(table).to_dict("records") if table.is_file() else []
 
-    def model_of(name, images, *flags):
-        model = out / name / "trained_model.h5"
-        if name in [row["model"] for row in done]:
-            return model
-        seconds = run("train.py", *flags, "--out", out / name)
-        scores = score(model, validation / "raw", validation / "gt", out / "groups.csv", out / f"found_{name}")
-        done.append({"model": name, "images": images, "minutes": round(seconds / 60, 2), **scores})
-        pd.DataFrame(done).to_csv(table, index=False)
-        return model
-
-    num_base = sum(row["split"] == "train" for row in others)
-    base_flags = ("--data-dir", raw.parent, "--gt-dir", truth, "--split", out / "base.csv", "--epochs", args.base_epochs)
-    base = model_of("base", num_base, *base_flags)
+    folders = ("--data-dir", comparison.raw.parent, "--gt-dir", truth, "--split", out / "base.csv")
+    num_images = sum(row["split"] == "train" for row in others)
+    base = comparison.train("base", num_images, *folders, "--epochs", args.base_epochs)
     candidates = [row for row in held_out if row["split"] == "train"]
     for size in args.sizes:
-        chosen = [candidates[k * len(candidates) // size] for k in range(size)]
-        data = folder_of(chosen, raw, truth, out / f"images_{size}")
-        model_of(f"tuned_{size}", size, "--data-dir", data, "--init", base)
-        model_of(f"scratch_{size}", size, "--data-dir", data)
-    print(pd.DataFrame(done).to_string(index=False))
+        images = [candidates[k * len(candidates) // size] for k in range(size)]
+        data = comparison.link_pairs(images, f"images_{size}")
+        comparison.train(f"tuned_{size}", size, "--data-dir", data, "--init", base)
+        comparison.train(f"scratch_{size}", size, "--data-dir", data)
+    print(pd.DataFrame(comparison.rows).to_string(index=False))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,176 +2,232 @@
 
     python -m experiments.stress RAW TRUTH --model FILE --out stress
 
-Each image is changed in a fixed way, predict.py finds its nuclei, and the loss of AP@0.5 is printed and written to stress.csv.
+Each image is changed in a fixed way and its nuclei are found. The loss of AP at IoU 0.5 against the
+same images without a change is printed and written to stress.csv.
 """
 
 import argparse
 import csv
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from evaluate import as_text, print_columns
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, user_errors_in_one_line
+from nuclei import find_nuclei, load_model
+from nuclei.cli import (
+    INPUT_DIR,
+    PREDICTIONS_DIR,
+    TRUTH_DIR,
+    Progress,
+    user_errors_in_one_line,
+)
 from nuclei.files import replacing
-from nuclei.images.masks import read_truth
-from nuclei.images.pairs import find_images, find_pairs, read_pair
+from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.images.split import read_split
 from nuclei.instances.matching import average_precision, count_matches, match
+from nuclei.model_file import MODELS
 from nuclei.training.light import is_grey
-from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED
+from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
 
-STRESSES = (
-    "as it is", "brightness x0.5", "brightness x1.5", "contrast x0.5", "gamma 0.5", "gamma 2", "blur 1.5 px", "noise",
-    "JPEG 30", "stain", "polarity", "16 bit", "scale x0.5", "scale x2",
-)  # fmt: skip
+NOISE_SIGMA = 0.08  # of the range between the percentiles 0.5 and 99.5
+JPEG_QUALITY = 30
+CAMERA_MAX = 4095  # a camera of 12 bits, whose values lie in files of 16 bits
+STAIN_GAINS = (1.3, 0.7, 1.0)  # of haematoxylin, eosin and DAB
+HUE_DEGREES = 20
 
 
-def stress(name, image, labels):
-    """One of STRESSES, in a fixed strength, without chance but for noise, which is the same for equal images.
+def add_noise(light):
+    """Add noise, the same for images of the same size; grey images stay grey."""
+    low, high = np.percentile(light, (0.5, 99.5))
+    shape = (*light.shape[:2], 1 if is_grey(light) else 3)
+    grain = np.random.default_rng(light.size).standard_normal(shape, np.float32)
+    return light + (high - low) * NOISE_SIGMA * grain
+
+
+def shift_stain(light):
+    """Show more haematoxylin and less eosin, and turn the hue."""
+    stains = optical_density(light) @ HED_FROM_RGB * np.array(STAIN_GAINS, np.float32)
+    light = np.exp(-np.maximum(stains @ RGB_FROM_HED, 0)).astype(np.float32)
+    hue = cv2.cvtColor(np.clip(light, 0, 1), cv2.COLOR_RGB2HSV)
+    hue[..., 0] = (hue[..., 0] + HUE_DEGREES) % 360
+    return cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)
+
+
+# Changes of (H, W, 3) float32 in [0, 1]; what leaves this range is clipped.
+LIGHT_CHANGES = {
+    "unchanged": lambda light: light,
+    "brightness_x0.5": lambda light: light * 0.5,
+    "brightness_x1.5": lambda light: light * 1.5,
+    "contrast_x0.5": lambda light: light.mean() + 0.5 * (light - light.mean()),
+    "gamma_0.5": lambda light: light**0.5,
+    "gamma_2": lambda light: light**2,
+    "blur_1.5px": lambda light: cv2.GaussianBlur(light, (0, 0), 1.5),
+    "noise": add_noise,
+    "stain": shift_stain,  # coloured images only
+    "polarity": lambda light: 1 - light,  # grey images only
+}
+SCALE_CHANGES = {"scale_x0.5": 0.5, "scale_x2": 2.0}
+CHANGES = (*LIGHT_CHANGES, "jpeg_30", "16_bit", *SCALE_CHANGES)
+
+
+def change_image(change, image, labels):
+    """Change an image and its truth in a fixed way, the same each time.
 
     Args:
-        name: of STRESSES.
+        change: one of CHANGES.
         image: (H, W, 3) uint8 or uint16.
         labels: (H, W) int32.
 
     Returns:
-        image and labels, of another size for "scale x0.5" and "scale x2"; None where the change means nothing to this
-        image: another colour to a grey image, inverted polarity to a coloured one.
+        (image, labels), of another size for SCALE_CHANGES; None where the change does not suit the
+        image.
     """
-    top = np.float32(np.iinfo(image.dtype).max)
-    light = image.astype(np.float32) / top
-    low, high = np.percentile(light, (0.5, 99.5))
-    grey = is_grey(light)
-    if name.startswith("scale"):
-        factor = 0.5 if name == "scale x0.5" else 2.0
-        size = tuple(max(1, round(length * factor)) for length in labels.shape[::-1])  # OpenCV: width first
-        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        rows, columns = (
-            np.minimum(((np.arange(n) + 0.5) / factor).astype(int), m - 1)
-            for n, m in zip(size[::-1], labels.shape, strict=True)
-        )
-        return cv2.resize(image, size, interpolation=way), labels[np.ix_(rows, columns)]
-    if name == "16 bit":  # a 12-bit camera's values in a 16-bit file
-        return (light * 4095).astype(np.uint16), labels
-    if name == "JPEG 30":
-        code = cv2.imencode(".jpg", (light * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+    if change in SCALE_CHANGES:
+        return rescale(image, labels, SCALE_CHANGES[change])
+    full_range = np.float32(np.iinfo(image.dtype).max)
+    light = image.astype(np.float32) / full_range
+    if change == "16_bit":
+        return (light * CAMERA_MAX).astype(np.uint16), labels
+    if change == "jpeg_30":
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        code = cv2.imencode(".jpg", (light * 255).astype(np.uint8), options)[1]
         return cv2.imdecode(code, cv2.IMREAD_COLOR), labels
-    if (name == "polarity") != grey and name in ("polarity", "stain"):
+    if change == ("stain" if is_grey(light) else "polarity"):
         return None
-    rng = np.random.default_rng(image.size)
-    changed = {
-        "as it is": lambda: light,
-        "brightness x0.5": lambda: light * 0.5,
-        "brightness x1.5": lambda: light * 1.5,
-        "contrast x0.5": lambda: light.mean() + 0.5 * (light - light.mean()),
-        "gamma 0.5": lambda: light**0.5,
-        "gamma 2": lambda: light**2,
-        "blur 1.5 px": lambda: cv2.GaussianBlur(light, (0, 0), 1.5),
-        "noise": lambda: light + (high - low) * 0.08 * rng.standard_normal(light.shape[:2] + (1 if grey else 3,), np.float32),
-        "stain": lambda: shift_stain(light),
-        "polarity": lambda: 1 - light,
-    }[name]()
-    return (np.clip(changed, 0, 1) * top + 0.5).astype(image.dtype), labels
+    changed = np.clip(LIGHT_CHANGES[change](light), 0, 1)
+    return (changed * full_range + 0.5).astype(image.dtype), labels
 
 
-def shift_stain(image):
-    """More haematoxylin, less eosin, and a hue turned by 20 degrees of (H, W, 3) float32 in [0, 1]."""
-    density = -np.log(np.maximum(image, 1 / 255)) @ HED_FROM_RGB
-    image = np.exp(-np.maximum((density * np.array([1.3, 0.7, 1], np.float32)) @ RGB_FROM_HED, 0)).astype(np.float32)
-    hue = cv2.cvtColor(np.clip(image, 0, 1), cv2.COLOR_RGB2HSV)
-    hue[..., 0] = (hue[..., 0] + 20) % 360
-    return cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)
+def rescale(image, labels, factor):
+    """Enlarge or shrink an image (H, W, 3) and its labels (H, W)."""
+    height, width = (max(1, round(length * factor)) for length in labels.shape)
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) / factor).astype(int), old - 1)
+        for new, old in zip((height, width), labels.shape, strict=True)
+    )
+    return cv2.resize(image, (width, height), interpolation=way), labels[np.ix_(rows, columns)]
 
 
-def run_stress(raw_dir, truth_dir, out_dir, model=None, stems=None):
-    """Change images in the ways of `STRESSES`, have predict.py find their nuclei, compare with the truth.
+def measure_robustness(raw_dir, truth_dir, model, stems=None):
+    """Find the nuclei of changed images and compare them with the truth.
 
     Args:
         raw_dir, truth_dir: folders of images and masks with the same stems.
-        out_dir: folder for `stress.csv`.
-        model: file for predict.py; None for its own choice.
+        model: `Model`.
         stems: set of stems to take; None for all.
 
     Returns:
-        A list of rows {"change", "images", "ap_50", "loss"}: pooled AP at IoU 0.5, and what the change costs against the
-        same images as they are.
+        A list of rows {"change", "images", "ap_50", "loss"}: AP at IoU 0.5, pooled, and what the
+        change costs against the same images unchanged.
 
     Raises:
-        FileNotFoundError, ValueError: as `find_pairs`, no image is left, or predict.py failed.
+        FileNotFoundError, ValueError: as `find_pairs`, or no image is left.
     """
-    pairs = {stem: pair for stem, pair in find_pairs(raw_dir, truth_dir).items() if stems is None or stem in stems}
+    pairs = find_pairs(raw_dir, truth_dir)
+    pairs = {stem: paths for stem, paths in pairs.items() if stems is None or stem in stems}
     if not pairs:
         raise ValueError(f"{raw_dir}: none of its images is in the chosen subset")
-    with tempfile.TemporaryDirectory() as folder:
-        raw, found, truths, sources = Path(folder) / "raw", Path(folder) / "found", {}, {}
-        raw.mkdir()
+    counts = {change: {} for change in CHANGES}  # of each image: tp, fp, fn at IoU 0.5
+    with Progress("Testing", len(pairs), "images", log=True) as progress:
         for stem, paths in pairs.items():
             image, truth = read_pair(*paths)
-            for number, name in enumerate(STRESSES):
-                changed = stress(name, image, truth.labels)
+            for change in CHANGES:
+                changed = change_image(change, image, truth.labels)
                 if changed is not None:
-                    key = f"{stem}-{number:02d}"
-                    cv2.imwrite(str(raw / f"{key}.png"), changed[0][..., ::-1])  # OpenCV: blue first
-                    truths[key], sources[key] = changed[1], (stem, number)
-        predict = Path(__file__).resolve().parents[1] / "predict.py"
-        command = [sys.executable, str(predict), str(raw), "--out", str(found), *(["--model", str(model)] if model else [])]
-        if subprocess.run(command).returncode:
-            raise ValueError("predict.py failed on the changed images; its message is above")
-        labels = find_images(found / "labels")
-        counts = {key: count_matches(match(truth, read_truth(labels[key]).labels))[0] for key, truth in truths.items()}
-    rows = []
-    for number, name in enumerate(STRESSES):
-        keys = [key for key, source in sources.items() if source[1] == number]
-        if keys:
-            plain = average_precision(np.sum([counts[f"{sources[key][0]}-00"] for key in keys], axis=0))
-            changed = average_precision(np.sum([counts[key] for key in keys], axis=0))
-            rows.append(
-                {
-                    "change": name,
-                    "images": len(keys),
-                    "ap_50": round(float(changed), 4),
-                    "loss": round(float(plain - changed), 4),
-                }
-            )
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
-    with replacing(Path(out_dir) / "stress.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+                    matching = match(changed[1], find_nuclei(changed[0], model).labels)
+                    counts[change][stem] = count_matches(matching, (0.5,))[0]
+            progress.add()
+    return [
+        row_of(change, counts[change], counts["unchanged"]) for change in CHANGES if counts[change]
+    ]
+
+
+def row_of(change, counts, unchanged_counts):
+    """Score one change: a row of `measure_robustness`.
+
+    Args:
+        change: one of CHANGES.
+        counts, unchanged_counts: {stem: (tp, fp, fn)} with and without the change.
+    """
+    unchanged = average_precision(np.sum([unchanged_counts[stem] for stem in counts], axis=0))
+    changed = average_precision(np.sum(list(counts.values()), axis=0))
+    return {
+        "change": change,
+        "images": len(counts),
+        "ap_50": round(float(changed), 4),
+        "loss": round(float(unchanged - changed), 4),
+    }
+
+
+def write_rows(path, rows):
+    """Write the rows of `measure_robustness` as a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return rows
 
 
-def print_stress(rows):
-    """The table of the stress test, and its worst and mean loss."""
-    print_columns(
-        ("change", "images", "AP50", "loss"),
-        [(r["change"], str(r["images"]), as_text(r["ap_50"]), as_text(r["loss"])) for r in rows],
-    )
-    losses = [row["loss"] for row in rows[1:]]
+def print_rows(rows):
+    """Print the table, and the worst and the mean loss."""
+    print(f"{'change':<16} images   AP50   loss")
+    for row in rows:
+        name = row["change"].replace("_", " ")
+        print(f"{name:<16} {row['images']:>6} {row['ap_50']:>6.3f} {row['loss']:>6.3f}")
+    losses = [row["loss"] for row in rows if row["change"] != "unchanged"]
     print(f"AP at IoU 0.5, pooled. Worst loss {max(losses):.3f}, mean loss {np.mean(losses):.3f}.")
+
+
+def parse_arguments(argv):
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("images", nargs="?", default=INPUT_DIR, metavar="RAW", help=f"images (default {INPUT_DIR})")
+    add(
+        "truth",
+        nargs="?",
+        default=TRUTH_DIR,
+        metavar="TRUTH",
+        help=f"their ground truth (default {TRUTH_DIR})",
+    )
+    text = f"model file (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="FILE", help=text)
+    add(
+        "--out",
+        default=PREDICTIONS_DIR,
+        metavar="DIR",
+        help=f"folder for stress.csv (default {PREDICTIONS_DIR})",
+    )
+    add(
+        "--split",
+        metavar="CSV",
+        help="table with the columns stem and split: take one subset (default: all)",
+    )
+    add(
+        "--subset",
+        default="validation",
+        metavar="PART",
+        help="value of the column split to take (default %(default)s; counts only with --split)",
+    )
+    return parser.parse_args(argv)
 
 
 @user_errors_in_one_line
 def main(argv=None):
-    """Test a model on changed images and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="?", default=INPUT_DIR, metavar="RAW", help="folder of images (default %(default)s)")
-    parser.add_argument("truth", nargs="?", default=TRUTH_DIR, metavar="TRUTH", help="their ground truth (default %(default)s)")
-    parser.add_argument("--out", default=PREDICTIONS_DIR, metavar="DIR", help="folder for stress.csv (default %(default)s)")
-    parser.add_argument("--model", metavar="FILE", help="model file (default: that of predict.py)")
-    parser.add_argument("--split", metavar="CSV", help="CSV with columns `stem` and `split`: take one subset only")
-    parser.add_argument("--subset", default="validation", help="value of `split` to take (default %(default)s)")
-    args = parser.parse_args(argv)
+    """Measure, print and write the losses, and return the exit status."""
+    args = parse_arguments(argv)
     stems = None
     if args.split:
         stems = {stem for stem, subset in read_split(args.split).items() if subset == args.subset}
-    print_stress(run_stress(Path(args.images), Path(args.truth), Path(args.out), args.model, stems))
-    print(f"Wrote {Path(args.out) / 'stress.csv'}.")
+    rows = measure_robustness(Path(args.images), Path(args.truth), load_model(args.model), stems)
+    path = Path(args.out) / "stress.csv"
+    write_rows(path, rows)
+    print_rows(rows)
+    print(f"Wrote {path}.")
     return 0
 
 

@@ -1,6 +1,15 @@
-"""nuclei.training.batches"""
+"""Training batches without end, drawn on threads while the network works on the batch before.
+
+Every crop follows from the seed, the step and its place in the batch alone. So a resumed training
+sees the batches that it would have seen, and several processes can make parts of one batch:
+
+    plan = CropPlan(samples, heads=("nucleus", "distance", "contact"), size=256, seed=7)
+    for images, truths in batches(plan, batch_size=8):
+        ...
+"""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import count
 
 import cv2
@@ -8,104 +17,159 @@ import numpy as np
 
 from nuclei.training.geometry import random_coordinates, sample_at, turn
 from nuclei.training.light import change_light
-from nuclei.training.samples import sampling_shares
+from nuclei.training.samples import Sample, sampling_shares
 from nuclei.training.scenes import COPY_PASTE_SHARE, NEGATIVE_SHARE, copy_paste, negative_image
 from nuclei.training.stains import STAIN_AUGMENTATION_SHARE, augment_stain
 from nuclei.training.targets import targets
 
-ECHO = 2  # times that a crop is shown, each time turned otherwise
-ECHO_STEPS = 8  # of training between two of these
+ECHO = 2  # times that each crop is shown, each time turned differently: drawing is slow
+ECHO_STEPS = 8  # of training between two showings of a crop
 
 
-def augment(image, labels, rng, size, diameter_px=None):
-    """One random crop of an image and its labels, transformed alike.
+@dataclass
+class CropPlan:
+    """What training crops are drawn from, and how.
 
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        labels: (H, W) int32, 0 is background.
-        rng: a `numpy.random.Generator`; all that is random comes from it.
-        size: height and width of the crop.
-        diameter_px: median nucleus diameter of the image, which becomes DIAMETER_PX; None leaves the native scale.
-
-    Returns:
-        (size, size, 3) float32 in [0, 1] and (size, size) int32 with the ids of `labels`.
+    Attributes:
+        samples: list of `Sample`.
+        heads: names of the maps to learn, as for `targets`.
+        size: height and width of a crop in px.
+        seed: all that is random follows from it, from the step and from the place in the batch.
+        rehearsal: a `fine_tuning.Rehearsal` that gives some of the crops, or None.
+        shares: (len(samples),) float64, how often each sample is drawn.
     """
-    rows, columns, step = random_coordinates(labels, rng, size, diameter_px)
-    crop, crop_labels = sample_at(image, labels, rows, columns, step)
-    return change_light(crop, rng), crop_labels
+
+    samples: list[Sample]
+    heads: tuple[str, ...]
+    size: int
+    seed: int
+    rehearsal: object = None
+    shares: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        self.shares = sampling_shares(self.samples, self.size)
 
 
 def draw_pair(samples, shares, size, rng):
-    """A crop of a sample as it is but for its place: image (size, size, 3) float32 in [0, 1], labels (size, size), sample."""
+    """Draw a crop whose colours are those of its image.
+
+    Args:
+        samples: list of `Sample`.
+        shares: (len(samples),) float64, how often each is drawn.
+        size: height and width of the crop in px.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        (crop, labels, sample): (size, size, 3) float32 in [0, 1], (size, size) int32, and the
+        `Sample` that they come from.
+    """
     sample = samples[rng.choice(len(samples), p=shares)]
-    rows, columns, source_step = random_coordinates(sample.labels, rng, size, sample.diameter_px)
-    crop, labels = sample_at(sample.image, sample.labels, rows, columns, source_step)
+    first = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+    crop, labels = sample_at(sample.image, sample.labels, *first)
     if sample.has_instances and rng.random() < COPY_PASTE_SHARE:
-        more = random_coordinates(sample.labels, rng, size, sample.diameter_px)
-        crop, labels = copy_paste(crop, labels, *sample_at(sample.image, sample.labels, *more), rng)
+        second = random_coordinates(sample.labels, rng, size, sample.diameter_px)
+        other, other_labels = sample_at(sample.image, sample.labels, *second)
+        crop, labels = copy_paste(crop, labels, other, other_labels, rng)
     low, high = sample.intensity_range
     crop -= np.float32(low)
     crop /= np.float32(high - low)
     return np.clip(crop, 0, 1, out=crop), labels, sample
 
 
-def draw_crop(samples, shares, heads, size, seed, step, place, rehearsal=None):
-    """The crop at `place` of the batch at `step`: image (size, size, 3) and truth (size, size, K), float32."""
-    rng = np.random.default_rng([seed, step, place])
-    if rehearsal is not None and rng.random() < rehearsal.share:
-        k, turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
-        return turn(rehearsal.crops[k], turns), turn(rehearsal.truths[k], turns)
-    if rng.random() < NEGATIVE_SHARE:
-        crop, labels = negative_image(rng, size), np.zeros((size, size), np.int32)
-        return change_light(crop, rng), targets(labels, heads)
-    crop, labels, sample = draw_pair(samples, shares, size, rng)
-    if rng.random() < STAIN_AUGMENTATION_SHARE:
-        crop = augment_stain(crop, labels, rng)
-    return change_light(crop, rng), targets(labels, heads, sample.has_instances)
-
-
-def batches(samples, heads, size, batch_size, seed, first_step=0, places=None, rehearsal=None, echo=ECHO, workers=2, ahead=4):
-    """Yield training batches without end, made on threads while the network works on the one before.
-
-    One place in `echo` of a batch holds a new crop; the others show, turned or mirrored, one that was new ECHO_STEPS, twice
-    ECHO_STEPS ... before: drawing takes its time, and a turned crop is nearly as good as a new one.
+def draw_crop(plan, step, place):
+    """Draw the crop that belongs to one place of the batch of one step, with its truth.
 
     Args:
-        samples: list of `Sample`.
-        places: a range of the batch to make alone, for one of several processes that share it; default the whole batch.
-            What is at a place does not depend on who makes it.
-        first_step: the step to begin with: a resumed run sees the batches that it would have seen.
-        rehearsal: a `Rehearsal` of which some of the crops are taken, or None.
+        plan: `CropPlan`.
+        step: number of the training step, from 0.
+        place: index in the batch.
+
+    Returns:
+        (image, truth): (size, size, 3) in [0, 1] and (size, size, K) of `targets`, both float32.
+    """
+    rng = np.random.default_rng([plan.seed, step, place])
+    rehearsal = plan.rehearsal
+    if rehearsal is not None and rng.random() < rehearsal.share:
+        index, num_turns = rng.integers(len(rehearsal.crops)), rng.integers(4)
+        return turn(rehearsal.crops[index], num_turns), turn(rehearsal.truths[index], num_turns)
+    if rng.random() < NEGATIVE_SHARE:
+        crop = negative_image(rng, plan.size)
+        no_nuclei = np.zeros((plan.size, plan.size), np.int32)
+        return change_light(crop, rng), targets(no_nuclei, plan.heads)
+    crop, labels, sample = draw_pair(plan.samples, plan.shares, plan.size, rng)
+    if rng.random() < STAIN_AUGMENTATION_SHARE:
+        crop = augment_stain(crop, labels, rng)
+    return change_light(crop, rng), targets(labels, plan.heads, sample.has_instances)
+
+
+def crop_key(step, place, echo):
+    """Find the crop that a step shows at a place of its batch.
+
+    One place in `echo` shows a new crop. The others show a crop that was new ECHO_STEPS, twice
+    ECHO_STEPS ... before.
+
+    Args:
+        step: number of the training step, from 0.
+        place: index in the batch.
         echo: how many times each crop is shown.
-        workers: threads; OpenCV and NumPy release Python's lock for most of the work. Beside a network on a CPU one is enough.
-        ahead: batches prepared in advance.
+
+    Returns:
+        (step, place) to call `draw_crop` with.
+    """
+    return step + (echo - 1 - place % echo) * ECHO_STEPS, place // echo
+
+
+def turn_pair(pair, seed, step, place):
+    """Turn and mirror a crop and its truth at random, for a place where the crop is not new.
+
+    Args:
+        pair: (image, truth), (size, size, 3) and (size, size, K) float32, as of `draw_crop`.
+        seed, step, place: what the random turn follows from.
+
+    Returns:
+        The two arrays in a list, both turned in the same way.
+    """
+    choice = int(np.random.default_rng([seed, step, place]).integers(8))
+    num_turns, mirrored = divmod(choice, 2)
+    return [turn(array, num_turns, mirrored) for array in pair]
+
+
+def batches(plan, batch_size, first_step=0, places=None, echo=ECHO, num_threads=2, num_ahead=4):
+    """Yield training batches without end.
+
+    Args:
+        plan: `CropPlan`.
+        batch_size: number of crops of a whole batch.
+        first_step: the step to begin with.
+        places: range of the batch to make alone, for one of several processes that share each
+            batch; None for the whole batch. What is at a place does not depend on who makes it.
+        echo: how many times each crop is shown; a turned crop is nearly as good as a new one.
+        num_threads: OpenCV and NumPy release Python's lock for most of the work. Beside a network
+            on a CPU one thread is enough.
+        num_ahead: batches that are made in advance.
 
     Yields:
-        (B, size, size, 3) and (B, size, size, len(heads)), float32, where B is batch_size or the number of places.
+        (images, truths): (B, size, size, 3) and (B, size, size, K), float32. B is batch_size or the
+        number of places.
 
     References:
-        Choi et al. 2019, "Faster Neural Network Training with Data Echoing", https://arxiv.org/abs/1907.05550
+        Choi et al. 2019, "Faster Neural Network Training with Data Echoing",
+        https://arxiv.org/abs/1907.05550
     """
-    cv2.setNumThreads(1)  # the threads are ours
-    shares = sampling_shares(samples, size)
-
+    cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
     places = list(places or range(batch_size))
-    # By which step and place of its own `draw_crop` knows the crop that is shown at each place.
-    keys_of = lambda step: [(step + (echo - 1 - place % echo) * ECHO_STEPS, place // echo) for place in places]
-
-    def look(pair, step, place):
-        if place % echo == 0:
-            return pair
-        turns, mirrored = divmod(int(np.random.default_rng([seed, step, place]).integers(8)), 2)
-        return [turn(array, turns, mirrored) for array in pair]
-
-    with ThreadPoolExecutor(workers) as pool:
-        drawn = {}  # on their way or there: all that this batch and the next ones show
+    with ThreadPoolExecutor(num_threads) as pool:
+        futures = {}  # crops of this batch and of the next ones, by their `crop_key`
         for step in count(first_step):
-            for later in range(step, step + ahead + 1):
-                for key in keys_of(later):
-                    if key not in drawn:
-                        drawn[key] = pool.submit(draw_crop, samples, shares, heads, size, seed, *key, rehearsal)
-            shown = [look(drawn[key].result(), step, place) for key, place in zip(keys_of(step), places, strict=True)]
-            drawn = {key: value for key, value in drawn.items() if key[0] > step}
-            yield tuple(np.stack(arrays) for arrays in zip(*shown, strict=True))
+            for later_step in range(step, step + num_ahead + 1):
+                for place in places:
+                    key = crop_key(later_step, place, echo)
+                    if key not in futures:
+                        futures[key] = pool.submit(draw_crop, plan, *key)
+            pairs = []
+            for place in places:
+                pair = futures[crop_key(step, place, echo)].result()
+                is_new = place % echo == 0
+                pairs.append(pair if is_new else turn_pair(pair, plan.seed, step, place))
+            futures = {key: future for key, future in futures.items() if key[0] > step}
+            yield tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))

@@ -1,27 +1,41 @@
-"""nuclei.training.devices"""
+"""Sharing each batch of a training among several devices of one or more processes.
+
+    spread = spread_over_devices(batch_size=8, num_devices=2, processes=Processes())
+    with spread.building:
+        model = build_unet()
+
+By default there is one device, and a `Spread` changes nothing. TensorFlow shares a batch by a
+MirroredStrategy, JAX by Keras's distribution, PyTorch not at all.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 
-class Spread(NamedTuple):
-    """How a training is spread over devices, by default over one.
+@dataclass(frozen=True)
+class Spread:
+    """How a training is spread over devices.
 
-    `places` are those of each batch that this process makes. `building` is entered to make network and optimiser, `fitting`
-    for `fit`. `prepare` is called with the compiled model, and `feed` makes what `fit` takes of a function that returns a
-    generator of batches.
+    Attributes:
+        places: the crops of each batch that this process makes, as a range.
+        building: entered to build the network and its optimiser.
+        fitting: entered for `fit`.
+        feed: from a function that returns a generator of batches to what `fit` takes.
+        combine_gradients: see `muon.CombinedGradients`.
+        is_synchronized: whether batch normalisation must gather its statistics from all devices.
     """
 
     places: range
-    building: AbstractContextManager = nullcontext()
-    fitting: AbstractContextManager = nullcontext()
-    prepare: Callable = lambda model: None
+    building: AbstractContextManager = field(default_factory=nullcontext)
+    fitting: AbstractContextManager = field(default_factory=nullcontext)
     feed: Callable = lambda make_batches: make_batches()
+    combine_gradients: Callable | None = None
+    is_synchronized: bool = False
 
 
 def local_devices():
-    """What Keras's backend can train on in this process, as its own objects: GPUs, or where there are none CPUs."""
+    """The devices that Keras's backend can train on in this process: GPUs, or CPUs without GPUs."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -35,69 +49,85 @@ def local_devices():
     return ["the one that PyTorch chooses"]
 
 
-def spread(batch_size, devices=1, num_processes=1, process_id=0):
-    """Spread a training over `devices` devices of each of `num_processes` processes, of which this is `process_id`.
+def spread_over_devices(batch_size, num_devices, processes):
+    """Spread a training over `num_devices` devices of each process.
 
     Args:
         batch_size: crops in one step, over all devices of all processes.
+        num_devices: devices of each process.
+        processes: a `hosts.Processes`.
 
     Returns:
-        A Spread.
+        A `Spread`.
 
     Raises:
-        ValueError: the batch does not part evenly, or there are fewer devices.
+        ValueError: the batch cannot be divided evenly, or there are fewer devices.
     """
     import keras
 
-    backend, total = keras.backend.backend(), devices * num_processes
+    total = num_devices * processes.num
     if batch_size % total:
         larger = -(-batch_size // total) * total
-        raise ValueError(f"--batch-size {batch_size} does not part evenly among {total} devices; take {larger}, for instance")
-    part = batch_size // num_processes
-    places = range(process_id * part, (process_id + 1) * part)
+        raise ValueError(
+            f"--batch-size {batch_size} cannot be divided evenly among {total} devices; take "
+            f"{larger}, for instance"
+        )
+    num_places = batch_size // processes.num
+    places = range(processes.index * num_places, (processes.index + 1) * num_places)
     if total == 1:
         return Spread(places)
-    found = local_devices()
-    if len(found) < devices:
-        raise ValueError(f"--devices {devices}: KERAS_BACKEND={backend} can train on {len(found)} here; give at most that")
+    devices, backend = local_devices(), keras.backend.backend()
+    if len(devices) < num_devices:
+        raise ValueError(
+            f"--devices {num_devices}: KERAS_BACKEND={backend} can train on {len(devices)} here; "
+            "give at most that number"
+        )
     if backend == "tensorflow":
-        return spread_by_tensorflow(found[:devices], places)
-    import jax
+        return spread_by_tensorflow(devices[:num_devices], places)
+    return spread_by_jax(num_devices, processes, places)
 
-    by_process = [[d for d in jax.devices() if d.process_index == k][:devices] for k in range(num_processes)]
-    names = [f"{device.platform}:{device.id}" for part in by_process for device in part]
-    if len(names) < total:
-        raise ValueError(f"--devices {devices}: the processes have {', '.join(str(len(part)) for part in by_process)} devices")
-    distribution = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)  # `places` has shared it out
+
+def spread_by_jax(num_devices, processes, places):
+    """Spread over devices of all processes. Raises: ValueError, where another process has fewer."""
+    import jax
+    import keras
+
+    devices_of = lambda index: [d for d in jax.devices() if d.process_index == index]
+    devices = [devices_of(index)[:num_devices] for index in range(processes.num)]
+    names = [f"{device.platform}:{device.id}" for part in devices for device in part]
+    if len(names) < num_devices * processes.num:
+        numbers = ", ".join(str(len(part)) for part in devices)
+        raise ValueError(f"--devices {num_devices}: the processes have {numbers} devices")
+    # Each process makes its own part of the batch, so Keras need not divide it.
+    distribution = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
     return Spread(places, distribution.scope(), distribution.scope())
 
 
 def spread_by_tensorflow(devices, places):
-    """Spread over devices of one machine by `tf.distribute.MirroredStrategy`."""
-    import keras
+    """Spread over devices of this machine by `tf.distribute.MirroredStrategy`."""
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
 
-    def prepare(model):
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = True  # statistics of the whole batch; left alone, each device takes those of its part
-        apply = model.optimizer.apply
-
-        def apply_sum(gradients, variables=None):
-            # Left alone, Keras clips the gradients of each part and adds them up then. Clipping is for their sum: the first
-            # device hands it on, the others nothing, and adding up changes it no more.
-            context = tf.distribute.get_replica_context()
-            is_first = context.replica_id_in_sync_group == 0
-            total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-            apply([gradient * tf.cast(is_first, gradient.dtype) for gradient in total], variables)
-
-        model.optimizer.apply = apply_sum
+    def sum_on_first_device(gradients):
+        # By default Keras clips the gradients of each device and then adds them up. The sum is what
+        # must be clipped: the first device applies the sum, the others apply zeros.
+        context = tf.distribute.get_replica_context()
+        is_first = context.replica_id_in_sync_group == 0
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+        return [gradient * tf.cast(is_first, gradient.dtype) for gradient in total]
 
     def feed(make_batches):
-        # Under a strategy, `fit` looks at some batches first and begins anew, which a generator cannot: some would be lost.
-        signature = tuple(tf.TensorSpec(array.shape, array.dtype) for array in next(make_batches()))
+        # Under a strategy, `fit` looks at some batches first and then begins anew. A generator
+        # cannot begin anew, so those batches would be lost.
+        first_batch = next(make_batches())
+        signature = tuple(tf.TensorSpec(array.shape, array.dtype) for array in first_batch)
         return tf.data.Dataset.from_generator(make_batches, output_signature=signature)
 
-    return Spread(places, strategy.scope(), nullcontext(), prepare, feed)
+    return Spread(
+        places,
+        building=strategy.scope(),
+        feed=feed,
+        combine_gradients=sum_on_first_device,
+        is_synchronized=True,
+    )

@@ -1,11 +1,18 @@
-"""nuclei.training.selection"""
+"""The end of a training: which weights and which thresholds go into the model file.
 
-import math
+Whole validation images are predicted as predict.py does it. On them the thresholds of `separate`
+are chosen, the confidence of a nucleus is calibrated, and the uncertainty is measured above which
+an image is out of distribution. This is done for the best epoch and for the mean of the last
+epochs; the weights that find nuclei better are kept.
+
+`predict_maps` is passed in by the caller: training and inference do not import each other.
+"""
+
+import gc
+from dataclasses import dataclass
 
 import numpy as np
 
-from nuclei.images.intensity import normalise
-from nuclei.images.resize import Resized
 from nuclei.instances.confidence import (
     calibrate,
     confidence,
@@ -15,129 +22,38 @@ from nuclei.instances.confidence import (
 )
 from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
 from nuclei.instances.separate import THRESHOLDS, separate
-from nuclei.training.geometry import DIAMETER_PX, scale_to_diameter
-from nuclei.training.targets import targets
+from nuclei.model_file import as_model
+from nuclei.training.fine_tuning import FEW_BLEND, choose_blend
+from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.thresholds import choose_thresholds
+from nuclei.training.validation import validation_crops
 
-MAX_VALIDATION_CROPS = 256  # 0.3 GB; more make the epochs slower and the choice no better
-MAX_SEARCH_PIXELS = 24_000_000  # of validation images in the search for thresholds: a minute or two of two cores
-OUT_OF_DISTRIBUTION_SHARE = 0.05  # of the validation images may be called unlike the training data
-MIN_SEARCH_NUCLEI = 200  # in the validation images; fewer, as those of a single image, choose what fits it and no other
-
-
-def validation_crops(samples, heads, size):
-    """Cut the validation images into unaugmented crops, at most MAX_VALIDATION_CROPS, evenly taken.
-
-    They show their nuclei at the size that the training brings them to, as prediction does.
-
-    Returns:
-        (N, size, size, 3) and (N, size, size, len(heads)), float32.
-    """
-    places, scaled = [], []
-    for index, sample in enumerate(samples):
-        scaled.append(Resized(sample.image, scale_to_diameter(sample.diameter_px)))
-        # A rest of less than half a crop is not worth one of its own.
-        ys, xs = (range(0, max(1, length - size // 2), size) for length in scaled[-1].shape[:2])
-        places += [(index, y, x) for y in ys for x in xs]
-    if len(places) > MAX_VALIDATION_CROPS:
-        places = [places[k] for k in np.linspace(0, len(places) - 1, MAX_VALIDATION_CROPS).round().astype(int)]
-    images = np.empty((len(places), size, size, 3), np.float32)
-    truths = np.empty((len(places), size, size, len(heads)), np.float32)
-    for row, (index, y, x) in enumerate(places):
-        sample, seen = samples[index], scaled[index]
-        height, width = seen.shape[:2]
-        y, x = max(0, min(y, height - size)), max(0, min(x, width - size))
-        image = normalise(seen[y : y + size, x : x + size], sample.intensity_range)
-        rows, columns = (
-            ((np.arange(start, start + length) + 0.5) * step).astype(int)
-            for start, length, step in zip((y, x), image.shape, seen.steps, strict=False)
-        )
-        truth = targets(sample.labels[np.ix_(rows, columns)], heads, sample.has_instances)
-        fill = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
-        images[row] = np.pad(image, fill, mode="reflect")
-        truths[row] = np.pad(truth, fill, mode="reflect")
-    return images, truths
+# Of images in the search for thresholds: a minute or two on two cores.
+MAX_SEARCH_PIXELS = 24_000_000
+OUT_OF_DISTRIBUTION_SHARE = 0.05  # of the validation images that may be flagged by mistake
+# In the validation images: with fewer, the best choice is a matter of chance.
+MIN_SEARCH_NUCLEI = 200
 
 
-def whole_batches(crops, batch_size, places):
-    """Validation crops in whole batches, some shown twice to fill up, so that any number of devices can share each batch.
+@dataclass
+class ImageScore:
+    """How one validation image was predicted.
 
-    Args:
-        crops: images and truths, (N, size, size, channels) each.
-        places: range of each batch that this process needs.
-
-    Returns:
-        The same, each with as many rows as there are places in the batches.
-    """
-    number = math.ceil(len(crops[0]) / batch_size) * batch_size
-    if number == len(crops[0]) and len(places) == batch_size:
-        return crops
-    rows = np.linspace(0, len(crops[0]) - 1, number).round().astype(int)
-    rows = rows.reshape(-1, batch_size)[:, places.start : places.stop].ravel()
-    return tuple(part[rows] for part in crops)
-
-
-def score_validation(model, samples, geometry, predict_maps, base=None):
-    """Predict whole validation images as predict.py does, choose thresholds on them, score them.
-
-    Args:
-        base: thresholds, calibration and unlike of the model that the training began with, if any. They stay where the
-            samples hold fewer than MIN_SEARCH_NUCLEI; without them, the thresholds are those of `separate`.
-
-    Returns:
-        (found, scores): `found` goes into the model's settings: thresholds, the calibration of a nucleus's confidence, and
-        from which uncertainty on an image is called unlike the training data; `scores` has dice (mean over images), ap50
-        (pooled) and map (Kaggle, mean over images) for all images and for each group.
+    Attributes:
+        counts: of `count_matches`.
+        dice: Dice of all nuclei together.
+        features: (n, F) of `confidence_features`, for each predicted nucleus.
+        is_hit: (n,) bool, whether it is a true nucleus.
+        uncertainty: of `image_uncertainty`.
+        group: modality of the image.
     """
 
-    def paint(sample):
-        return predict_maps(
-            model.predict_on_batch, sample.image, sample.intensity_range, model.output_shape[-1], DIAMETER_PX, **geometry
-        )
-
-    few = not is_enough(samples)
-    kept = base if few and base else {}
-    thresholds = kept.get("thresholds", dict(THRESHOLDS))
-    painted = {}  # index: maps and scale, only of the images that the thresholds are chosen on: all might be too many to hold
-    if not few:
-        pixels = 0
-        for k in [k for k, sample in enumerate(samples) if sample.has_instances] or range(len(samples)):
-            pixels += samples[k].labels.size
-            if pixels <= MAX_SEARCH_PIXELS or not painted:
-                painted[k] = paint(samples[k])
-        maps, scales = zip(*painted.values(), strict=True)
-        thresholds, _ = choose_thresholds(maps, [samples[k].labels for k in painted], scales)
-    counts, dices, features, hits, uncertainties, groups = [], [], [], [], [], [sample.group for sample in samples]
-    for k, sample in enumerate(samples):
-        maps, scale = painted.pop(k) if k in painted else paint(sample)
-        labels, truth = separate(maps, scale=scale, **thresholds), sample.labels
-        matching = match(truth, labels)
-        counts.append(count_matches(matching))
-        features.append(confidence_features(labels, maps, scale))
-        hits.append(np.isin(np.arange(1, labels.max() + 1), matching.predicted_ids[matched_pairs(matching)]))
-        total = np.count_nonzero(labels) + np.count_nonzero(truth)
-        dices.append(2 * np.count_nonzero((labels > 0) & (truth > 0)) / total if total else 1.0)
-        uncertainties.append(image_uncertainty(maps))
-    counts, dices, groups = np.array(counts), np.array(dices), np.array(groups)
-    scores = {}
-    for name in ["all", *sorted(set(groups))]:
-        member = np.ones(len(groups), bool) if name == "all" else groups == name
-        scores[name] = {
-            "images": int(member.sum()),
-            "dice": round(float(dices[member].mean()), 4),
-            "ap50": round(float(average_precision(counts[member].sum(0)[0])), 4),
-            "map": round(float(average_precision(counts[member]).mean()), 4),
-        }
-    features, hits = np.concatenate(features), np.concatenate(hits)
-    found = {"thresholds": thresholds}
-    if len(hits):
-        weights = calibrate(features, hits)
-        error, _ = expected_calibration_error(confidence(features, weights), hits)
-        found["calibration"] = {"weights": weights, "nuclei": len(hits), "expected_calibration_error": round(error, 4)}
-    limit = float(np.quantile(uncertainties, 1 - OUT_OF_DISTRIBUTION_SHARE, method="higher"))
-    alarms = float(np.mean(np.array(uncertainties) > limit))
-    found["out_of_distribution"] = {"uncertainty_above": limit, "false_alarm_rate": round(alarms, 4), "images": len(uncertainties)}
-    return found | kept, scores
+    counts: np.ndarray
+    dice: float
+    features: np.ndarray
+    is_hit: np.ndarray
+    uncertainty: float
+    group: str
 
 
 def is_enough(samples):
@@ -145,34 +61,208 @@ def is_enough(samples):
     return sum(int(sample.labels.max()) for sample in samples) >= MIN_SEARCH_NUCLEI
 
 
-def choose_epoch(model, candidates, score, enough, say):
-    """Of the best epoch by validation loss and the mean of the last ones, that which finds the nuclei better.
-
-    The loss punishes a network that is sure and wrong, and later epochs are surer; their nuclei are right more often.
+def choose(trained, data, predict_maps, say=print):
+    """Choose the weights and all that goes into the model file with them.
 
     Args:
-        model: takes the weights; it ends with those chosen.
-        candidates: {words: list of arrays}, the one with the best loss first.
-        score: gives, for the weights that the model has, what `score_validation` gives.
-        enough: whether the validation images are `is_enough`; else the first is taken.
+        trained: a `Trained`; its network ends with the weights chosen.
+        data: the `Data` of the training.
+        predict_maps: of nuclei.inference.find.
+        say: called with each line for the user.
 
     Returns:
-        (words, weights, found, scores).
+        The settings of the model file.
+    """
+    gc.collect()  # the network and the crops of the training: whole images need their memory
+    state, recipe, samples = trained.state, trained.state.recipe, data.validating
+    network, architecture = trained.network, trained.settings["architecture"]
+    score = lambda: score_validation(network, architecture, samples, predict_maps, state.base)
+    last, enough = state.num_epochs, is_enough(samples)
+    num_averaged = max(1, state.num_averaged)
+    end = (
+        f"epoch {last}"
+        if num_averaged == 1
+        else f"mean of epochs {last - num_averaged + 1} to {last}"
+    )
+    candidates = {f"epoch {state.best_epoch}": state.best_weights, end: trained.end_weights}
+    if recipe.init and not enough:
+        # A single image cannot tell which epoch is best. The end has the lowest learning rate.
+        candidates = {end: trained.end_weights}
+    say(
+        f"Best loss in epoch {state.best_epoch}; choosing thresholds on {len(samples)} validation "
+        "images"
+    )
+    name, weights, chosen, scores = choose_epoch(network, candidates, score, enough, say)
+    settings = dict(trained.settings)
+    if recipe.init:
+        settings["blend"] = blend_with_start(trained, weights, samples, say)
+        if settings["blend"] != 1:
+            chosen, scores = score()
+    settings |= chosen
+    settings["epoch"] = last if name == end else state.best_epoch
+    settings["averaged_epochs"] = num_averaged if name == end else 1
+    settings["scores"] = {"validation": scores}
+    return settings
+
+
+def choose_epoch(network, candidates, score, enough, say):
+    """Choose, of the best epoch by loss and the mean of the last, the one that finds nuclei better.
+
+    The loss punishes a network that is sure and wrong. Later epochs are surer, and their nuclei are
+    correct more often.
+
+    Args:
+        network: takes the weights; it ends with those chosen.
+        candidates: {name: list of arrays}, the one with the best loss first.
+        score: gives what `score_validation` gives for the weights that the network has.
+        enough: `is_enough` of the validation images; if not, the first candidate is taken.
+        say: called with each line for the user.
+
+    Returns:
+        (name, weights, settings, scores).
 
     References:
         Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".
     """
     first = next(iter(candidates))
     if len(candidates) == 1 or not enough:
-        model.set_weights(candidates[first])
+        network.set_weights(candidates[first])
         return first, candidates[first], *score()
-    tried = {}
-    for words, weights in candidates.items():
-        model.set_weights(weights)
-        tried[words] = score()
-        scores = tried[words][1]
-        say(f"  {words}: AP@0.5 {scores['all']['ap50']:.3f}  mAP {scores['all']['map']:.3f}")
-    chosen = max(tried, key=lambda words: tried[words][1]["all"]["ap50"] + tried[words][1]["all"]["map"])
-    say(f"  kept: {chosen}")
-    model.set_weights(candidates[chosen])
-    return chosen, candidates[chosen], *tried[chosen]
+    results = {}
+    for name, weights in candidates.items():
+        network.set_weights(weights)
+        results[name] = score()
+        scores = results[name][1]["all"]
+        say(f"  {name}: AP@0.5 {scores['ap50']:.3f}  mAP {scores['map']:.3f}")
+    quality = lambda name: results[name][1]["all"]["ap50"] + results[name][1]["all"]["map"]
+    best = max(results, key=quality)
+    say(f"  kept: {best}")
+    network.set_weights(candidates[best])
+    return best, candidates[best], *results[best]
+
+
+def blend_with_start(trained, weights, samples, say):
+    """Blend weights with those of `init`. The network takes the blend. Returns: the new share."""
+    recipe, heads = trained.state.recipe, trained.settings["architecture"]["heads"]
+    crops = validation_crops(samples, heads, recipe.crop_px)
+    blends = None if is_enough(samples) else (FEW_BLEND,)
+    share, losses = choose_blend(
+        trained.network, trained.state.start_weights, weights, crops, recipe.batch_size, blends
+    )
+    say(
+        f"Blended with the weights of {recipe.init}: the new weights have a share of {share:.0%}. "
+        f"Validation loss {losses[0.0]:.3f} at 0%, {losses[share]:.3f} at {share:.0%}, "
+        f"{losses[1.0]:.3f} at 100%"
+    )
+    return share
+
+
+def score_validation(network, architecture, samples, predict_maps, base=None):
+    """Predict whole validation images as predict.py does, choose thresholds on them, score them.
+
+    Args:
+        network: a `keras.Model`.
+        architecture: keyword arguments of `build_unet` for it.
+        samples: list of `Sample`, the validation images.
+        predict_maps: of nuclei.inference.find.
+        base: thresholds, calibration and out_of_distribution of the model of `init`, if any. They
+            stay if the samples hold too few nuclei; without them the thresholds are THRESHOLDS.
+
+    Returns:
+        (settings, scores). `settings` has thresholds, calibration and out_of_distribution, as the
+        model file holds them. `scores` has {"images", "dice", "ap50", "map"} for "all" and for each
+        group: AP at IoU 0.5 is pooled, Dice and mAP are means over images.
+    """
+    settings = {"architecture": architecture, "trained_diameter_px": DIAMETER_PX}
+    model = as_model(network.predict_on_batch, settings)
+    predict = lambda sample: predict_maps(model, sample.image, sample.intensity_range)
+    enough = is_enough(samples)
+    inherited = base if base and not enough else {}
+    thresholds, predictions = inherited.get("thresholds", dict(THRESHOLDS)), {}
+    if enough:
+        predictions = predict_for_search(samples, predict)
+        maps, scales = zip(*predictions.values(), strict=True)
+        thresholds, _ = choose_thresholds(maps, [samples[k].labels for k in predictions], scales)
+    results = []
+    for index, sample in enumerate(samples):
+        maps, scale = predictions.pop(index) if index in predictions else predict(sample)
+        results.append(score_image(sample, maps, scale, thresholds))
+    chosen = {
+        "thresholds": thresholds,
+        **calibration_of(results),
+        "out_of_distribution": uncertainty_limit(results),
+    }
+    return chosen | inherited, scores_by_group(results)
+
+
+def predict_for_search(samples, predict):
+    """Predict the images that thresholds are chosen on, as many as memory should hold.
+
+    Returns:
+        {index in samples: (maps, scale)}.
+    """
+    predictions, num_pixels = {}, 0
+    with_instances = [k for k, sample in enumerate(samples) if sample.has_instances]
+    for index in with_instances or range(len(samples)):
+        num_pixels += samples[index].labels.size
+        if num_pixels <= MAX_SEARCH_PIXELS or not predictions:
+            predictions[index] = predict(samples[index])
+    return predictions
+
+
+def score_image(sample, maps, scale, thresholds):
+    """The `ImageScore` of a sample whose maps were predicted at a scale."""
+    labels, truth = separate(maps, scale=scale, **thresholds), sample.labels
+    matching = match(truth, labels)
+    hits = matching.predicted_ids[matched_pairs(matching)]
+    num_pixels = np.count_nonzero(labels) + np.count_nonzero(truth)
+    overlap = np.count_nonzero((labels > 0) & (truth > 0))
+    return ImageScore(
+        counts=count_matches(matching),
+        dice=2 * overlap / num_pixels if num_pixels else 1.0,
+        features=confidence_features(labels, maps, scale),
+        is_hit=np.isin(np.arange(1, labels.max() + 1), hits),
+        uncertainty=image_uncertainty(maps),
+        group=sample.group,
+    )
+
+
+def scores_by_group(results):
+    """Scores of all images and of each group, from a list of `ImageScore`."""
+    counts = np.array([result.counts for result in results])
+    dices = np.array([result.dice for result in results])
+    groups = np.array([result.group for result in results])
+    scores = {}
+    for name in ["all", *sorted(set(groups.tolist()))]:
+        member = np.ones(len(groups), bool) if name == "all" else groups == name
+        scores[name] = {
+            "images": int(member.sum()),
+            "dice": round(float(dices[member].mean()), 4),
+            "ap50": round(float(average_precision(counts[member].sum(0)[0])), 4),
+            "map": round(float(average_precision(counts[member]).mean()), 4),
+        }
+    return scores
+
+
+def calibration_of(results):
+    """Fit the confidence of a nucleus: {"calibration": ...}, or {} if none was predicted."""
+    features = np.concatenate([result.features for result in results])
+    is_hit = np.concatenate([result.is_hit for result in results])
+    if not len(is_hit):
+        return {}
+    weights = calibrate(features, is_hit)
+    error, _ = expected_calibration_error(confidence(features, weights), is_hit)
+    error = round(error, 4)
+    calibration = {"weights": weights, "nuclei": len(is_hit), "expected_calibration_error": error}
+    return {"calibration": calibration}
+
+
+def uncertainty_limit(results):
+    """The uncertainty above which an image is out of distribution, as the model file has it."""
+    uncertainties = np.array([result.uncertainty for result in results])
+    limit = float(np.quantile(uncertainties, 1 - OUT_OF_DISTRIBUTION_SHARE, method="higher"))
+    return {
+        "uncertainty_above": limit,
+        "false_alarm_rate": round(float(np.mean(uncertainties > limit)), 4),
+        "images": len(uncertainties),
+    }

@@ -1,11 +1,18 @@
-"""nuclei.training.thresholds"""
+"""The search for the thresholds of `separate` that fit the validation images best.
+
+    thresholds, score = choose_thresholds(maps, truths, scales)
+    labels = separate(maps[0], scale=scales[0], **thresholds)
+
+The maps are predicted once; each set of thresholds only separates and scores them again.
+"""
 
 import numpy as np
 
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import THRESHOLDS, separate
 
-SEARCH = {  # what `choose_thresholds` tries, one after the other
+ROUNDS = 2  # through all thresholds: the best value of one depends on the others
+SEARCH = {  # the values tried for each threshold, one threshold after the other
     "marker_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
     "nucleus_threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
     "contact_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
@@ -16,10 +23,11 @@ SEARCH = {  # what `choose_thresholds` tries, one after the other
 
 
 def choose_thresholds(maps, truths, scales=None, start=None, search=None):
-    """Search the thresholds of `separate` that fit a validation set best: one at a time, from THRESHOLDS on, two rounds.
+    """Search the best thresholds, one at a time, in at most ROUNDS rounds.
 
-    Best is the mean of two scores: pooled AP at IoU 0.5, and AP over IoU_THRESHOLDS averaged over images. The one
-    counts every nucleus alike and forgives outlines, the other counts every image alike and does not.
+    Best is the mean of two scores: AP at IoU 0.5 pooled over all images, and AP over IoU_THRESHOLDS
+    averaged over images. The first counts every nucleus alike and forgives inexact outlines. The
+    second counts every image alike and does not forgive them.
 
     Args:
         maps: list of (H, W, K) float32.
@@ -31,23 +39,26 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None):
     Returns:
         (thresholds, score): the best dict, and its score in [0, 1].
     """
-
     images = list(zip(maps, truths, scales or [1.0] * len(maps), strict=True))
 
     def score(thresholds):
-        counts = [count_matches(match(truth, separate(m, scale=scale, **thresholds))) for m, truth, scale in images]
-        return (average_precision(np.sum(counts, axis=0)[0]) + average_precision(counts).mean()) / 2
+        counts = [
+            count_matches(match(truth, separate(image_maps, scale=scale, **thresholds)))
+            for image_maps, truth, scale in images
+        ]
+        pooled = average_precision(np.sum(counts, axis=0)[0])
+        return (pooled + average_precision(counts).mean()) / 2
 
     best = dict(THRESHOLDS if start is None else start)
-    best_score, seen = score(best), {tuple(best.items())}
-    for _ in range(2):
+    best_score, tried = score(best), {tuple(best.items())}
+    for _ in range(ROUNDS):
         before = dict(best)
         for name, values in (SEARCH if search is None else search).items():
             for value in values:
                 candidate = {**best, name: value}
-                if tuple(candidate.items()) in seen:
+                if tuple(candidate.items()) in tried:
                     continue
-                seen.add(tuple(candidate.items()))
+                tried.add(tuple(candidate.items()))
                 candidate_score = score(candidate)
                 if candidate_score > best_score + 1e-9:
                     best, best_score = candidate, candidate_score

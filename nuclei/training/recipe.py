@@ -1,0 +1,143 @@
+"""The settings of a training: `Recipe` changes its result, `Run` does not.
+
+    recipe = Recipe(data_dir="my_data", epochs=60)
+    recipe.peak_learning_rate                       # 6e-3, and a tenth of it with `init`
+    run = Run(out="Saved_Model", num_devices=2)
+    run.history                                     # Saved_Model/history.csv
+
+A recipe goes into the checkpoint and into the model file as it is, so `--resume` needs no other
+flag.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nuclei.cli import DATA_DIR, MODEL_DIR
+from nuclei.training.hosts import Processes
+from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
+
+LEARNING_RATE = 6e-3  # peak of the schedule
+FINE_TUNING_RATE = 6e-4  # peak learning rate of fine-tuning: lower, to keep what the model knows
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+NORMALISATIONS = ("batch", "group", "none")
+PLACES = ("data_dir", "gt_dir", "split", "init")  # settings that name files on this machine
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training. The flags of train.py have the same names and defaults.
+
+    Attributes:
+        data_dir: folder with raw/ and gt/.
+        gt_dir: folder of the ground truth; None is data_dir/gt.
+        split: CSV with the columns stem and split; None splits at random.
+        init: model file to start from; None starts from random weights.
+        epochs: number of epochs at most.
+        crops_per_image: crops of each training image in one epoch, on average.
+        batch_size: crops in one step, over all devices.
+        crop_px: height and width of a crop. 256 px show ten or more nuclei of usual size.
+        learning_rate: peak of the schedule; None is LEARNING_RATE, or FINE_TUNING_RATE with `init`.
+        patience: training stops after this many epochs without a better validation loss.
+        width: filters of the first level of the network.
+        depth: how many times its encoder halves the size.
+        stem_stride: 2 halves the size in the first convolution too.
+        normalisation: one of NORMALISATIONS.
+        heads: names of the maps to learn; None is all, or those of `init`.
+        precision: one of PRECISIONS; "auto" takes what is fastest on the device.
+        seed: random seed of weights, split and crops.
+    """
+
+    data_dir: str = DATA_DIR
+    gt_dir: str | None = None
+    split: str | None = None
+    init: str | None = None
+    epochs: int = 30
+    crops_per_image: int = 2
+    batch_size: int = 8
+    crop_px: int = 256
+    learning_rate: float | None = None
+    patience: int = 20
+    width: int = WIDTH
+    depth: int = DEPTH
+    stem_stride: int = STEM_STRIDE
+    normalisation: str = "batch"
+    heads: list[str] | None = None
+    precision: str = "auto"
+    seed: int = 7
+
+    @property
+    def raw_dir(self) -> Path:
+        """Folder of the images."""
+        return Path(self.data_dir) / "raw"
+
+    @property
+    def truth_dir(self) -> Path:
+        """Folder of the ground truth."""
+        return Path(self.gt_dir) if self.gt_dir else Path(self.data_dir) / "gt"
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The highest learning rate of the schedule."""
+        return self.learning_rate or (FINE_TUNING_RATE if self.init else LEARNING_RATE)
+
+    @property
+    def architecture(self) -> dict:
+        """The keyword arguments of `build_unet` for a network that starts from random weights."""
+        return {
+            "heads": list(self.heads or HEADS),
+            "width": self.width,
+            "depth": self.depth,
+            "stem_stride": self.stem_stride,
+            "normalisation": self.normalisation,
+        }
+
+    def without_places(self) -> dict:
+        """The settings that must agree between processes, which may have their files elsewhere."""
+        return {name: value for name, value in asdict(self).items() if name not in PLACES}
+
+    def for_model_file(self) -> dict:
+        """All settings, but of files only the names: a model file travels to other people."""
+        settings = asdict(self) | {"learning_rate": self.peak_learning_rate}
+        for name in PLACES:
+            settings[name] = Path(settings[name]).name if settings[name] else None
+        return settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training runs and what it writes. Another run of the same recipe has the same result.
+
+    Attributes:
+        out: folder of the model, its history and the checkpoint.
+        num_devices: devices of each process that share a batch.
+        processes: the processes of this training, usually this one alone.
+    """
+
+    out: Path = Path(MODEL_DIR)
+    num_devices: int = 1
+    processes: Processes = Processes()
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.out / "trained_model.h5"
+
+    @property
+    def history(self) -> Path:
+        """The table with one row for each epoch."""
+        return self.out / "history.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that a resumed training needs; removed at the end."""
+        return self.out / "checkpoint.h5"
+
+    @property
+    def previous(self) -> Path:
+        """The folder that earlier results are moved to."""
+        return self.out / "previous"
+
+    def say(self, line: str) -> None:
+        """Print a line for the user, in one of the processes."""
+        if self.processes.is_first:
+            print(line)

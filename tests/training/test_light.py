@@ -1,0 +1,39 @@
+"""Changes of light keep shape and range, each can be switched off, and grey stays grey."""
+
+import numpy as np
+import pytest
+from training_samples import example
+
+from nuclei.training import light
+from nuclei.training.light import change_light, is_grey
+
+SHARES = [name for name in vars(light) if name.endswith("_SHARE")]
+OF_COLOUR = ("STAIN_SHARE", "SHUFFLE_SHARE", "GREY_SHARE")
+
+
+def test_grey_images_stay_grey_unless_tinted(monkeypatch):
+    monkeypatch.setattr("nuclei.training.light.TINT_SHARE", 0)
+    monkeypatch.setattr("nuclei.training.light.JPEG_SHARE", 0)  # JPEG rounds colours
+    image, _ = example()
+    grey = np.repeat(image[..., :1], 3, -1).astype(np.float32) / 255
+    assert is_grey(grey) and not is_grey(example("tissue")[0].astype(np.float32) / 255)
+    for seed in range(20):
+        changed = change_light(grey, np.random.default_rng(seed))
+        assert np.abs(changed - changed.mean(-1, keepdims=True)).max() < 1e-5
+
+
+def test_all_shares_are_tested():
+    assert len(SHARES) == 10
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_every_change_can_be_always_on_and_always_off(name, monkeypatch):
+    image, _ = example("tissue" if name in OF_COLOUR else "fluorescence")
+    image = image.astype(np.float32) / 255
+    results = []
+    for value in (0.0, 1.0):
+        monkeypatch.setattr(f"nuclei.training.light.{name}", value)
+        results.append(change_light(image, np.random.default_rng(5)))
+        assert results[-1].shape == image.shape and results[-1].dtype == np.float32
+        assert results[-1].min() >= 0 and results[-1].max() <= 1
+    assert np.abs(results[0] - results[1]).max() > 1e-4

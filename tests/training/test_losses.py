@@ -1,0 +1,72 @@
+"""The loss and the pixel scores: known values, unknown pixels, and the order training relies on."""
+
+import keras
+import numpy as np
+import pytest
+
+from nuclei.training.losses import SegmentationLoss, pixel_metrics
+from nuclei.training.targets import UNKNOWN
+
+
+def random_batch(seed=0, channels=2):
+    """A truth with soft maps, and maps that have nothing to do with it."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((2, 16, 16, channels)) > 0.6).astype(np.float32)
+    truth[..., 1:] *= rng.random((2, 16, 16, channels - 1), np.float32)
+    return truth, rng.random((2, 16, 16, channels), np.float32)
+
+
+def loss_of(truth, maps):
+    return float(SegmentationLoss(("nucleus", "distance"))(truth, maps))
+
+
+def test_perfect_maps_cost_nothing_and_all_others_cost_more():
+    truth, maps = random_batch()
+    assert loss_of(truth, truth) == pytest.approx(0, abs=1e-3)
+    assert loss_of(truth, maps) > loss_of(truth, 0.5 * maps + 0.5 * truth) > loss_of(truth, truth)
+
+
+def test_unknown_pixels_teach_nothing():
+    truth, maps = random_batch()
+    truth[0, :8, :, 1] = UNKNOWN
+    other = maps.copy()
+    other[0, :8, :, 1] = 1 - other[0, :8, :, 1]
+    assert loss_of(truth, maps) == pytest.approx(loss_of(truth, other), abs=1e-6)
+    truth[..., 1] = UNKNOWN
+    assert np.isfinite(loss_of(truth, maps))
+
+
+def test_an_empty_truth_is_a_valid_negative():
+    truth = np.zeros((2, 16, 16, 2), np.float32)
+    assert loss_of(truth, truth) == pytest.approx(0, abs=1e-3)
+    assert loss_of(truth, np.full_like(truth, 0.9)) > 1
+
+
+def test_extreme_outputs_stay_finite():
+    truth, _ = random_batch()
+    for value in (0.0, 1.0):
+        assert np.isfinite(loss_of(truth, np.full_like(truth, value)))
+
+
+def test_pixel_scores_are_the_definitions_pooled_over_batches():
+    scores = pixel_metrics()
+    tp = fp = fn = tn = 0
+    for seed in range(3):
+        truth, maps = random_batch(seed)
+        nucleus, predicted = truth[..., 0] > 0.5, maps[..., 0] > 0.5
+        tp, fp = tp + (nucleus & predicted).sum(), fp + (~nucleus & predicted).sum()
+        fn, tn = fn + (nucleus & ~predicted).sum(), tn + (~nucleus & ~predicted).sum()
+        for score in scores:
+            score.update_state(truth, maps)
+    values = {score.name: float(score.result()) for score in scores}
+    assert values["accuracy"] == pytest.approx((tp + tn) / (tp + fp + fn + tn), abs=1e-5)
+    assert values["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-5)
+    assert values["iou"] == pytest.approx(tp / (tp + fp + fn), abs=1e-5)
+
+
+def test_the_loss_survives_its_config():
+    loss = SegmentationLoss(("nucleus", "distance"))
+    again = SegmentationLoss.from_config(loss.get_config())
+    truth, maps = random_batch()
+    assert float(again(truth, maps)) == float(loss(truth, maps))
+    assert isinstance(loss, keras.losses.Loss)

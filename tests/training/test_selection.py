@@ -1,0 +1,59 @@
+"""The end of a training: the weights that find more are kept, and each image is scored."""
+
+import pytest
+from training_tools import write_data
+
+from nuclei.instances.separate import THRESHOLDS
+from nuclei.training.samples import load_samples
+from nuclei.training.selection import choose_epoch, score_validation
+from nuclei.training.targets import targets
+
+
+class Network:
+    """Takes weights and remembers them."""
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+@pytest.mark.parametrize(("enough", "chosen"), [(True, 7), (False, 3)])
+def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
+    network, quality, lines = Network(), {"best": 0.6, "last": 0.7}, []
+
+    def score():
+        scores = {"all": {"ap50": quality[network.weights], "map": 0.5}}
+        return {"thresholds": network.weights}, scores
+
+    weights_of = {"epoch 3": "best", "epoch 7": "last"}
+    name, weights, settings, scores = choose_epoch(network, weights_of, score, enough, lines.append)
+    assert name == f"epoch {chosen}"
+    assert weights == network.weights == settings["thresholds"] == weights_of[name]
+    assert scores["all"]["ap50"] == quality[weights]
+    assert lines[2:] == ["  kept: epoch 7"] * enough
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_perfect_maps_have_perfect_scores(tmp_path, monkeypatch, enough):
+    data = write_data(tmp_path, num_pairs=2)
+    monkeypatch.setattr("nuclei.training.selection.MIN_SEARCH_NUCLEI", 1 if enough else 999)
+    samples = list(load_samples(data / "raw", data / "gt")[0].values())
+    for sample in samples:
+        sample.has_instances = True
+    models = []
+
+    def perfect(model, image, intensity):
+        models.append(model)
+        sample = next(sample for sample in samples if sample.image is image)
+        return targets(sample.labels, ("nucleus", "distance")), 24 / sample.diameter_px
+
+    base = {"thresholds": {**THRESHOLDS, "min_area_px": 7}, "calibration": {"weights": [1.0]}}
+    architecture = {"heads": ["nucleus", "distance"], "depth": 1}
+    network = type("Predicts", (), {"predict_on_batch": staticmethod(lambda batch: batch)})
+    settings, scores = score_validation(network, architecture, samples, perfect, base)
+    assert len(models) == len(samples)  # each image is predicted once
+    assert models[0].num_maps == 2 and models[0].diameter_px == 24
+    assert set(scores) == {"all", *(sample.group for sample in samples)}
+    assert scores["all"]["images"] == 4 and scores["all"]["dice"] > 0.9
+    assert (settings["calibration"] == base["calibration"]) == (not enough)
+    assert (settings["thresholds"] == base["thresholds"]) == (not enough)
+    assert settings["out_of_distribution"]["images"] == 4
