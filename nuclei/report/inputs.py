@@ -1,160 +1,299 @@
-"""nuclei.report.inputs"""
+"""What a page is made of: the tables of predict.py, scores, training history, and images.
+
+    predictions = read_predictions(Path("predictions"))
+    evaluation = read_evaluation(Path("predictions/evaluation.json"), predictions.rows)
+    predictions, order = by_attention(predictions, evaluation.by_stem)
+
+`PageInputs` holds it all. Files that contradict one another are refused here, before anything is
+drawn.
+"""
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import NamedTuple
 
 from nuclei.files import first_line, named
 from nuclei.model_file import MODELS
 from nuclei.results.history import HISTORY
 from nuclei.results.tables import read_table
 
-OUT_OF_DISTRIBUTION = "out_of_distribution"  # column of summary.csv: 1 where the image is unlike the training data; empty where unknown
-CERTAINTY = {"confidence": "mean confidence", "mean_probability": "mean probability"}  # of an image; the first there is
-SUMMARY_COLUMNS = ("file", "height_px", "width_px", "modality", "nuclei", "median_diameter_px", "nucleus_share")
+OUT_OF_DISTRIBUTION = "out_of_distribution"  # column of summary.csv: 1, 0, or empty where unknown
+# What says how certain the nuclei of an image are: column of nuclei.csv -> words. The first counts.
+CERTAINTY = {"confidence": "mean confidence", "mean_probability": "mean probability"}
 INTENSITIES = ("intensity_low", "intensity_high")
+NEEDED = ("height_px", "width_px", "nuclei", *INTENSITIES)  # numbers without which nothing is shown
+NUMBERS = (*NEEDED, "median_diameter_px", "nucleus_share")
+OPTIONAL_NUMBERS = (OUT_OF_DISTRIBUTION, "scale", "mpp")
+
+
+class Predictions(NamedTuple):
+    """The tables of a folder that predict.py wrote.
+
+    Attributes:
+        folder: the folder, which also holds `labels/`.
+        rows: summary.csv as a list of dicts, numbers as numbers (NaN where a cell is empty).
+        nuclei: nuclei.csv as a pandas DataFrame, all cells as text.
+    """
+
+    folder: Path
+    rows: list
+    nuclei: object
+
+    @property
+    def num_nuclei(self):
+        """Number of nuclei in all images."""
+        return sum(int(row["nuclei"]) for row in self.rows)
+
+
+class Evaluation(NamedTuple):
+    """The record of evaluate.py, or None; and a sentence why there are no scores, or ""."""
+
+    record: dict | None = None
+    note: str = ""
+
+    @property
+    def by_stem(self):
+        """Scores of each image: dict of stem -> row."""
+        return {image["stem"]: image for image in self.record["images"]} if self.record else {}
+
+
+@dataclass(frozen=True)
+class PageInputs:
+    """Everything that one page shows.
+
+    Attributes:
+        predictions: in the order of the page.
+        order: a sentence about this order.
+        evaluation: scores, if there are any.
+        settings: what the model file says about itself.
+        model_path: the model file.
+        history_path: training history of the model, or None.
+        image_folders: folders with the images that were predicted.
+        pictures: dict of stem -> path of the image, where it was found.
+        command: the command that makes the page.
+    """
+
+    predictions: Predictions
+    order: str
+    evaluation: Evaluation
+    settings: dict
+    model_path: Path
+    history_path: Path | None
+    image_folders: list
+    pictures: dict
+    command: str
+
+    @property
+    def missing(self):
+        """Stems of the images that were not found."""
+        stems = [row["image"] for row in self.predictions.rows]
+        return [stem for stem in stems if stem not in self.pictures]
 
 
 def read_predictions(folder):
     """Read both tables of a folder that predict.py has written.
 
+    Args:
+        folder: Path of the folder.
+
     Returns:
-        The rows of summary.csv as a list of dicts, numbers as numbers (NaN where a cell is empty), and nuclei.csv as a
-        DataFrame in the order of these rows, reduced to finished images.
+        Predictions.
 
     Raises:
-        FileNotFoundError, ValueError: the folder is not one of predict.py, or its tables contradict one another.
+        FileNotFoundError, ValueError: predict.py did not write the folder, or its tables
+            contradict one another.
     """
     path = folder / "summary.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; run python predict.py first, or name the folder it wrote")
+        raise FileNotFoundError(
+            f"{path}: no such file; run python predict.py first, or name the folder it wrote"
+        )
     summary, nuclei = read_table(path), read_table(folder / "nuclei.csv")
     if summary.empty:
         raise ValueError(f"{path} holds no image; run python predict.py to its end")
-    missing = [name for name in (*SUMMARY_COLUMNS, *INTENSITIES) if name not in summary]
-    if missing:
-        raise ValueError(f"{path} has no column {named(missing)}; run python predict.py --overwrite to write it anew")
-    if "formats" in summary:
-        partly = summary["image"][[not {"labels", "csv"} <= set(formats.split()) for formats in summary["formats"]]]
-        if len(partly):
-            raise ValueError(
-                f"{folder} has no labels or no csv of {named(partly)}; run python predict.py again with --formats labels,csv, "
-                "which adds them; whole slides have no such labels: predict images into a folder of their own"
-            )
-    for name in ("height_px", "width_px", "nuclei", "median_diameter_px", "nucleus_share", *INTENSITIES, OUT_OF_DISTRIBUTION, "scale", "mpp"):
-        if name in summary:
-            summary[name] = pd.to_numeric(summary[name], errors="coerce")
-    broken = summary["image"][summary[["height_px", "width_px", "nuclei", *INTENSITIES]].isna().any(axis=1)]
-    if len(broken):
-        raise ValueError(f"{path}: a size, count or intensity of {named(broken)} is no number; predict with --overwrite")
-    if OUT_OF_DISTRIBUTION in summary and summary[OUT_OF_DISTRIBUTION].isna().all():
-        summary = summary.drop(columns=OUT_OF_DISTRIBUTION)  # the model cannot tell, so nothing is said
-    rows = summary.to_dict("records")
+    rows = numbers_in(summary, path).to_dict("records")
     counts = nuclei["image"].value_counts()
     wrong = [row["image"] for row in rows if counts.get(row["image"], 0) != row["nuclei"]]
     if wrong:
-        raise ValueError(f"{folder}: summary.csv and nuclei.csv count differently in {named(wrong)}; predict with --overwrite")
-    return rows, nuclei
+        raise ValueError(
+            f"{folder}: summary.csv and nuclei.csv count differently in {named(wrong)}; predict "
+            "with --overwrite"
+        )
+    return Predictions(folder, rows, nuclei)
+
+
+def numbers_in(summary, path):
+    """summary.csv with numbers as numbers, after its columns are checked.
+
+    Args:
+        summary: DataFrame of texts.
+        path: names the file in messages.
+
+    Raises:
+        ValueError: a column, a number or a format is missing.
+    """
+    import pandas as pd  # late: --help does not need it
+
+    missing = [name for name in ("file", "modality", *NUMBERS) if name not in summary]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {named(missing)}; run python predict.py --overwrite to write "
+            "it again"
+        )
+    if "formats" in summary:
+        has_all = [{"labels", "csv"} <= set(formats.split()) for formats in summary["formats"]]
+        without = summary["image"][[not whole for whole in has_all]]
+        if len(without):
+            raise ValueError(
+                f"{path.parent} has no labels or no csv of {named(without)}; run python predict.py "
+                "again with --formats labels,csv to add them; whole slides have no such labels: "
+                "predict images into a folder of their own"
+            )
+    summary = summary.copy()
+    for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+        if name in summary:
+            summary[name] = pd.to_numeric(summary[name], errors="coerce")
+    broken = summary["image"][summary[list(NEEDED)].isna().any(axis=1)]
+    if len(broken):
+        raise ValueError(
+            f"{path}: a size, count or intensity of {named(broken)} is no number; predict with "
+            "--overwrite"
+        )
+    if OUT_OF_DISTRIBUTION in summary and summary[OUT_OF_DISTRIBUTION].isna().all():
+        summary = summary.drop(columns=OUT_OF_DISTRIBUTION)  # the model has no limit for it
+    return summary
 
 
 def read_evaluation(path, rows):
-    """Read evaluation.json, or return None and why the page has no scores.
+    """Read evaluation.json, unless it scores other predictions than these.
 
-    Scores of other predictions than these (another number of nuclei, or no image in common) are left out.
+    Args:
+        path: the file.
+        rows: of summary.csv. Predictions are others where no image is shared, or where an image
+            has another number of nuclei.
 
     Returns:
-        The record of evaluate.py or None, and a sentence or "".
+        Evaluation.
+
+    Raises:
+        FileNotFoundError, ValueError: evaluate.py did not write the file.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         scored = {image["stem"]: image["num_predicted"] for image in record["images"]}
         record["all"]["pooled"], record["groups"], record["definitions"]
     except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected an evaluation.json of evaluate.py ({first_line(error)})") from None
+        raise ValueError(
+            f"{path}: expected an evaluation.json of evaluate.py ({first_line(error)})"
+        ) from None
     counts = {row["image"]: row["nuclei"] for row in rows}
     shared = scored.keys() & counts.keys()
     if not shared:
-        return None, f"{path} scores other images ({named(sorted(scored))}), so no scores are shown."
+        images = named(sorted(scored))
+        return Evaluation(note=f"{path} scores other images ({images}): no scores are shown.")
     changed = sorted(stem for stem in shared if scored[stem] != counts[stem])
     if changed:
-        return None, (
-            f"{path} was made of other predictions (another number of nuclei in {named(changed)}), so no scores are "
-            "shown. Run evaluate.py again."
+        return Evaluation(
+            note=f"{path} was made of other predictions (another number of nuclei in "
+            f"{named(changed)}): no scores are shown. Run evaluate.py again."
         )
-    return record, ""
-
-
-def by_attention(rows, nuclei, scores):
-    """Order the images by how much they need a look, and say by what.
-
-    Flagged images come first; then the lowest mean AP, images without a truth last. Where there is no truth at all,
-    the lowest mean of the nuclei's confidence or, without that column, probability comes first. On 77 images held out
-    from the training of the shipped weights the rank correlation of the latter with mean AP was 0.63 (Spearman), that of
-    the uncertainty in summary.csv -0.50.
-
-    Returns:
-        The rows in that order, each with `certainty` (mean of its nuclei; NaN without any), and a sentence.
-    """
-    certainty, column = {}, certainty_column(nuclei)
-    if column:
-        certainty = pd.to_numeric(nuclei[column], errors="coerce").groupby(nuclei["image"]).mean().to_dict()
-    rows = [{**row, "certainty": certainty.get(row["image"], math.nan)} for row in rows]
-    flagged = any(row.get(OUT_OF_DISTRIBUTION) == 1 for row in rows)
-    words = ["those unlike the training data"] if flagged else []
-    if scores:
-        words.append("those of the lowest mean AP")
-        rank = {stem: score["mean_ap"] for stem, score in scores.items()}
-    else:
-        name = f" ({CERTAINTY[column]})" if column else ""
-        words.append(f"those with the least certain nuclei{name}, since there is no truth to compare with")
-        rank = certainty
-    known = [value for value in rank.values() if value is not None and math.isfinite(value)]
-    last = max(known, default=0) + 1
-
-    def key(row):
-        value = rank.get(row["image"])
-        return row.get(OUT_OF_DISTRIBUTION) != 1, last if value is None or math.isnan(value) else value
-
-    return sorted(rows, key=key), "First come " + ", then ".join(words) + "."
+    return Evaluation(record)
 
 
 def certainty_column(nuclei):
-    """The column of nuclei.csv that says how sure the network is of a nucleus, or None."""
+    """The column of nuclei.csv that says how certain the network is of a nucleus, or None."""
     return next((name for name in CERTAINTY if name in nuclei), None)
 
 
+def by_attention(predictions, scores):
+    """Order the images by how much they need a look.
+
+    Images out of distribution come first, then the lowest mean AP. Without any truth, the lowest
+    mean confidence (or else probability) of the nuclei comes first. Images for which the value is
+    unknown come last.
+
+    Args:
+        predictions: Predictions.
+        scores: dict of stem -> row of evaluate.py; empty without truth.
+
+    Returns:
+        Predictions in that order, where each row has a `certainty` too (the mean of its nuclei, NaN
+        without any), and a sentence about the order.
+    """
+    import pandas as pd
+
+    rows, nuclei = predictions.rows, predictions.nuclei
+    certainty, column = {}, certainty_column(nuclei)
+    if column:
+        values = pd.to_numeric(nuclei[column], errors="coerce")
+        certainty = values.groupby(nuclei["image"]).mean().to_dict()
+    rows = [{**row, "certainty": certainty.get(row["image"], math.nan)} for row in rows]
+    steps = []
+    if any(row.get(OUT_OF_DISTRIBUTION) == 1 for row in rows):
+        steps.append("images out of distribution")
+    if scores:
+        steps.append("images with the lowest mean AP")
+        ranks = {stem: score["mean_ap"] for stem, score in scores.items()}
+    else:
+        ranks = certainty
+        if column:
+            steps.append(f"images with the lowest {CERTAINTY[column]} of their nuclei")
+    known = [value for value in ranks.values() if value is not None and math.isfinite(value)]
+    last = max(known, default=0) + 1
+
+    def key(row):
+        value = ranks.get(row["image"])
+        is_unknown = value is None or math.isnan(value)
+        return row.get(OUT_OF_DISTRIBUTION) != 1, last if is_unknown else value
+
+    order = f"First {', then '.join(steps)}." if steps else "In the order of summary.csv."
+    return predictions._replace(rows=sorted(rows, key=key)), order
+
+
 def find_history(model_path):
-    """The history that lies beside a model: history.csv of trained_model.h5, NAME_history.csv of NAME.h5, or None."""
+    """The history beside a model, or None.
+
+    history.csv belongs to trained_model.h5, NAME_history.csv to NAME.h5.
+    """
     own = model_path.with_name(f"{model_path.stem}_history.csv")
     if own.is_file():
         return own
     usual = model_path.with_name(Path(HISTORY).name)
-    return usual if usual.is_file() and model_path.name == Path(MODELS[0]).name else None
+    is_trained = model_path.name == Path(MODELS[0]).name
+    return usual if usual.is_file() and is_trained else None
 
 
 def find_pictures(rows, folders):
     """Find the image of each row in the folders by the file name in the table.
 
+    Args:
+        rows: of summary.csv.
+        folders: Paths; the first one that has the file counts.
+
     Returns:
-        dict, stem → path, of those that are there.
+        dict, stem → path, without the images that are missing.
 
     Raises:
-        FileNotFoundError: a folder is missing, or holds none of the images with any other.
+        FileNotFoundError: a folder is missing, or no folder holds any of the images.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; give the folders with the images that were predicted: --images")
-    found = {}
+            raise FileNotFoundError(
+                f"{folder}: no such folder; give the folders with the images that were predicted: "
+                "--images"
+            )
+    pictures = {}
     for row in rows:
         for folder in folders:
             path = folder / row["file"]
             if path.is_file():
-                found.setdefault(row["image"], path)
-    if not found:
+                pictures.setdefault(row["image"], path)
+    if not pictures:
         files = named(row["file"] for row in rows)
         raise FileNotFoundError(
-            f"{named(folders)}: none of the predicted images is there ({files}); give the folders that hold them: --images"
+            f"{named(folders)}: none of the predicted images is there ({files}); give the folders "
+            "that hold them: --images"
         )
-    return found
+    return pictures

@@ -1,132 +1,186 @@
-"""nuclei.results.curves"""
+"""Training curves: histories as one Plotly figure, for `graph.py` and for the page of `report.py`.
+
+    figure = draw_curves({"first": read_history(path), "second": read_history(other)})
+
+One training gets a panel for each kind of number (loss, scores, learning rate), several trainings
+get a panel for each number. Validation is a solid line, training a dotted one, and a ring marks the
+best epoch. All panels share one axis of epochs, so that one hover box reads all curves.
+"""
 
 import html
 import math
+from typing import NamedTuple
 
-from nuclei.results.history import best_row, panel_of
+from nuclei.results.history import best_row, has_numbers, panel_of
 
-LABELS = {"accuracy": "pixel accuracy", "dice": "Dice", "iou": "IoU", "learning_rate": "learning rate"}
-PANEL_ORDER = ("loss", "scores", "other", "learning rate")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito: safe for the
-# colour-blind, and apart from their yellow readable on white
-LOG_SPAN = 20  # largest over smallest value from which a linear axis presses the late epochs flat
+LABELS = {
+    "accuracy": "pixel accuracy",
+    "dice": "Dice",
+    "iou": "IoU",
+    "learning_rate": "learning rate",
+}
+PANEL_ORDER = ("loss", "scores", "other", "learning rate")  # from top to bottom
+# Okabe and Ito: colour-blind people tell them apart. Their yellow is left out: unreadable on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LOG_SPAN = 20  # largest over smallest value from which a linear axis would flatten the late epochs
 MARKED_POINTS = 30  # epochs up to which each is also a dot: a line of one point cannot be seen
+GAP = 0.11  # of the height, for the titles between all panels together
+RANGE_MARGIN = 0.015  # of the range of epochs, free on either side, so that no ring is cut
 KEY = "solid: validation, dotted: training, ring: best epoch"
 
 
+class Panel(NamedTuple):
+    """One panel: its title, its kind as `panel_of` names it, and the columns drawn in it."""
+
+    title: str
+    kind: str
+    bases: list  # names of columns without `val_`
+
+    @property
+    def weight(self):
+        """Height as a share of a full panel."""
+        return 0.5 if self.kind == "learning rate" else 1.0
+
+
+class Style(NamedTuple):
+    """How the curves of one column of one training look."""
+
+    label: str  # in the legend
+    group: str  # curves that the legend switches together
+    colour: str
+    axis: str  # of the panel: "y", "y2", ...
+
+
 def draw_curves(histories):
-    """The figure: for one training a panel for each kind of number, for several a panel for each number.
+    """Draw the curves of one or several trainings.
 
     Args:
         histories: dict of name -> columns as `read_history` returns them.
 
     Returns:
-        plotly Figure. All panels share one epoch axis, so that one hover reads all curves at an epoch.
+        plotly Figure.
     """
-    import plotly.graph_objects as go  # late: --help and messages need not wait for it
+    import plotly.graph_objects as go  # late: --help need not wait for it
 
     several = len(histories) > 1
-    bases = dict.fromkeys(column.removeprefix("val_") for columns in histories.values() for column in columns)
-    panel = {base: panel_of(base, list(histories.values())) for base in bases}
-    bases = sorted((base for base in bases if panel[base]), key=lambda base: PANEL_ORDER.index(panel[base]))
-    titles = {base: LABELS.get(base, base) if several else panel[base] for base in bases}
-    panels = {titles[base]: panel[base] for base in bases}
-    axes = {title: axis_name("y", index) for index, title in enumerate(panels)}
-
+    panels = arrange_panels(histories)
+    axes = [axis_name("y", index) for index in range(len(panels))]
+    places = [
+        (base, axis) for panel, axis in zip(panels, axes, strict=True) for base in panel.bases
+    ]
     figure = go.Figure()
     for number, (name, columns) in enumerate(histories.items()):
-        best = best_row(columns)
-        for base in bases:
-            colour = COLOURS[(number if several else bases.index(base)) % len(COLOURS)]
-            label = name if several else LABELS.get(base, base)
-            curves = [column for column in (f"val_{base}", base) if has_numbers(columns, column)]
-            for curve, column in enumerate(curves):
-                solid = curve == 0  # validation, or training where there is no validation
-                group = name if several else base
-                gaps = any(math.isnan(value) for value in columns[column])
-                figure.add_scatter(
-                    x=columns["epoch"],
-                    y=[None if math.isnan(value) else value for value in columns[column]],
-                    yaxis=axes[titles[base]],
-                    name=label,
-                    legendgroup=group,
-                    showlegend=not any(trace.legendgroup == group for trace in figure.data),
-                    mode="lines+markers" if gaps or len(columns["epoch"]) <= MARKED_POINTS else "lines",
-                    marker={"size": 4},
-                    line={"color": colour, "width": 2 if solid else 1.5, "dash": "solid" if solid else "dot"},
-                    **hover(f"{label}, {LABELS.get(base, base)}" if several else label, columns, curves, curve),
-                )
-                if solid and best and base != "learning_rate" and not math.isnan(columns[column][best[0]]):
-                    figure.add_scatter(
-                        x=[columns["epoch"][best[0]]],
-                        y=[columns[column][best[0]]],
-                        yaxis=axes[titles[base]],
-                        legendgroup=group,
-                        showlegend=False,
-                        mode="markers",
-                        marker={"size": 11, "color": colour, "symbol": "circle-open", "line": {"width": 2.5}},
-                        cliponaxis=False,
-                        hoverinfo="skip",
-                    )
-    lay_out(figure, panels)
+        for index, (base, axis) in enumerate(places):
+            colour = COLOURS[(number if several else index) % len(COLOURS)]
+            label = LABELS.get(base, base)
+            style = Style(name if several else label, name if several else base, colour, axis)
+            add_curves(figure, columns, base, style, f"{name}, {label}" if several else label)
+    lay_out(figure, panels, axes)
     if not several:
         mark_best_epoch(figure, next(iter(histories.values())))
     return figure
 
 
-def has_numbers(columns, column):
-    return not all(math.isnan(value) for value in columns.get(column, []))
+def height_px(figure, panel_px=190, margins_px=110):
+    """Height at which a figure of `draw_curves` is readable, in CSS pixels."""
+    return round(margins_px + panel_px * figure.layout.meta["height"])
 
 
-def hover(label, columns, curves, curve):
-    """What the hover box says about one curve; its colour and dash are shown beside it.
+def arrange_panels(histories):
+    """The panels from top to bottom, a list of Panel."""
+    all_columns = list(histories.values())
+    bases = dict.fromkeys(name.removeprefix("val_") for columns in all_columns for name in columns)
+    kinds = {base: panel_of(base, all_columns) for base in bases}
+    panels = {}
+    for kind in PANEL_ORDER:
+        for base in bases:
+            if kinds[base] == kind:
+                title = LABELS.get(base, base) if len(histories) > 1 else kind
+                panels.setdefault(title, Panel(title, kind, [])).bases.append(base)
+    return list(panels.values())
 
-    Validation and training share a line, or else the box of three trainings would not fit on a screen. Only where
-    validation has gaps, in which it has no line, training has its own.
+
+def add_curves(figure, columns, base, style, hover_label):
+    """Add the validation and the training curve of one column, and the ring of the best epoch."""
+    names = [name for name in (f"val_{base}", base) if has_numbers(columns, name)]
+    for index, name in enumerate(names):
+        # Solid is validation, or training where there is no validation.
+        line = {"width": 1.5, "dash": "dot"} if index else {"width": 2, "dash": "solid"}
+        has_gaps = any(math.isnan(value) for value in columns[name])
+        has_dots = has_gaps or len(columns["epoch"]) <= MARKED_POINTS
+        figure.add_scatter(
+            x=columns["epoch"],
+            y=[None if math.isnan(value) else value for value in columns[name]],
+            yaxis=style.axis,
+            name=style.label,
+            legendgroup=style.group,
+            showlegend=not any(trace.legendgroup == style.group for trace in figure.data),
+            mode="lines+markers" if has_dots else "lines",
+            marker={"size": 4},
+            line={"color": style.colour, **line},
+            **hover(hover_label, columns, names, index),
+        )
+    best = best_row(columns)
+    if not names or not best or base == "learning_rate" or math.isnan(columns[names[0]][best[0]]):
+        return
+    figure.add_scatter(
+        x=[columns["epoch"][best[0]]],
+        y=[columns[names[0]][best[0]]],
+        yaxis=style.axis,
+        legendgroup=style.group,
+        showlegend=False,
+        mode="markers",
+        marker={
+            "size": 11,
+            "color": style.colour,
+            "symbol": "circle-open",
+            "line": {"width": 2.5},
+        },
+        cliponaxis=False,
+        hoverinfo="skip",
+    )
+
+
+def hover(label, columns, names, index):
+    """What the hover box says about curve `index` of `names`, as arguments of `add_scatter`.
+
+    Validation and training share a line: the box of three trainings would not fit on a screen
+    otherwise. Where validation has gaps, it has no line at some epochs, and training gets its own.
     """
-    label, number = html.escape(label), ".3~g" if curves[curve] == "learning_rate" else ".4f"
-    if len(curves) == 1 or any(math.isnan(value) for value in columns[curves[0]]):
-        part = " validation" if curves[curve].startswith("val_") else " training"
-        part = "" if curves[curve] == "learning_rate" else part
-        return {"hovertemplate": f"{label}{part} <b>%{{y:{number}}}</b><extra></extra>"}
-    if curve == 1:
+    label, form = html.escape(label), ".3~g" if names[index] == "learning_rate" else ".4f"
+    if len(names) == 1 or any(math.isnan(value) for value in columns[names[0]]):
+        part = " validation" if names[index].startswith("val_") else " training"
+        part = "" if names[index] == "learning_rate" else part
+        return {"hovertemplate": f"{label}{part} <b>%{{y:{form}}}</b><extra></extra>"}
+    if index == 1:
         return {"hoverinfo": "skip"}
-    training = ["none" if math.isnan(value) else f"{value:.4f}" for value in columns[curves[1]]]
     return {
-        "customdata": training,
-        "hovertemplate": f"{label} <b>%{{y:{number}}}</b>, training %{{customdata}}<extra></extra>",
+        "customdata": [
+            "none" if math.isnan(value) else f"{value:.4f}" for value in columns[names[1]]
+        ],
+        "hovertemplate": f"{label} <b>%{{y:{form}}}</b>, training %{{customdata}}<extra></extra>",
     }
 
 
 def axis_name(letter, index):
-    """Plotly counts y, y2, y3."""
+    """Plotly counts its axes y, y2, y3."""
     return letter if index == 0 else f"{letter}{index + 1}"
 
 
-def lay_out(figure, panels):
-    """Panels below one another, the learning rate at half height, each value axis fitted to its curves.
-
-    `panels`: dict of title -> kind, as `panel_of` names it.
-    """
-    weights = [0.5 if kind == "learning rate" and len(panels) > 1 else 1.0 for kind in panels.values()]
-    gap = 0.11 / max(1, len(panels) - 1) if len(panels) > 1 else 0
-    unit = (1 - gap * (len(panels) - 1)) / sum(weights)
-    axes, top = {}, 1.0
-    for index, ((title, kind), weight) in enumerate(zip(panels.items(), weights, strict=True)):
-        fit = fitted(figure, axis_name("y", index), may_be_log=kind != "scores")
-        bottom = max(0.0, top - unit * weight)
-        axes[f"yaxis{index + 1}" if index else "yaxis"] = {
-            "domain": [bottom, top],
-            **fit,
-            "automargin": True,
-            "tickformat": ".4~g",
-            "nticks": 4 if weight < 1 else 8,
-            "zeroline": False,
-            "linecolor": "#bbb",
-            "showline": True,
-        }
+def lay_out(figure, panels, axes):
+    """Put the panels below one another and fit each value axis to its curves."""
+    weights = [panel.weight if len(panels) > 1 else 1.0 for panel in panels]
+    gap = GAP / max(1, len(panels) - 1)
+    full_height = (1 - gap * (len(panels) - 1)) / sum(weights)
+    top = 1.0
+    for panel, axis, weight in zip(panels, axes, weights, strict=True):
+        bottom = max(0.0, top - full_height * weight)
+        fit = fitted(figure, axis, may_be_log=panel.kind != "scores")
+        settings = {"domain": [bottom, top], "nticks": 4 if weight < 1 else 8, **fit}
+        figure.update_layout({axis.replace("y", "yaxis"): settings})
+        scale = " (log scale)" if fit["type"] == "log" else ""
         figure.add_annotation(
-            text=f"<b>{html.escape(title)}</b>{' (log scale)' if fit['type'] == 'log' else ''}",
+            text=f"<b>{html.escape(panel.title)}</b>{scale}",
             x=0,
             xref="paper",
             xanchor="left",
@@ -138,7 +192,7 @@ def lay_out(figure, panels):
         top = bottom - gap
     epochs = [epoch for trace in figure.data for epoch in trace.x]
     first, last = min(epochs), max(epochs)
-    margin = max(0.3, 0.015 * (last - first))  # so that no ring is cut at the edge
+    margin = max(0.3, RANGE_MARGIN * (last - first))
     figure.update_layout(
         template="plotly_white",
         font={"family": "system-ui, Segoe UI, Helvetica, Arial, sans-serif", "size": 13},
@@ -146,45 +200,45 @@ def lay_out(figure, panels):
         hovermode="x unified",
         hoversubplots="axis",
         legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
-        meta={"height": sum(weights)},  # in panels, for those who must choose one in pixels
-        xaxis={
-            "anchor": axis_name("y", len(panels) - 1),
-            "title": {"text": "epoch", "font": {"size": 13}},
-            "range": [first - margin, last + margin],
-            "automargin": True,
-            "hoverformat": "d",
-            "tickformat": "d",
-            "dtick": 1 if last - first < 10 else None,
-            "showline": True,
-            "linecolor": "#bbb",
-            "zeroline": False,
-            "showspikes": True,
-            "spikemode": "across",
-            "spikethickness": 1,
-            "spikedash": "solid",
-            "spikecolor": "#999",
-        },
-        **axes,
+        meta={"height": sum(weights)},  # in panels, see `height_px`
     )
+    figure.update_xaxes(
+        anchor=axes[-1],
+        title={"text": "epoch", "font": {"size": 13}},
+        range=[first - margin, last + margin],
+        hoverformat="d",
+        tickformat="d",
+        dtick=1 if last - first < 10 else None,
+        showspikes=True,
+        spikemode="across",
+        spikethickness=1,
+        spikedash="solid",
+        spikecolor="#999",
+    )
+    figure.update_yaxes(tickformat=".4~g")
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(automargin=True, showline=True, linecolor="#bbb", zeroline=False)
 
 
 def fitted(figure, axis, may_be_log):
-    """Scale and range of a value axis: Plotly's own fit, but logarithmic where a linear one would press curves flat."""
-    values = [value for trace in figure.data if trace.yaxis == axis for value in trace.y if value is not None]
+    """Type and range of a value axis: logarithmic where a linear one would flatten the curves."""
+    traces = [trace for trace in figure.data if trace.yaxis == axis]
+    values = [value for trace in traces for value in trace.y if value is not None]
     low, high = min(values), max(values)
-    if low == high:  # Plotly shows 1 on either side, in which a learning rate of 0.001 reads as 0
+    if low == high:  # Plotly shows 1 on either side, where a learning rate of 0.001 reads as 0
         return {"type": "linear", "range": sorted([0, 2 * high]) if high else [-1, 1]}
     return {"type": "log" if may_be_log and low > 0 and high > LOG_SPAN * low else "linear"}
 
 
 def mark_best_epoch(figure, columns):
-    """A dashed line through all panels at the epoch whose weights are kept."""
+    """Draw a dashed line through all panels at the best epoch, with its number beside it."""
     best = best_row(columns)
     if best is None:
         return
     row, monitored = best
     epoch = columns["epoch"][row]
-    late = epoch > (min(columns["epoch"]) + max(columns["epoch"])) / 2
+    is_late = epoch > (min(columns["epoch"]) + max(columns["epoch"])) / 2
+    side = "right" if is_late else "left"  # so that the text stays inside the panel
     figure.add_shape(
         type="line",
         x0=epoch,
@@ -199,8 +253,8 @@ def mark_best_epoch(figure, columns):
         text=f"best epoch {epoch:.0f}<br>{monitored} {columns[monitored][row]:.4f}",
         x=epoch,
         xref="x",
-        xanchor="right" if late else "left",
-        align="right" if late else "left",
+        xanchor=side,
+        align=side,
         y=1,
         yref="paper",
         yanchor="top",

@@ -1,66 +1,107 @@
-"""nuclei.results.history"""
+"""A training history: history.csv as columns of numbers, its best epoch, and one line about it.
+
+    columns = read_history("Saved_Model/history.csv")  # {"loss": [0.9, 0.5], "epoch": [1.0, 2.0]}
+    row, monitored = best_row(columns)                 # (1, "loss")
+
+Columns are found by name, in any order. Files of older programs are read too: Keras once wrote
+`acc`, CSVLogger writes `lr`, and pandas adds a row number without a name. `panel_of` says in which
+panel of a graph a column belongs.
+"""
 
 import csv
 import io
 import math
 from pathlib import Path
 
-HISTORY = "Saved_Model/history.csv"
-ALIASES = {"acc": "accuracy", "val_acc": "val_accuracy", "lr": "learning_rate"}  # older Keras and CSVLogger
-NOT_DRAWN = {"", "epoch", "seconds", "Unnamed: 0"}
+from nuclei.cli import MODEL_DIR
+
+HISTORY = f"{MODEL_DIR}/history.csv"
+ALIASES = {"acc": "accuracy", "val_acc": "val_accuracy", "lr": "learning_rate"}  # older names
+NOT_DRAWN = {"", "epoch", "seconds", "Unnamed: 0"}  # columns that no graph shows
+KNOWN = {"loss", "val_loss", "accuracy", "val_accuracy"}  # a history has at least one of them
 
 
 def read_history(path):
-    """Read one history.csv as it is now, perhaps in the middle of being written.
+    """Read one history.csv as it is now. Training may still be writing to it.
+
+    Args:
+        path: the CSV file, with a header line.
 
     Returns:
-        dict of column name -> list of floats, one for each epoch; NaN where a cell is empty or no number. "epoch" is
-        always there: as in the file, else counted from 1. Of an epoch that occurs twice, the later row counts.
+        dict of column name -> list of floats, one for each epoch; NaN where a cell is empty or no
+        number. "epoch" is always there: as in the file, else counted from 1. Where an epoch occurs
+        twice, the later row counts.
 
     Raises:
-        FileNotFoundError, ValueError: with the file, what came and the way out.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no training history, or holds no number; says the way out.
     """
-    path = Path(path)
+    header, rows = read_rows(Path(path))
+    columns = {}
+    for name, values in zip(header, zip(*rows, strict=True), strict=True):
+        # The first column counts where `acc` repeats `accuracy`.
+        columns.setdefault(name, [to_number(value) for value in values])
+    columns.setdefault("epoch", [float(number) for number in range(1, len(rows) + 1)])
+    last = {epoch: row for row, epoch in enumerate(columns["epoch"]) if not math.isnan(epoch)}
+    columns = {
+        name: [values[last[epoch]] for epoch in sorted(last)] for name, values in columns.items()
+    }
+    drawn = [name for name in columns if name not in NOT_DRAWN | {"learning_rate"}]
+    if not any(has_numbers(columns, name) for name in drawn):
+        raise ValueError(
+            f"{path}: holds no number to draw; if training stopped at NaN, its last lines say why"
+        )
+    return columns
+
+
+def read_rows(path):
+    """The header with today's names, and the complete rows below it, all cells as text.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_history`.
+    """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; train first (python train.py), or name the history.csv to draw")
+        raise FileNotFoundError(
+            f"{path}: no such file; train first (python train.py), or name the history.csv to draw"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = [row for row in csv.reader(io.StringIO(text)) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected a history.csv, a text with commas; this is none ({error})") from error
-    if len(rows) > 1 and not text.endswith("\n") and not is_whole(rows[-1], rows[0]):
-        rows.pop()  # caught in the middle of being written
+        raise ValueError(
+            f"{path}: expected a history.csv, a text with commas; this is none ({error})"
+        ) from error
+    if len(rows) > 1 and not text.endswith("\n") and not is_complete(rows[-1], rows[0]):
+        rows.pop()  # training is writing this row at the moment
     if not rows:
-        raise ValueError(f"{path}: the file is empty; wait until training has finished its first epoch")
+        raise ValueError(
+            f"{path}: the file is empty; wait until training has finished its first epoch"
+        )
     header = [ALIASES.get(name.strip(), name.strip()) for name in rows.pop(0)]
-    known = {name for base in ("loss", "accuracy") for name in (base, f"val_{base}")}
-    if not known & set(header):
-        found = ", ".join(repr(name[:30]) for name in header[:6])
-        raise ValueError(f"{path}: not a training history: no column is called loss or accuracy; the first are {found}")
+    if not KNOWN & set(header):
+        names = ", ".join(repr(name[:30]) for name in header[:6])
+        raise ValueError(
+            f"{path}: not a training history: no column is called loss or accuracy; "
+            f"the first are {names}"
+        )
     if not rows:
-        raise ValueError(f"{path}: holds no epoch yet; wait until training has finished its first one")
+        raise ValueError(f"{path}: holds no epoch yet; wait until training has finished one")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise ValueError(f"{path}: row {number} has {len(row)} columns, the header has {len(header)}; mend the row")
-    columns = {}
-    for name, values in zip(header, zip(*rows, strict=True), strict=True):
-        columns.setdefault(name, [to_number(value) for value in values])  # the first, should `acc` repeat `accuracy`
-    columns.setdefault("epoch", [float(number) for number in range(1, len(rows) + 1)])
-    last = {epoch: row for row, epoch in enumerate(columns["epoch"]) if not math.isnan(epoch)}
-    columns = {name: [values[last[epoch]] for epoch in sorted(last)] for name, values in columns.items()}
-    drawn = {name: values for name, values in columns.items() if name not in NOT_DRAWN | {"learning_rate"}}
-    if all(math.isnan(value) for values in drawn.values() for value in values):
-        raise ValueError(f"{path}: holds no number to draw; if training stopped at NaN, its last lines say why")
-    return columns
+            raise ValueError(
+                f"{path}: row {number} has {len(row)} columns, the header has {len(header)}; "
+                "correct the row"
+            )
+    return header, rows
 
 
-def is_whole(row, header):
+def is_complete(row, header):
     """Whether the last row of a file that ends without a line break has all its numbers."""
-    return len(row) == len(header) and all(value.strip() and not math.isnan(to_number(value)) for value in row)
+    return len(row) == len(header) and all(not math.isnan(to_number(value)) for value in row)
 
 
 def to_number(value):
-    """Float of a cell; NaN for anything that is not a finite number, which a graph leaves out."""
+    """The float in a cell; NaN where it holds no finite number, and a graph leaves a gap there."""
     try:
         number = float(value)
     except ValueError:
@@ -68,8 +109,17 @@ def to_number(value):
     return number if math.isfinite(number) else math.nan
 
 
+def has_numbers(columns, name):
+    """Whether a column is there and holds at least one number."""
+    return not all(math.isnan(value) for value in columns.get(name, []))
+
+
 def best_row(columns):
-    """Row of the lowest validation loss (else the lowest loss) and that column's name; None where there is neither."""
+    """The epoch with the lowest validation loss, or else with the lowest loss.
+
+    Returns:
+        (row, name of that column), or None where neither column holds a number.
+    """
     for name in ("val_loss", "loss"):
         rows = [row for row, value in enumerate(columns.get(name, [])) if not math.isnan(value)]
         if rows:
@@ -78,13 +128,13 @@ def best_row(columns):
 
 
 def describe_history(name, columns):
-    """One line on one training: how long, its best epoch, and the scores there."""
+    """One line about one training: its name, how many epochs, the best epoch and its scores."""
     text = f"{name}: {len(columns['epoch'])} epochs"
     best = best_row(columns)
     if best is None:
         return text
     row, monitored = best
-    scores = [monitored] + [column for column in columns if panel_of(column, [columns]) == "scores"]
+    scores = [monitored, *(name for name in columns if panel_of(name, [columns]) == "scores")]
     if any(column.startswith("val_") for column in scores):
         scores = [column for column in scores if column.startswith("val_")]
     scores = [column for column in scores if not math.isnan(columns[column][row])]
@@ -93,9 +143,19 @@ def describe_history(name, columns):
 
 
 def panel_of(column, histories):
-    """In which panel a column belongs: "loss", "scores" (within 0 to 1), "learning rate", "other" or None."""
+    """The panel in which a column is drawn.
+
+    Args:
+        column: its name, with or without `val_`.
+        histories: list of columns as `read_history` returns them, drawn in one graph.
+
+    Returns:
+        "loss", "scores" (all values within 0 to 1), "learning rate", "other", or None where the
+        column is not drawn.
+    """
     base = column.removeprefix("val_")
-    values = [value for columns in histories for name in (base, f"val_{base}") for value in columns.get(name, [])]
+    names = (base, f"val_{base}")
+    values = [value for columns in histories for name in names for value in columns.get(name, [])]
     values = [value for value in values if not math.isnan(value)]
     if base in NOT_DRAWN or not values:
         return None

@@ -1,81 +1,146 @@
-"""nuclei.results.image"""
+"""The results of one image: its table of nuclei, its row of summary.csv, its files.
 
-import cv2
+    table = measure_nuclei(found, model, mpp=0.5)    # a DataFrame; nothing is written
+    write_image(found, table, job, run)              # masks/, labels/, overlays/, other formats
+    write_rows(run.out, job, [table], summarise(found, table, job, run, seconds))
+
+`write_results` does all of this.
+"""
+
+from pathlib import Path
+
 import numpy as np
 
 from nuclei.formats.registry import Nuclei, write_formats
-from nuclei.images.modality import modality
-from nuclei.instances.confidence import confidence, confidence_features, image_uncertainty
+from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
-from nuclei.results.pictures import JPEG_QUALITY, draw_overlay, write_encoded, write_labels, write_png
+from nuclei.model_file import Model
+from nuclei.results.jobs import Job, Run
+from nuclei.results.pictures import draw_overlay, write_jpeg, write_labels, write_png
 from nuclei.results.tables import append_table, replace_row
 
-DEFAULT_FORMATS = ("masks", "labels", "overlays", "csv")  # written unless --formats says otherwise; csv is nuclei.csv
+# Written unless --formats says otherwise; csv is nuclei.csv.
+DEFAULT_FORMATS = ("masks", "labels", "overlays", "csv")
 
 
-def write_files(
-    out, stem, path, image, intensity, labels, maps, scale, settings, seconds, made_by,
-    formats=DEFAULT_FORMATS, formats_there=(), mpp=None,
-):  # fmt: skip
-    """Write what is one image's alone, in the formats asked for.
+def measure_nuclei(found, model: Model, mpp: float | None = None):
+    """Measure the nuclei of one image.
+
+    Args:
+        found: what `find_nuclei` returned.
+        model: the model that found them; its calibration gives the column `confidence`.
+        mpp: micrometres per pixel, for the columns in µm; None leaves them out.
 
     Returns:
-        Its rows for the tables that all images share: a DataFrame for nuclei.csv and a dict for summary.csv, which says
-        that the image is finished in these formats and in formats_there, those of an earlier run.
+        A pandas DataFrame with one row for each nucleus, by ascending id. It has the columns of
+        `measure` and, where the model is calibrated, `confidence` (0 to 1).
     """
-    import pandas as pd
+    import pandas as pd  # late: --help does not need it
 
-    kind = modality(image)
-    table = pd.DataFrame(measure(labels, image, maps, stained=kind == "tissue", mpp=mpp))
-    if "calibration" in settings:
-        features = confidence_features(labels, maps, scale)
-        sure = confidence(features, settings["calibration"]["weights"]).round(4)
-        table.insert(table.columns.get_loc("mean_probability"), "confidence", sure)
-    table.insert(0, "image", stem)
-    if "masks" in formats:
-        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
-    if "labels" in formats:
-        write_labels(out / "labels", stem, labels)
-    if "overlays" in formats:
-        overlay = draw_overlay(image, intensity, labels)
-        write_encoded(out / "overlays" / f"{stem}.jpg", ".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    write_formats(out, [name for name in formats if name not in DEFAULT_FORMATS], Nuclei(stem, path.name, labels, table, mpp))
-    uncertainty = image_uncertainty(maps)
-    return table, {
-        "image": stem,
-        "file": path.name,
+    table = pd.DataFrame(
+        measure(found.labels, found.image, found.maps, stained=found.kind == "tissue", mpp=mpp)
+    )
+    if model.calibration is not None:
+        features = confidence_features(found.labels, found.maps, found.scale)
+        values = confidence(features, model.calibration).round(4)
+        table.insert(table.columns.get_loc("mean_probability"), "confidence", values)
+    return table
+
+
+def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
+    """The row of summary.csv of one image.
+
+    Args:
+        found: what `find_nuclei` returned.
+        table: what `measure_nuclei` returned.
+        job, run: the image and its run.
+        seconds: that reading the image and finding its nuclei took.
+
+    Returns:
+        A dict with the columns SUMMARY. The row says that the image is finished in the formats of
+        this run and before.
+    """
+    labels, mpp = found.labels, run.options.mpp
+    return {
+        "image": job.stem,
+        "file": job.path.name,
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
-        "modality": kind,
+        "modality": found.kind,
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
-        "scale": round(scale, 3),
-        "uncertainty": round(uncertainty, 4),
-        "out_of_distribution": int(uncertainty > settings["out_of_distribution"]["uncertainty_above"]) if "out_of_distribution" in settings else "",
+        "scale": round(found.scale, 3),
+        "uncertainty": round(found.uncertainty, 4),
+        "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "nucleus_share": round(float((labels > 0).mean()), 4),
-        "intensity_low": intensity[0],
-        "intensity_high": intensity[1],
+        "intensity_low": found.intensity[0],
+        "intensity_high": found.intensity[1],
         "seconds": round(seconds, 3),
         "mpp": "" if mpp is None else mpp,
-        "made_by": made_by,
-        "formats": " ".join(dict.fromkeys([*formats_there, *formats])),
+        "made_by": run.made_by,
+        "formats": job.all_formats,
     }
 
 
-def write_rows(out, table, summary, formats, formats_there):
-    """Add what `write_files` returned to the tables; the row in summary.csv comes last and marks the image as finished."""
+def flag(value: bool | None) -> int | str:
+    """A cell of a table: 1, 0, or empty where unknown."""
+    return "" if value is None else int(value)
+
+
+def write_image(found, table, job: Job, run: Run) -> None:
+    """Write the files that belong to one image alone, in the formats of its job.
+
+    Args:
+        found: what `find_nuclei` returned.
+        table: what `measure_nuclei` returned; a first column `image` with the stem is added in the
+            files.
+        job, run: the image and its run.
+    """
+    out, stem, labels = run.out, job.stem, found.labels
+    if "masks" in job.formats:
+        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+    if "labels" in job.formats:
+        write_labels(out / "labels", stem, labels)
+    if "overlays" in job.formats:
+        overlay = draw_overlay(found.image, found.intensity, labels)
+        write_jpeg(out / "overlays" / f"{stem}.jpg", overlay)
+    others = [name for name in job.formats if name not in DEFAULT_FORMATS]
+    write_formats(out, others, Nuclei(stem, job.path.name, labels, table, run.options.mpp))
+
+
+def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
+    """Add the rows of one image or slide to the tables that all share.
+
+    The row in summary.csv is written last: it marks the image as finished.
+
+    Args:
+        out: the folder of the results.
+        job: the image or slide.
+        tables: DataFrames with the rows of nuclei.csv, the first column is `image`; one for an
+            image, for a slide one for each tile, as an iterator. They are taken only where the
+            job's formats have "csv".
+        summary: the row of summary.csv.
+    """
     import pandas as pd
 
-    if "csv" in formats:
-        append_table(out / "nuclei.csv", table)
-    if formats_there:
+    if "csv" in job.formats:
+        for table in tables:
+            append_table(out / "nuclei.csv", table)
+    if job.formats_before:
         replace_row(out / "summary.csv", summary)
     else:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
 
 
-def write_results(*image, formats=DEFAULT_FORMATS, formats_there=(), mpp=None):
-    """`write_files` and `write_rows` of one image, with the arguments of `write_files`; the number of its nuclei."""
-    table, summary = write_files(*image, formats=formats, formats_there=formats_there, mpp=mpp)
-    write_rows(image[0], table, summary, formats, formats_there)
-    return len(table)
+def write_results(found, job: Job, run: Run, seconds: float = 0.0) -> None:
+    """Measure the nuclei of one image and write all its files and rows.
+
+    Args:
+        found: what `find_nuclei` returned.
+        job, run: the image and its run.
+        seconds: for summary.csv.
+    """
+    table = measure_nuclei(found, run.model, run.options.mpp)
+    table.insert(0, "image", job.stem)
+    write_image(found, table, job, run)
+    write_rows(run.out, job, [table], summarise(found, table, job, run, seconds))

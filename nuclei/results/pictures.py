@@ -1,4 +1,9 @@
-"""nuclei.results.pictures"""
+"""The one writer of images: PNG, JPEG and WebP, labels, and the overlay of outlines on an image.
+
+Pictures are RGB here, (H, W, 3), or grey, (H, W). A file is written whole or not at all.
+"""
+
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -6,16 +11,34 @@ import numpy as np
 from nuclei.files import replacing
 from nuclei.images.intensity import normalise
 
-JPEG_QUALITY = 92  # of overlays only: they are for the eye, nothing is measured on them
-OVERLAY_COLOURS = (  # RGB; bright and far from both the purples of tissue and the greys of fluorescence
-    (255, 221, 0), (0, 229, 118), (0, 214, 255), (255, 112, 67), (178, 255, 89), (255, 64, 129),
-)  # fmt: skip
+JPEG_QUALITY = 92  # of overlays, which nobody measures on
+# OpenCV options for PNG: faster than its defaults, and a third smaller for masks and labels
+FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+MAX_PNG_LABELS = 65_535  # nuclei that 16 bits can number
+# RGB; bright, and far from both the purples of tissue and the greys of fluorescence
+OVERLAY_COLOURS = (
+    (255, 221, 0),
+    (0, 229, 118),
+    (0, 214, 255),
+    (255, 112, 67),
+    (178, 255, 89),
+    (255, 64, 129),
+)
 
 
-def draw_overlay(image, intensity, labels):
-    """Outlines on the image as the network sees it (dark images brightened): (H, W, 3) uint8."""
+def draw_overlay(image, intensity, labels) -> np.ndarray:
+    """Draw the outlines of nuclei on an image as the network sees it (dark images brightened).
+
+    Args:
+        image: (H, W, 3) uint8 or uint16 RGB.
+        intensity: (low, high) grey levels that become black and white.
+        labels: (H, W) integers, 0 background.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     picture = (normalise(image, intensity) * 255).astype(np.uint8)
-    edge = np.zeros(labels.shape, bool)  # of any two ids, on both sides
+    edge = np.zeros(labels.shape, bool)  # where two ids meet, on both sides
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         differ = labels[one] != labels[other]
         edge[one] |= differ
@@ -26,32 +49,74 @@ def draw_overlay(image, intensity, labels):
     return picture
 
 
-def write_png(path, array):
-    """A grey or RGB PNG, 8 or 16 bits, whole or not at all."""
-    fast = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # and a third smaller
-    write_encoded(path, ".png", array, fast)
+def encode(picture, suffix: str, options=()) -> bytes:
+    """Encode a picture.
 
+    Args:
+        picture: (H, W) grey or (H, W, 3) RGB, uint8, or uint16 for PNG.
+        suffix: ".png", ".jpg" or ".webp".
+        options: pairs of an OpenCV `IMWRITE_...` flag and its value, in one flat sequence.
 
-def write_encoded(path, suffix, array, options):
-    """Write what OpenCV encodes; colours go in as BGR."""
-    array = array if array.ndim == 2 else array[..., ::-1]
-    good, code = cv2.imencode(suffix, np.ascontiguousarray(array), options)
+    Raises:
+        ValueError: OpenCV cannot encode such a picture.
+    """
+    bgr = picture if picture.ndim == 2 else picture[..., ::-1]  # OpenCV's order
+    try:
+        good, code = cv2.imencode(suffix, np.ascontiguousarray(bgr), list(options))
+    except cv2.error:
+        good = False
     if not good:
-        raise ValueError(f"{path}: an array of shape {array.shape}, type {array.dtype} cannot be written as {suffix}")
+        raise ValueError(
+            f"a picture of shape {picture.shape} and type {picture.dtype} cannot be written as "
+            f"{suffix}"
+        )
+    return code.tobytes()
+
+
+def write_picture(path, picture, options=()) -> None:
+    """Write a picture in the format that the suffix of the path names.
+
+    Args:
+        path: the file.
+        picture, options: as of `encode`.
+    """
+    path = Path(path)
+    try:
+        content = encode(picture, path.suffix, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     with replacing(path) as temporary:
-        temporary.write_bytes(code.tobytes())
+        temporary.write_bytes(content)
 
 
-def find_labels(folder, stem):
-    """The label image that `write_labels` wrote for a stem: `folder`/STEM.tif where there is one, else STEM.png."""
+def write_png(path, picture) -> None:
+    """Write a mask, labels or another picture with large areas of one value as PNG, fast."""
+    write_picture(path, picture, FAST_PNG)
+
+
+def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
+    """Write a picture as JPEG, for the eye only. quality: 0 to 100."""
+    write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
+
+
+def find_labels(folder: Path, stem: str) -> Path:
+    """The label image that `write_labels` wrote: STEM.tif where there is one, else STEM.png."""
     large = folder / f"{stem}.tif"
     return large if large.is_file() else folder / f"{stem}.png"
 
 
-def write_labels(folder, stem, labels):
-    """Labels as 16-bit PNG, or 32-bit TIFF where there are too many; a file of the other kind is removed."""
+def write_labels(folder: Path, stem: str, labels) -> None:
+    """Write labels as 16-bit PNG, or as 32-bit TIFF where there are too many for 16 bits.
+
+    A file of the other kind, which an earlier run may have left, is removed.
+
+    Args:
+        folder: of the label images.
+        stem: of the file.
+        labels: (H, W) integers, 0 background, 1...n.
+    """
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
-    if labels.max() <= 65535:
+    if labels.max() <= MAX_PNG_LABELS:
         write_png(small, labels.astype(np.uint16))
         large.unlink(missing_ok=True)
     else:

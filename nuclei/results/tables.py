@@ -1,35 +1,79 @@
-"""nuclei.results.tables"""
+"""The tables that all images share: nuclei.csv and summary.csv.
+
+nuclei.csv has a row for each nucleus, summary.csv has a row for each image.
+
+An image is finished when summary.csv has its row, which is written last. Its column `formats` names
+what was written. So a run that was stopped leaves whole images only, and the next run continues.
+"""
 
 import csv
 import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from nuclei.files import named, replacing
 
 SUMMARY = (  # columns of summary.csv
-    "image", "file", "height_px", "width_px", "modality", "nuclei", "median_diameter_px", "scale", "uncertainty", "out_of_distribution",
-    "nucleus_share", "intensity_low", "intensity_high", "seconds", "mpp", "made_by", "formats",
-)  # fmt: skip
+    "image",
+    "file",
+    "height_px",
+    "width_px",
+    "modality",
+    "nuclei",
+    "median_diameter_px",
+    "scale",
+    "uncertainty",
+    "out_of_distribution",
+    "nucleus_share",
+    "intensity_low",
+    "intensity_high",
+    "seconds",
+    "mpp",
+    "made_by",
+    "formats",
+)
 
 
-def read_table(path):
-    """The whole rows of a CSV file, all cells as text; a last row that was cut off is left out."""
-    import pandas as pd  # here and below: its import takes half a second, which --help does not have
+def read_table(path: Path):
+    """Read a table, all cells as text. A last row that was cut off is left out.
+
+    Args:
+        path: of nuclei.csv or summary.csv; it may be missing.
+
+    Returns:
+        A pandas DataFrame.
+
+    Raises:
+        ValueError: the file is no table of this program.
+    """
+    import pandas as pd  # late, here and below: --help does not need it
 
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
     if not text:
-        return pd.DataFrame(columns=["image", "made_by"])
+        return pd.DataFrame(columns=["image", "made_by", "formats"], dtype=str)
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except ValueError as error:
-        raise ValueError(f"{path} is no table of ours ({error}); give --out another folder") from None
-    if "image" not in table or (path.name == "summary.csv" and "made_by" not in table):
-        raise ValueError(f"{path} is no table of ours: it has the columns {named(table)}; give --out another folder")
+        raise ValueError(
+            f"{path} is no table of predict.py ({error}); give --out another folder"
+        ) from None
+    needed = {"image", "made_by", "formats"} if path.name == "summary.csv" else {"image"}
+    if not needed <= set(table):
+        refuse(path, table)
     return table
 
 
-def write_table(path, table):
-    """Replace a CSV file by these rows; without rows, remove it."""
+def refuse(path: Path, columns: Iterable[str]) -> None:
+    """Raise ValueError on a file of other columns."""
+    raise ValueError(
+        f"{path} is no table of predict.py: it has the columns {named(columns)}; give --out "
+        "another folder"
+    )
+
+
+def write_table(path: Path, table) -> None:
+    """Replace a table by these rows, a DataFrame; without rows, remove it."""
     if table.empty:
         path.unlink(missing_ok=True)
         return
@@ -37,81 +81,122 @@ def write_table(path, table):
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def append_table(path, table):
-    """Add rows at the end of a CSV file, with the header where it is new. Columns are matched by name: of a table with
-    other columns, such as that of an earlier version, both are kept and what is missing stays empty."""
+def append_table(path: Path, table) -> None:
+    """Add rows at the end of a table, with a header where the file is new.
 
+    Columns are matched by name. Tables of images with and without µm, or of calibrated and other
+    models, have different columns: the file gets all of them, and missing cells stay empty.
+
+    Args:
+        path: of the table.
+        table: a DataFrame.
+    """
     columns = None
     if path.is_file() and path.stat().st_size:
         with open(path, newline="", encoding="utf-8") as file:
             columns = next(csv.reader(file))
     if columns is not None:
-        if more := [name for name in table if name not in columns]:
-            rewrite_rows(path, lambda row: row, more)
-        if list(table) != columns + more:
-            table = table.reindex(columns=columns + more)
+        if new_columns := [name for name in table if name not in columns]:
+            rewrite_rows(path, lambda row: row, new_columns)
+        if list(table) != columns + new_columns:
+            table = table.reindex(columns=columns + new_columns)
     table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
 
 
-def rewrite_rows(path, change, more_columns=()):
-    """Pass each whole row of a CSV file, a dict of texts, through `change`, which drops it by None: one at a time, since
-    slides have millions of rows. Columns are added at the end; a file without rows is removed, one that stays is left alone.
-
-    Raises: ValueError where it is no table of ours.
-    """
-
-    def rows(file):  # a last line that was cut off is left out
-        return csv.DictReader((line for line in file if line.endswith("\n")), restval="")
-
-    if not path.is_file():
-        return
-    with open(path, newline="", encoding="utf-8") as old:
-        header = rows(old).fieldnames or []
-        if header and "image" not in header:
-            raise ValueError(f"{path} is no table of ours: it has the columns {named(header)}; give --out another folder")
-        old.seek(0)
-        total = sum(bool(line) for line in old) - 1
-        old.seek(0)
-        kept = sum(change(row) is not None for row in rows(old))
-        if kept == total and not more_columns:
-            return
-        if not kept and not more_columns:
-            path.unlink()
-            return
-        old.seek(0)
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as new:
-            writer = csv.DictWriter(new, [*header, *more_columns], restval="", extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for row in map(change, rows(old)) if row is not None)
-
-
-def replace_row(path, row):
-    """Put a row, a dict, into summary.csv, in the place of an earlier one of the same image."""
+def replace_row(path: Path, row: dict) -> None:
+    """Put a row into summary.csv, in the place of an earlier one of the same image."""
     import pandas as pd
 
     table = read_table(path)
     write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
 
 
-def finished_before(out, made_by, overwrite, stems):
-    """What an earlier run has finished in `out`, after both tables are reduced to whole images: {stem: its formats}.
+def rewrite_rows(
+    path: Path, change: Callable[[dict], dict | None], new_columns: Iterable[str] = ()
+) -> None:
+    """Pass each whole row of a table through a function, one at a time: slides have millions.
 
-    An image is finished when summary.csv has its row, which is written last.
+    A file without rows is removed. A file in which nothing would change is left alone. A last row
+    that was cut off is dropped.
+
+    Args:
+        path: of the table; it may be missing.
+        change: from a row, a dict of texts, to the row to write, or None to drop it.
+        new_columns: added at the end.
 
     Raises:
-        ValueError: `out` holds results for these stems that were made by another model or with other settings.
+        ValueError: the file is no table of this program.
+    """
+
+    def rows(file):
+        return csv.DictReader((line for line in file if line.endswith("\n")), restval="")
+
+    new_columns = list(new_columns)
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as old:
+        header = rows(old).fieldnames or []
+        if header and "image" not in header:
+            refuse(path, header)
+        old.seek(0)
+        num_lines = sum(bool(line) for line in old) - 1
+        old.seek(0)
+        num_rows = sum(change(row) is not None for row in rows(old))
+        if num_rows == num_lines and not new_columns:
+            return
+        if not num_rows and not new_columns:
+            path.unlink()
+            return
+        old.seek(0)
+        with (
+            replacing(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as new,
+        ):
+            columns = [*header, *new_columns]
+            writer = csv.DictWriter(
+                new, columns, restval="", extrasaction="ignore", lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(row for row in map(change, rows(old)) if row is not None)
+
+
+def finished_before(
+    out: Path, made_by: str, overwrite: bool, stems: Iterable[str]
+) -> dict[str, list[str]]:
+    """Find what an earlier run has finished, and reduce both tables to whole images.
+
+    Args:
+        out: the folder of the results.
+        made_by: of this run.
+        overwrite: the rows of these stems are removed, since they are done again.
+        stems: of the images and slides of this run.
+
+    Returns:
+        {stem: names of the formats written}.
+
+    Raises:
+        ValueError: the folder holds results for these stems that were made by another model or
+            with other settings.
     """
     summary = read_table(out / "summary.csv")
-    asked = summary["image"].isin(list(stems))
-    others = summary["image"][asked & (summary["made_by"] != made_by)]
+    is_wanted = summary["image"].isin(list(stems))
+    wanted = summary[is_wanted]
+    others = wanted["image"][wanted["made_by"] != made_by]
     if len(others) and not overwrite:
         raise ValueError(
-            f"{out} holds results for {named(others)} by another model or other settings; give --out another folder, "
-            "or --overwrite to replace them"
+            f"{out} holds results for {named(others)} by another model or other settings; give "
+            "--out another folder, or --overwrite to replace them"
         )
-    with_table = summary["formats"].str.split().map(lambda formats: "csv" in formats).astype(bool)
-    kept = summary[~asked] if overwrite else summary
-    whole = set(kept["image"][with_table[kept.index]])
-    rewrite_rows(out / "nuclei.csv", lambda row: row if row["image"] in whole else None)  # first, since it may refuse
-    write_table(out / "summary.csv", kept)
-    return {image: formats.split() for image, formats in zip(summary["image"][asked], summary["formats"][asked], strict=True)}
+    staying = summary[~is_wanted] if overwrite else summary
+    with_rows = {
+        image
+        for image, formats in zip(staying["image"], staying["formats"], strict=True)
+        if "csv" in formats.split()
+    }
+    # This one first, since it may refuse the file.
+    rewrite_rows(out / "nuclei.csv", lambda row: row if row["image"] in with_rows else None)
+    write_table(out / "summary.csv", staying)
+    return {
+        image: formats.split()
+        for image, formats in zip(wanted["image"], wanted["formats"], strict=True)
+    }

@@ -1,0 +1,188 @@
+"""Two folders of masks compared: files paired by stem, nuclei matched, and notes for the user.
+
+    pairs, notes = pair_masks("predictions/labels", "data/test_gt")
+    comparisons, more_notes = compare_pairs(pairs)
+    comparisons["image_1"].sums    # for nuclei.scores
+
+Masks may have any form that `read_truth` reads. Where a form limits what the scores mean, a note
+says so. Missing and unreadable files stop the comparison, or are left out where the user allows it.
+"""
+
+import csv
+import os
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from nuclei.files import named
+from nuclei.images.labels import BINARY, BINARY_LOSSY
+from nuclei.images.masks import read_truth
+from nuclei.images.pairs import find_images, find_truths
+from nuclei.instances.confidence import expected_calibration_error
+from nuclei.instances.matching import match, matched_pairs
+from nuclei.scores import tally
+
+
+class Comparison(NamedTuple):
+    """What one pair of masks comes to."""
+
+    sums: dict  # as `tally` gives them
+    is_right: np.ndarray  # (n,) bool: predicted nuclei 1…n that match a true one at IoU 0.5
+
+
+def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
+    """Pair predicted masks with true ones by stem.
+
+    Args:
+        predicted_dir, truth_dir: folders of masks.
+        stems: the stems to score; None for all that have a truth.
+        allow_missing: leave out images without a prediction instead of stopping.
+
+    Returns:
+        dict, stem → (predicted file, truth file), and a list of notes for the user.
+
+    Raises:
+        FileNotFoundError, ValueError: no masks, a folder compared with itself, no stem in common,
+            no prediction for some of the images.
+    """
+    predicted_files, truth_files = find_images(predicted_dir), find_truths(truth_dir)
+    if os.path.samefile(predicted_dir, truth_dir):
+        raise ValueError(
+            f"{predicted_dir} and {truth_dir} are the same folder, and would score 1. "
+            "Expected predictions and truth in two folders."
+        )
+    notes = []
+    if stems is not None:
+        if missing := set(stems) - set(truth_files):
+            notes.append(
+                f"No truth for {len(missing)} images of the subset, left out: "
+                f"{named(sorted(missing))}."
+            )
+        truth_files = {stem: path for stem, path in truth_files.items() if stem in stems}
+    elif extra := set(predicted_files) - set(truth_files):
+        notes.append(f"No truth for {len(extra)} predictions, not scored: {named(sorted(extra))}.")
+    shared = [stem for stem in truth_files if stem in predicted_files]
+    if not shared:
+        raise ValueError(
+            f"{predicted_dir} and {truth_dir} have no stem in common among the images to score: "
+            f"the first has {named(predicted_files)}, the second {named(truth_files) or 'none'}. "
+            "A prediction has the name of its truth, apart from the ending."
+        )
+    if missing := set(truth_files) - set(shared):
+        message = (
+            f"No prediction in {predicted_dir} for {len(missing)} of {len(truth_files)} images"
+        )
+        if not allow_missing:
+            raise ValueError(
+                f"{message}: {named(sorted(missing))}. Predict them, or leave them out of the "
+                "scores with --allow-missing."
+            )
+        notes.append(f"{message}, left out: {named(sorted(missing))}.")
+    return {stem: (predicted_files[stem], truth_files[stem]) for stem in shared}, notes
+
+
+def read_masks(predicted_path, truth_path):
+    """Read one pair of masks: two of `Truth`.
+
+    Raises:
+        OSError, ValueError: a file cannot be read.
+    """
+    predicted = read_truth(predicted_path)
+    return predicted, read_truth(truth_path, predicted.labels.shape)  # outlines hold no size
+
+
+def compare_pairs(pairs, allow_missing=False):
+    """Read and compare every pair of masks.
+
+    Args:
+        pairs: dict, stem → (predicted file, truth file).
+        allow_missing: leave out pairs with a file that cannot be read instead of stopping.
+
+    Returns:
+        dict, stem → Comparison, and a list of notes for the user.
+
+    Raises:
+        ValueError: sizes that differ, one file under two names, files that cannot be read.
+    """
+    comparisons, unreadable = {}, []
+    forms = {"predicted": Counter(), "true": Counter()}
+    for stem, paths in pairs.items():
+        if os.path.samefile(*paths):
+            raise ValueError(
+                f"{paths[0]} and {paths[1]} are one file: expected a prediction and its truth."
+            )
+        try:
+            masks = read_masks(*paths)
+        except (OSError, ValueError) as error:
+            unreadable.append(str(error))
+            continue
+        predicted, truth = (mask.labels for mask in masks)
+        if predicted.shape != truth.shape:
+            sizes = ["{1}×{0} px".format(*labels.shape) for labels in (predicted, truth)]
+            raise ValueError(
+                f"{paths[0]} has {sizes[0]} and its truth {paths[1]} has {sizes[1]}: expected "
+                "equal sizes. Predict at the size of the image."
+            )
+        for side, mask in zip(forms, masks, strict=True):
+            # A label image of a single nucleus looks binary, but it loses nothing.
+            forms[side][mask.form] += mask.labels.max() > 1
+        matching = match(truth, predicted)
+        right = matching.predicted_ids[matched_pairs(matching)]
+        is_right = np.isin(np.arange(1, predicted.max() + 1), right)
+        comparisons[stem] = Comparison(tally(matching), is_right)
+    notes = []
+    if unreadable:
+        message = f"{len(unreadable)} of {len(pairs)} pairs cannot be read: {named(unreadable)}"
+        if not allow_missing or not comparisons:
+            raise ValueError(
+                f"{message}. Repair them, or leave them out of the scores with --allow-missing."
+            )
+        notes.append(f"{message}; left out.")
+    return comparisons, notes + notes_on_forms(forms, len(comparisons))
+
+
+def notes_on_forms(forms, num_images):
+    """Sentences on masks whose form limits what the scores mean.
+
+    Args:
+        forms: dict, "predicted" and "true" → Counter of the forms of the masks.
+        num_images: number of pairs.
+    """
+    notes = []
+    for side, count in forms.items():
+        lossy = count[BINARY_LOSSY]
+        masks = f"of {num_images} {side} masks are"
+        if binary := count[BINARY] + lossy:
+            notes.append(f"{binary} {masks} binary: touching nuclei count as one in them.")
+        if lossy:
+            notes.append(f"{lossy} {masks} lossy JPEG, thresholded: their edges are not exact.")
+    return notes
+
+
+def score_confidence(comparisons, nuclei_csv):
+    """Compare the confidence that predict.py wrote for each nucleus with the share of right ones.
+
+    Args:
+        comparisons: dict, stem → Comparison.
+        nuclei_csv: table with columns image, id, confidence.
+
+    Returns:
+        (error, bins) as `expected_calibration_error`, at IoU 0.5; None without such a table or
+        column.
+    """
+    if not nuclei_csv.is_file():
+        return None
+    confidences, hits = [], []
+    with open(nuclei_csv, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"image", "id", "confidence"} <= set(reader.fieldnames or ()):
+            return None
+        for row in reader:
+            if row["image"] not in comparisons or not row["confidence"]:
+                continue
+            is_right = comparisons[row["image"]].is_right
+            if 1 <= int(row["id"]) <= len(is_right):
+                confidences.append(float(row["confidence"]))
+                hits.append(is_right[int(row["id"]) - 1])
+    return expected_calibration_error(np.array(confidences), np.array(hits)) if hits else None

@@ -1,0 +1,97 @@
+"""Which images and slides are to be done, and in which formats: the records `Job` and `Run`."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nuclei.model_file import Model
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image or slide whose nuclei are to be found.
+
+    Attributes:
+        stem: names its results, such as masks/STEM.png.
+        path: the file (or the folder of an OME-Zarr).
+        formats: names of the formats to write now.
+        formats_before: names of the formats that an earlier run wrote.
+    """
+
+    stem: str
+    path: Path
+    formats: tuple[str, ...]
+    formats_before: tuple[str, ...] = ()
+
+    @property
+    def all_formats(self) -> str:
+        """The formats of both runs, as summary.csv lists them."""
+        return " ".join(dict.fromkeys([*self.formats_before, *self.formats]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all jobs of one call of predict.py share.
+
+    Attributes:
+        out: the folder of the results.
+        model: the network with its settings; None on the way to a worker of a cluster, which loads
+            its own.
+        options: what the user asked, an `Options` of nuclei.inference.find.
+        made_by: names the model file and a hash of what decides the results, see `name_maker`.
+    """
+
+    out: Path
+    model: Model | None
+    options: object
+    made_by: str
+
+
+def name_maker(model_path: Path, *decisive) -> str:
+    """The column made_by: the model's name, and a hash of all that decides the results.
+
+    Args:
+        model_path: the model file.
+        decisive: anything whose `repr` tells runs with other results apart.
+    """
+    digest = hashlib.sha256(model_path.read_bytes() + repr(decisive).encode())
+    return f"{model_path.name} {digest.hexdigest()[:12]}"
+
+
+def plan_jobs(
+    files: Mapping[str, Path],
+    formats: Mapping[str, Sequence[str]],
+    finished: Mapping[str, Sequence[str]],
+    overwrite: bool,
+) -> list[Job]:
+    """What is left to do. An image that is done again renews all that it had.
+
+    Args:
+        files: {stem: path}.
+        formats: {stem: names of the formats that the user wants}.
+        finished: {stem: names of the formats that an earlier run wrote}.
+        overwrite: do finished files again.
+    """
+    jobs = []
+    for stem, path in files.items():
+        before = tuple(finished.get(stem, ()))
+        if overwrite:
+            missing = tuple(dict.fromkeys([*before, *formats[stem]]))
+        else:
+            missing = tuple(name for name in formats[stem] if name not in before)
+        if missing:
+            jobs.append(Job(stem, path, missing, before))
+    return jobs
+
+
+def describe_plan(jobs: Sequence[Job], num_files: int, overwrite: bool) -> list[str]:
+    """Lines for the user on what an earlier run has finished."""
+    lines = []
+    if num_finished := num_files - len(jobs):
+        lines.append(f"{num_finished} images are finished already (--overwrite does them again)")
+    incomplete = [job for job in jobs if job.formats_before and not overwrite]
+    if incomplete:
+        missing = sorted({name for job in incomplete for name in job.formats})
+        lines.append(f"{len(incomplete)} images are finished but for {', '.join(missing)}")
+    return lines

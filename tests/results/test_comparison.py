@@ -1,0 +1,53 @@
+"""Two folders compared: the forms of masks and what the notes say of them."""
+
+import os
+
+import numpy as np
+import pytest
+from matching_tools import discs, write_masks
+from PIL import Image
+
+from nuclei.results.comparison import compare_pairs, pair_masks
+from nuclei.scores import summarise
+
+
+@pytest.fixture
+def labels():
+    """Labels of four nuclei; two of them touch."""
+    return discs((60, 70), [(15, 15), (15, 24), (40, 40), (40, 60)], 5)
+
+
+def compare(predicted_dir, truth_dir):
+    """Sums of all images, and the notes."""
+    pairs, notes = pair_masks(predicted_dir, truth_dir)
+    comparisons, more_notes = compare_pairs(pairs)
+    return [comparison.sums for comparison in comparisons.values()], notes + more_notes
+
+
+def test_binary_and_jpeg_masks_are_scored_and_named(tmp_path, labels):
+    write_masks(tmp_path / "truth", dict.fromkeys("abcd", labels))
+    write_masks(tmp_path / "masks", dict.fromkeys("abcd", 255 * (labels > 0)), np.uint8)
+    sums, notes = compare(tmp_path / "masks", tmp_path / "truth")
+    assert {row["num_predicted"] for row in sums} == {3} and {row["merges"] for row in sums} == {1}
+    assert summarise(sums)["pooled"]["dice"]["value"] == 1
+    assert notes == ["4 of 4 predicted masks are binary: touching nuclei count as one in them."]
+    (tmp_path / "jpeg").mkdir()
+    for path in (tmp_path / "masks").glob("*.png"):
+        Image.open(path).save(tmp_path / "jpeg" / f"{path.stem}.jpg", quality=80)
+    notes = compare(tmp_path / "truth", tmp_path / "jpeg")[1]
+    assert any("4 of 4 true masks are lossy JPEG" in note for note in notes)
+
+
+def test_a_label_image_of_one_nucleus_is_not_called_binary(tmp_path):
+    write_masks(tmp_path / "truth", {"one": discs((30, 30), [(9, 9)], 5)})
+    write_masks(tmp_path / "predicted", {"one": discs((30, 30), [(9, 9)], 4)})
+    assert compare(tmp_path / "predicted", tmp_path / "truth")[1] == []
+
+
+def test_a_file_is_not_compared_with_itself(tmp_path, labels):
+    write_masks(tmp_path / "truth", dict.fromkeys("ab", labels))
+    (tmp_path / "linked").mkdir()
+    for path in (tmp_path / "truth").iterdir():
+        os.link(path, tmp_path / "linked" / path.name)
+    with pytest.raises(ValueError, match="one file"):
+        compare(tmp_path / "linked", tmp_path / "truth")

@@ -1,0 +1,79 @@
+"""The results of one image: the table in memory, the files, and its row of summary.csv."""
+
+import numpy as np
+import pytest
+from inference_tools import blobs, read_rows
+from results_tools import write_predictions
+
+from nuclei.inference.find import Found, Options
+from nuclei.model_file import Model
+from nuclei.results.image import flag, measure_nuclei, summarise
+from nuclei.results.jobs import Job, Run, describe_plan, name_maker, plan_jobs
+from nuclei.results.tables import SUMMARY
+
+
+@pytest.fixture
+def found():
+    image, labels = blobs()
+    maps = np.stack([np.where(labels > 0, 0.9, 0.1)] * 2, axis=-1).astype(np.float32)
+    return Found(image, (0.0, 255.0), labels, maps, 2.0)
+
+
+def model_with(**settings):
+    return Model(network=None, num_maps=2, margin_px=0, multiple_px=1, **settings)
+
+
+def test_the_table_has_a_row_for_each_nucleus_without_any_file(found):
+    table = measure_nuclei(found, model_with())
+    assert list(table["id"]) == list(range(1, found.labels.max() + 1))
+    assert list(table["area_px"]) == np.bincount(found.labels.ravel())[1:].tolist()
+    assert "confidence" not in table and "image" not in table and "area_um2" not in table
+
+
+def test_a_calibrated_model_adds_confidence_and_a_pixel_size_adds_microns(found):
+    table = measure_nuclei(found, model_with(calibration=[0.5, 0.0, 0.0, 0.0, 0.3]), mpp=0.5)
+    assert table["confidence"].between(0, 1).all()
+    assert table.columns.get_loc("confidence") + 1 == table.columns.get_loc("mean_probability")
+    np.testing.assert_allclose(table["area_um2"], table["area_px"] / 4)
+
+
+def test_the_summary_has_its_columns_in_order(found, tmp_path):
+    model = model_with(max_uncertainty=0.05)
+    run, job = Run(tmp_path, model, Options(), "model 1"), Job("a", tmp_path / "a.png", ("csv",))
+    summary = summarise(found, measure_nuclei(found, model), job, run, 1.23456)
+    assert tuple(summary) == SUMMARY
+    assert summary["out_of_distribution"] == 1 and summary["uncertainty"] > 0.05
+    assert summary["nuclei"] == found.labels.max() and summary["scale"] == 2.0
+    assert summary["seconds"] == 1.235 and summary["mpp"] == ""
+    assert [flag(value) for value in (None, True, False)] == ["", 1, 0]
+
+
+def test_only_the_formats_of_the_job_are_written(found, tmp_path):
+    write_predictions(tmp_path, found, "a", ("masks", "geojson"))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["geojson", "masks", "summary.csv"]
+    assert read_rows(tmp_path / "summary.csv")[0]["formats"] == "masks geojson"
+
+
+def test_only_what_is_missing_is_planned(tmp_path):
+    files = {stem: tmp_path / f"{stem}.png" for stem in "abc"}
+    formats = dict.fromkeys(files, ("masks", "csv"))
+    finished = {"a": ["masks", "csv"], "b": ["masks", "geojson"]}
+    jobs = plan_jobs(files, formats, finished, overwrite=False)
+    assert [(job.stem, job.formats) for job in jobs] == [("b", ("csv",)), ("c", ("masks", "csv"))]
+    assert jobs[0].all_formats == "masks geojson csv"
+    lines = describe_plan(jobs, 3, overwrite=False)
+    assert "1 images are finished already" in lines[0] and "but for csv" in lines[1]
+    jobs = plan_jobs(files, formats, finished, overwrite=True)
+    assert [job.formats for job in jobs][1] == ("masks", "geojson", "csv")
+    assert describe_plan(jobs, 3, overwrite=True) == []
+
+
+def test_runs_with_other_results_have_other_makers(tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"weights")
+    name = name_maker(path, Options())
+    assert name.startswith("model.h5 ") and name == name_maker(path, Options())
+    assert name != name_maker(path, Options(threshold=0.4))
+    path.write_bytes(b"others")
+    assert name != name_maker(path, Options())
