@@ -1,22 +1,51 @@
-"""nuclei.formats.bioimageio"""
+"""The network as a bioimage.io package: a zip with ONNX weights, a description and a test image.
+
+    package = Credits("nuclei a", "A Student")
+    export_bioimageio(network, settings, "a.onnx", "a.bioimageio.zip", package)
+
+The steps: write the files of the package (`write_members`), describe them (`bioimageio_spec`), pack
+and validate them (`pack`), run the package and compare its maps with those of Keras (`compare`).
+The package scales an image by percentiles with bioimage.io's own arithmetic. That has no lower
+limit of the range, so a blank image does not stay blank as it does in predict.py.
+"""
 
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from nuclei.files import replacing
-from nuclei.formats.onnx import check_same, geometry_of
+from nuclei.formats.bioimageio_spec import allowed_sizes, describe
+from nuclei.formats.onnx import check_same
 from nuclei.images.intensity import RANGE_PERCENTILES
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import require
 
-LICENCE = "MIT"  # of an exported model package, unless --licence says another
+TEXT = """# {name}
+
+A U-Net that finds nuclei in histology and fluorescence images. Input: RGB grey levels of any depth;
+grey images as three equal channels{diameter}. Output: {heads}, each from 0 to 1.
+
+## From maps to nuclei
+
+Pixels whose nucleus probability is above {nucleus_threshold} are foreground. Where there is a
+distance map, blur it with sigma {smoothing_px} px. Where there is a contact map, subtract
+{contact_weight} of it. The connected regions above {marker_threshold} are markers: grow them over
+the foreground by watershed. Remove nuclei below {min_area_px} px and nuclei with a mean
+probability below {min_probability}.
+
+## Validation
+
+Compare separated nuclei with hand-drawn nuclei on images that the training has not seen: the share
+of nuclei matched at an overlap (IoU) of 0.5 and, for the pixels, the Dice coefficient.
+{scores}
+"""
 
 
 def example_image(side, seed=0):
-    """A picture of bright blobs on a dark ground, as grey levels in (side, side, 3) float32: the package's test input."""
+    """Draw bright blobs on dark ground: (side, side, 3) float32, whole grey levels 0...255."""
     from scipy import ndimage
 
     noise = np.random.default_rng(seed).random((side, side, 3))
@@ -25,155 +54,129 @@ def example_image(side, seed=0):
 
 
 def scaled_by_percentiles(image):
-    """What the package's preprocessing does, in float64: RANGE_PERCENTILES of all values to 0 and 1, clipped."""
+    """Scale an image as the package does it before the network, in float64.
+
+    RANGE_PERCENTILES of all values become 0 and 1; the rest is clipped.
+    """
     low, high = np.percentile(image.astype(np.float64), RANGE_PERCENTILES)
     return np.clip((image - low) / (high - low + 1e-6), 0, 1).astype(np.float32)
 
 
 def package_text(settings, name):
-    """The README inside the package: what goes in, what comes out, how nuclei follow, and how good it is."""
+    """The README inside the package: input, output, from maps to nuclei, scores."""
     scores = settings.get("scores", {}).get("validation", {}).get("all")
-    thresholds = {**THRESHOLDS, **settings.get("thresholds", {})}
     diameter = settings.get("nucleus_diameter_px", {}).get("median")
-    heads = settings["architecture"]["heads"]
-    of_size = "" if diameter is None else f"; nuclei of about {diameter} px in diameter"
-    return f"""# {name}
-
-A U-Net that finds nuclei in histology and fluorescence images. Input: RGB grey levels of any depth; grey images as three
-equal channels{of_size}. Output: {", ".join(heads)}, each from 0 to 1.
-
-## From maps to nuclei
-
-Pixels whose nucleus probability is above {thresholds["nucleus_threshold"]} are foreground. Where there is a distance map
-(the depth inside a nucleus), blur it with sigma {thresholds["smoothing_px"]} px, take its connected patches above
-{thresholds["marker_threshold"]} as seeds and grow them over the foreground by watershed. Drop nuclei below
-{thresholds["min_area_px"]} px and those with a mean probability below {thresholds["min_probability"]}.
-
-## Validation
-
-Compare separated nuclei with hand-drawn ones on images that the training has not seen: the share of nuclei matched at an
-overlap (IoU) of 0.5 and, for the pixels, the Dice coefficient.
-{"No scores are stored with this model." if scores is None else f"Stored with the model: {json.dumps(scores)}."}
-"""
+    return TEXT.format(
+        name=name,
+        heads=", ".join(settings["architecture"]["heads"]),
+        diameter="" if diameter is None else f"; nuclei of about {diameter} px in diameter",
+        scores=f"Stored with the model: {json.dumps(scores)}."
+        if scores
+        else "No scores are stored with this model.",
+        **{**THRESHOLDS, **settings.get("thresholds", {})},
+    )
 
 
-def export_bioimageio(model, settings, onnx_path, path, name, author, licence):
-    """Pack the ONNX file as a bioimage.io model (zip), validate it by bioimageio.spec, run it by bioimageio.core and
-    compare the maps with Keras's: whole, and cut into blocks by the package's own halo.
+def write_members(folder, network, settings, onnx_path, name):
+    """Write the files of the package into a folder: test input and output, weights, README.
+
+    Returns:
+        Keras's maps of the test image, (1, side, side, maps) float32.
+    """
+    image = example_image(allowed_sizes(settings).smallest)[None]
+    maps = network.predict_on_batch(scaled_by_percentiles(image))
+    np.save(folder / "test_input.npy", image)
+    np.save(folder / "test_output.npy", maps)
+    shutil.copyfile(onnx_path, folder / "weights.onnx")
+    (folder / "README.md").write_text(package_text(settings, name), encoding="utf-8")
+    return maps
+
+
+def pack(description, path):
+    """Write the zip and load it again.
+
+    Returns:
+        The loaded description.
+
+    Raises:
+        ValueError: bioimageio.spec does not accept it.
+    """
+    from bioimageio.spec import InvalidDescr, load_description, save_bioimageio_package
+
+    save_bioimageio_package(description, output_path=path)
+    loaded = load_description(path, perform_io_checks=True)
+    if isinstance(loaded, InvalidDescr):
+        raise ValueError(
+            f"bioimageio.spec does not accept the package ({loaded.validation_summary.status})"
+        )
+    return loaded
+
+
+def compare(loaded, network, sizes, maps):
+    """Run the package by bioimageio.core and compare it with Keras.
+
+    One image goes through as a whole, another one in blocks.
 
     Args:
-        onnx_path: as `export_onnx` writes it for the same model.
-        name: of the package; author: who made it; licence: an SPDX name.
+        loaded: as from `pack`.
+        network: the `keras.Model`.
+        sizes: its `Sizes`.
+        maps: Keras's maps of the test image, as from `write_members`.
 
-    Returns: the largest difference from Keras.
-    Raises: ValueError where a package is missing, the description is not valid, or the maps differ.
+    Returns:
+        The largest difference.
+
+    Raises:
+        ValueError: the maps differ.
     """
-    require(("bioimageio.core",), "the export to bioimage.io")
-    import onnx
     from bioimageio.core import create_prediction_pipeline
     from bioimageio.core.digest_spec import create_sample_for_model
-    from bioimageio.spec import InvalidDescr, load_description, save_bioimageio_package
-    from bioimageio.spec.model import v0_5 as spec
 
-    multiple, radius = geometry_of(settings)
-    halo = -(-radius // multiple) * multiple  # a multiple, so that pooling meets the same pixels in every block
-    smallest = 2 * halo + multiple
-    image = example_image(smallest)[None]
-    maps = model.predict_on_batch(scaled_by_percentiles(image))
+    def sample(image):
+        return create_sample_for_model(loaded, inputs={"image": image})
+
+    small = example_image(sizes.smallest)[None]
+    wide = example_image(3 * sizes.halo + sizes.multiple, seed=1)[None]
+    block = {"batch": 1, "y": 3 * sizes.halo, "x": 3 * sizes.halo, "channel": 3}
+    with create_prediction_pipeline(loaded) as pipeline:
+        whole = pipeline.predict_sample_without_blocking(
+            sample(small), skip_input_padding=True, skip_output_cropping=True
+        )
+        in_blocks = pipeline.predict_sample_with_fixed_blocking(
+            sample(wide), input_block_shape={"image": block}
+        )
+    whole, in_blocks = (result.members["maps"].data.to_numpy() for result in (whole, in_blocks))
+    # The border is left out: bioimageio.core pads there by reflection, Keras with zeros.
+    inner = (slice(None), slice(sizes.halo, -sizes.halo), slice(sizes.halo, -sizes.halo))
+    wide_maps = network.predict_on_batch(scaled_by_percentiles(wide))
+    return max(
+        check_same("the bioimage.io package", maps, whole),
+        check_same("the bioimage.io package in blocks", wide_maps[inner], in_blocks[inner]),
+    )
+
+
+def export_bioimageio(network, settings, onnx_path, path, package):
+    """Pack the ONNX file as a bioimage.io model (zip), validate it, run it, compare it with Keras.
+
+    Args:
+        network: a `keras.Model`.
+        settings: of its model file.
+        onnx_path: the file that `export_onnx` wrote for the same network.
+        path: the zip to write.
+        package: its `Credits`.
+
+    Returns:
+        The largest difference from Keras.
+
+    Raises:
+        ValueError: a package is missing, the description is not valid, or the maps differ.
+    """
+    require(("bioimageio.core",), "the export to bioimage.io")
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(replacing(path))
-        folder = temporary.with_suffix("")
+        folder = Path(temporary.with_suffix(""))
         folder.mkdir()
         stack.callback(shutil.rmtree, folder)
-        np.save(folder / "test_input.npy", image)
-        np.save(folder / "test_output.npy", maps)
-        shutil.copyfile(onnx_path, folder / "weights.onnx")
-        (folder / "README.md").write_text(package_text(settings, name), encoding="utf-8")
-
-        def file(member):
-            return spec.FileDescr(source=folder / member)
-
-        sides = {"size": spec.ParameterizedSize(min=smallest, step=multiple)}
-        heads = [spec.Identifier(head) for head in settings["architecture"]["heads"]]
-        description = spec.ModelDescr(
-            name=name,
-            description="U-Net for nuclei in histology and fluorescence images: nucleus probability and depth inside a nucleus",
-            authors=[spec.Author(name=author)],
-            cite=[
-                spec.CiteEntry(
-                    text="Ronneberger, Fischer, Brox 2015: U-Net: Convolutional Networks for Biomedical Image Segmentation",
-                    doi=spec.Doi("10.1007/978-3-319-24574-4_28"),
-                )
-            ],
-            license=spec.LicenseId(licence),
-            documentation=file("README.md"),
-            tags=["nuclei", "segmentation", "histology", "fluorescence-light-microscopy", "unet", "2d"],
-            inputs=[
-                spec.InputTensorDescr(
-                    id=spec.TensorId("image"),
-                    axes=[
-                        spec.BatchAxis(),
-                        spec.SpaceInputAxis(id=spec.AxisId("y"), **sides),
-                        spec.SpaceInputAxis(id=spec.AxisId("x"), **sides),
-                        spec.ChannelAxis(channel_names=[spec.Identifier(name) for name in ("red", "green", "blue")]),
-                    ],
-                    test_tensor=file("test_input.npy"),
-                    data=spec.IntervalOrRatioDataDescr(type="float32"),
-                    preprocessing=[
-                        spec.ScaleRangeDescr(
-                            kwargs=spec.ScaleRangeKwargs(
-                                axes=[spec.AxisId(axis) for axis in ("y", "x", "channel")],
-                                min_percentile=RANGE_PERCENTILES[0],
-                                max_percentile=RANGE_PERCENTILES[1],
-                            )
-                        ),
-                        spec.ClipDescr(kwargs=spec.ClipKwargs(min=0.0, max=1.0)),
-                    ],
-                )
-            ],
-            outputs=[
-                spec.OutputTensorDescr(
-                    id=spec.TensorId("maps"),
-                    axes=[
-                        spec.BatchAxis(),
-                        *(
-                            spec.SpaceOutputAxisWithHalo(
-                                id=spec.AxisId(axis),
-                                size=spec.SizeReference(tensor_id=spec.TensorId("image"), axis_id=spec.AxisId(axis)),
-                                halo=halo,
-                            )
-                            for axis in "yx"
-                        ),
-                        spec.ChannelAxis(channel_names=heads),
-                    ],
-                    test_tensor=file("test_output.npy"),
-                    data=spec.IntervalOrRatioDataDescr(type="float32"),
-                )
-            ],
-            weights=spec.WeightsDescr(
-                onnx=spec.OnnxWeightsDescr(
-                    source=folder / "weights.onnx",
-                    opset_version=max(entry.version for entry in onnx.load(onnx_path).opset_import),
-                )
-            ),
-        )
-        save_bioimageio_package(description, output_path=temporary)
-        loaded = load_description(temporary, perform_io_checks=True)
-        if isinstance(loaded, InvalidDescr):
-            raise ValueError(f"{path}: bioimageio.spec does not accept the package ({loaded.validation_summary.status})")
-        wide = example_image(3 * halo + multiple, seed=1)[None]
-        block = {"batch": 1, "y": 3 * halo, "x": 3 * halo, "channel": 3}
-        with create_prediction_pipeline(loaded) as pipeline:
-            whole = pipeline.predict_sample_without_blocking(
-                create_sample_for_model(loaded, inputs={"image": image}), skip_input_padding=True, skip_output_cropping=True
-            )
-            cut = pipeline.predict_sample_with_fixed_blocking(
-                create_sample_for_model(loaded, inputs={"image": wide}), input_block_shape={"image": block}
-            )
-        whole, cut = (sample.members["maps"].data.to_numpy() for sample in (whole, cut))
-        difference = check_same("the bioimage.io package", maps, whole)
-        # In blocks that overlap by the halo it must come out the same, but for the rim: there blocks are filled up by
-        # reflection, whereas the network itself sees zeros beyond the image.
-        inner = (slice(None), slice(halo, -halo), slice(halo, -halo))
-        maps = model.predict_on_batch(scaled_by_percentiles(wide))
-        return max(difference, check_same("the bioimage.io package in blocks", maps[inner], cut[inner]))
+        maps = write_members(folder, network, settings, onnx_path, package.name)
+        loaded = pack(describe(folder, settings, package), temporary)
+        return compare(loaded, network, allowed_sizes(settings), maps)

@@ -1,47 +1,91 @@
-"""nuclei.formats.coco"""
+"""COCO's JSON of instances, one file per image: for pycocotools, CVAT, FiftyOne.
+
+A nucleus is a list of polygons, because people can correct polygons. A nucleus with a hole is a
+list of run lengths instead, because COCO's polygons cannot have holes.
+
+Format: https://cocodataset.org/#format-data
+"""
 
 import json
 
 import numpy as np
 
 from nuclei.files import replacing
-from nuclei.formats.geojson import CLASS_NAME, rows_of
+from nuclei.formats.geojson import CLASS_NAME, finite_rows
 from nuclei.polygons import outlines, pack_runs
 
 
-def write_coco(path, nuclei):
-    """COCO's JSON of instances for one image; `score` is the mean probability where there is one.
+def run_lengths(inside, left, width):
+    """COCO's run lengths of a whole image, of which only some columns are given.
 
-    Polygons, since people can correct these; run lengths where a nucleus has a hole, which COCO's polygons cannot have.
+    Args:
+        inside: (H, w) bool, the columns from `left` on that hold the nucleus.
+        left: px, number of empty columns before them.
+        width: px, width of the whole image.
+
+    Returns:
+        {"size": [H, width], "counts": [...]}: pixels down the columns, in turn outside and inside.
     """
+    height = len(inside)
+    runs = pack_runs(inside)
+    runs[0] += left * height
+    empty_px = (width - left - inside.shape[1]) * height  # the columns behind
+    if len(runs) % 2:  # the last run is background
+        runs[-1] += empty_px
+    else:
+        runs.append(empty_px)
+    return {"size": [height, width], "counts": runs}
+
+
+def coco_annotation(index, polygons, labels):
+    """One nucleus as an entry of COCO's "annotations", without its score.
+
+    Args:
+        index: id of the nucleus in `labels`.
+        polygons: its outline, as from `nuclei.polygons.outlines`.
+        labels: (H, W) integer.
+    """
+    height, width = labels.shape
+    corners = np.concatenate([rings[0] for rings in polygons])
+    (top, left), (bottom, right) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    mask = labels[top:bottom, left:right] == index
+    if all(len(rings) == 1 for rings in polygons):
+        segmentation = [rings[0][:, ::-1].ravel().tolist() for rings in polygons]  # x, y, x, y, ...
+    else:
+        columns = np.zeros((height, right - left), bool)
+        columns[top:bottom] = mask
+        segmentation = run_lengths(columns, left, width)
+    return {
+        "id": index,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": int(mask.sum()),
+        "bbox": [left, top, right - left, bottom - top],
+        "segmentation": segmentation,
+    }
+
+
+def write_coco(path, nuclei):
+    """Write a `Nuclei` as COCO JSON. `score` is the mean probability where the table has it."""
     height, width = nuclei.labels.shape
     image = {"id": 1, "file_name": nuclei.file_name, "height": height, "width": width}
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        head = {"info": {"description": "nuclei"}, "images": [image], "categories": [{"id": 1, "name": CLASS_NAME}]}
+    head = {
+        "info": {"description": "nuclei"},
+        "images": [image],
+        "categories": [{"id": 1, "name": CLASS_NAME}],
+    }
+    rows = finite_rows(nuclei.table, ("mean_probability",))
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+    ):
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "annotations": [')
-        scores = rows_of(nuclei.table, ("mean_probability",))
-        for number, ((index, polygons), score) in enumerate(zip(outlines(nuclei.labels), scores, strict=True)):
-            corners = np.concatenate([rings[0] for rings in polygons])
-            (top, left), (bottom, right) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-            mine = nuclei.labels[top:bottom, left:right] == index
-            if all(len(rings) == 1 for rings in polygons):
-                drawn = [rings[0][:, ::-1].ravel().tolist() for rings in polygons]
-            else:
-                whole = np.zeros((height, right - left), bool)
-                whole[top:bottom] = mine
-                runs = pack_runs(whole)
-                runs[0] += left * height  # the columns before and behind
-                rest = (width - right) * height
-                drawn = {"size": [height, width], "counts": runs[:-1] + [runs[-1] + rest] if len(runs) % 2 else runs + [rest]}
-            annotation = {
-                "id": index,
-                "image_id": 1,
-                "category_id": 1,
-                "iscrowd": 0,
-                "area": int(mine.sum()),
-                "bbox": [left, top, right - left, bottom - top],
-                "segmentation": drawn,
-                **({"score": score["mean_probability"]} if score else {}),
-            }
-            file.write((",\n" if number else "\n") + json.dumps(annotation, separators=(",", ":")))
+        nuclei_and_rows = zip(outlines(nuclei.labels), rows, strict=True)
+        for number, ((index, polygons), row) in enumerate(nuclei_and_rows):
+            annotation = coco_annotation(index, polygons, nuclei.labels)
+            if row:
+                annotation["score"] = row["mean_probability"]
+            file.write(",\n" if number else "\n")
+            file.write(json.dumps(annotation, separators=(",", ":")))
         file.write("\n]}\n")

@@ -1,4 +1,13 @@
-"""nuclei.formats.geojson"""
+"""GeoJSON, as QuPath reads and writes it: one Feature per nucleus.
+
+A Feature has the outline, a colour and measurements.
+The outlines follow the edges of the pixels, so the area inside is the number of pixels. Features
+are written one at a time: a slide with millions of nuclei needs no memory for them. Equal nuclei
+give equal files, byte by byte, also inside .gz and .zip.
+
+Format: RFC 7946, and
+https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html
+"""
 
 import contextlib
 import gzip
@@ -12,46 +21,77 @@ import numpy as np
 from nuclei.files import replacing
 from nuclei.polygons import outlines
 
-CLASS_NAME = "Nucleus"  # of the detections in QuPath, and of COCO's one category
-CLASS_COLOUR = (255, 221, 0)  # RGB; far from the purples of tissue and the greys of fluorescence
-NAMESPACE = uuid.UUID("5d0a3c1e-7d0f-5c55-9f4e-2f6a2f0f8d11")  # of the nuclei's UUIDs; another one would make others
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of every member: the date of writing would make equal content unequal files
-GEOJSON_MEASUREMENTS = (  # what is worth seeing in QuPath's table and colour maps; all of them would be a kilobyte a nucleus
-    "area_px", "area_um2", "diameter_px", "diameter_um", "perimeter_px", "perimeter_um", "circularity", "solidity",
-    "eccentricity", "mean_probability", "mean_intensity", "haematoxylin_od", "dab_od", "nearest_distance_px",
-    "nearest_distance_um", "touches_border",
-)  # fmt: skip
+CLASS_NAME = "Nucleus"  # class of the detections in QuPath, and COCO's one category
+CLASS_COLOUR = (255, 221, 0)  # RGB; yellow stands out from purple tissue and grey fluorescence
+NAMESPACE = uuid.UUID("5d0a3c1e-7d0f-5c55-9f4e-2f6a2f0f8d11")  # fixed, so that UUIDs are repeatable
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of every zip member: the real date would change equal files
+GEOJSON_MEASUREMENTS = (  # worth a colour map in QuPath; all 43 would be 1 kB per nucleus
+    "area_px",
+    "area_um2",
+    "diameter_px",
+    "diameter_um",
+    "perimeter_px",
+    "perimeter_um",
+    "circularity",
+    "solidity",
+    "eccentricity",
+    "mean_probability",
+    "mean_intensity",
+    "haematoxylin_od",
+    "dab_od",
+    "nearest_distance_px",
+    "nearest_distance_um",
+    "touches_border",
+)
 
 
-def rows_of(table, names):
-    """Each row of the table as a dict of the named columns that it has and whose value is a finite number."""
+def finite_rows(table, names):
+    """Yield each row of a table as {name: float}.
+
+    Args:
+        table: DataFrame.
+        names: of columns. Those that are missing, and cells without a finite number, are left out.
+    """
     names = [name for name in names if name in table]
     columns = [np.asarray(table[name], float) for name in names]
-    for values in zip(*columns, strict=True) if columns else ({} for _ in range(len(table))):
-        yield {name: round(float(value), 6) for name, value in zip(names, values, strict=True) if np.isfinite(value)}
+    rows = zip(*columns, strict=True) if columns else ([] for _ in range(len(table)))
+    for values in rows:
+        pairs = zip(names, values, strict=True)
+        yield {name: round(float(value), 6) for name, value in pairs if np.isfinite(value)}
+
+
+def closed_ring(ring):
+    """A ring of (row, column) corners as GeoJSON's list of [x, y]: its last point is its first."""
+    points = ring[:, ::-1].tolist()
+    return [*points, points[0]]
 
 
 def geojson_features(nuclei):
-    """The nuclei of an image as GeoJSON Features, see `features_of_outlines`."""
+    """Yield the nuclei of a `Nuclei` as Features, see `features_of_outlines`."""
     return features_of_outlines(nuclei.stem, outlines(nuclei.labels), nuclei.table)
 
 
 def features_of_outlines(stem, outlined, table):
-    """GeoJSON Features that QuPath reads as detections, one at a time, of outlines and their rows in a table.
+    """Yield GeoJSON Features that QuPath reads as detections, one at a time.
 
-    The UUID follows from the stem and the outline: the same nucleus has the same in every export, and so has no other
-    nucleus, as ids would have after a change of the model.
+    The UUID of a nucleus is made from the stem and the outline. The same nucleus has the same UUID
+    in every export. Numbers would not do: after a change of the model, number 5 is another nucleus.
+
+    Args:
+        stem: name of the image without suffix.
+        outlined: (id, polygons) of each nucleus, as from `nuclei.polygons.outlines`.
+        table: DataFrame with one row per nucleus in the same order.
     """
-    for (index, polygons), measurements in zip(outlined, rows_of(table, GEOJSON_MEASUREMENTS), strict=True):
-        # From (row, column) to (x, y); GeoJSON closes its rings.
-        coordinates = [[[*ring[:, ::-1].tolist(), ring[0, ::-1].tolist()] for ring in rings] for rings in polygons]
-        one = len(coordinates) == 1
+    rows = finite_rows(table, GEOJSON_MEASUREMENTS)
+    for (index, polygons), measurements in zip(outlined, rows, strict=True):
+        coordinates = [[closed_ring(ring) for ring in rings] for rings in polygons]
+        in_one_piece = len(coordinates) == 1
         yield {
             "type": "Feature",
             "id": str(uuid.uuid5(NAMESPACE, f"{stem} {coordinates}")),
             "geometry": {
-                "type": "Polygon" if one else "MultiPolygon",
-                "coordinates": coordinates[0] if one else coordinates,
+                "type": "Polygon" if in_one_piece else "MultiPolygon",
+                "coordinates": coordinates[0] if in_one_piece else coordinates,
             },
             "properties": {
                 "objectType": "detection",
@@ -64,7 +104,7 @@ def features_of_outlines(stem, outlined, table):
 
 @contextlib.contextmanager
 def text_file(path, member):
-    """A text file to write to: gzip or zip (with this one member) where the suffix says so; no dates, no names inside."""
+    """Open a text file for writing: plain, .gz, or .zip with one member. It stores no date."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(open(path, "wb"))
         if path.suffix == ".gz":
@@ -81,7 +121,13 @@ def text_file(path, member):
 
 
 def write_features(path, features, member="nuclei.geojson"):
-    """Write Features (any iterable: they are taken one at a time, so that millions need no memory) as a collection."""
+    """Write Features as one FeatureCollection.
+
+    Args:
+        path: the file; .gz and .zip are compressed.
+        features: any iterable of dicts. They are taken one at a time.
+        member: name of the file inside a .zip.
+    """
     with replacing(path) as temporary, text_file(temporary, member) as file:
         file.write('{"type":"FeatureCollection","features":[')
         for number, feature in enumerate(features):
@@ -91,5 +137,5 @@ def write_features(path, features, member="nuclei.geojson"):
 
 
 def write_geojson(path, nuclei):
-    """Detections for QuPath; .gz and .zip are compressed."""
+    """Write a `Nuclei` as detections for QuPath; .gz and .zip are compressed."""
     write_features(path, geojson_features(nuclei), f"{nuclei.stem}.geojson")

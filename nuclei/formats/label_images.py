@@ -1,4 +1,11 @@
-"""nuclei.formats.label_images"""
+"""Label images that other programs open: 32-bit ids, tiles, a pyramid, the pixel size.
+
+OME-TIFF is for napari, QuPath and Fiji, OME-Zarr 0.4 for napari and other readers of it. Each level
+of the pyramid takes every other pixel of the level before, because ids cannot be averaged. The
+levels may lie on disk: they are read and filled in pieces, so a slide of any size passes.
+
+Formats: https://docs.openmicroscopy.org/ome-model/ and https://ngff.openmicroscopy.org/0.4/
+"""
 
 import contextlib
 import shutil
@@ -9,19 +16,20 @@ import numpy as np
 from nuclei.files import replacing
 from nuclei.formats.geojson import NAMESPACE
 
-TILE_PX = 512  # of label pyramids: a multiple of 16, as TIFF wants, and a screenful
+TILE_PX = 512  # side of a tile: TIFF wants a multiple of 16, and a screen shows a few of them
+CLASSIC_TIFF_BYTES = 1 << 31  # a classic TIFF ends at 4 GB; half of it leaves room for the pyramid
 
 
 def num_levels(shape):
-    """Levels of a pyramid, each half the one before, the last of which fits into one tile."""
+    """Number of levels of a pyramid over (H, W) px; the last level fits into one tile."""
     levels = 1
     while max(shape) > TILE_PX << (levels - 1):
         levels += 1
     return levels
 
 
-def tiles_of(labels):
-    """The tiles of a label image, row by row, filled up with background: (TILE_PX, TILE_PX) uint32 each."""
+def padded_tiles(labels):
+    """Yield the tiles of a label image, row by row: (TILE_PX, TILE_PX) uint32, padded by 0."""
     for top in range(0, labels.shape[0], TILE_PX):
         for left in range(0, labels.shape[1], TILE_PX):
             tile = np.zeros((TILE_PX, TILE_PX), np.uint32)
@@ -31,76 +39,106 @@ def tiles_of(labels):
 
 
 def write_ometiff(path, nuclei):
-    """A 32-bit OME-TIFF of ids in tiles, with a pyramid of every other pixel (ids cannot be averaged) and pixel size."""
-    levels = [nuclei.labels[:: 1 << level, :: 1 << level] for level in range(num_levels(nuclei.labels.shape))]
+    """Write a `Nuclei` as a tiled 32-bit OME-TIFF with a pyramid."""
+    num = num_levels(nuclei.labels.shape)
+    levels = [nuclei.labels[:: 1 << level, :: 1 << level] for level in range(num)]
     write_label_levels(path, nuclei.stem, levels, nuclei.mpp)
 
 
 def write_label_levels(path, stem, levels, mpp):
-    """As `write_ometiff`, of the levels of a pyramid: anything that slices like (h, w) arrays, read tile by tile."""
+    """Write the levels of a pyramid as OME-TIFF, tile by tile.
+
+    Args:
+        path: the file.
+        stem: name of the image without suffix; the file's UUID is made from it.
+        levels: arrays of ids, or anything that slices like an (h, w) array.
+        mpp: µm per pixel, or None.
+    """
     import tifffile
 
     height, width = levels[0].shape
-    metadata = {"axes": "YX", "UUID": f"urn:uuid:{uuid.uuid5(NAMESPACE, f'{stem} {height} {width}')}"}
-    resolution = {}
+    file_id = uuid.uuid5(NAMESPACE, f"{stem} {height} {width}")
+    metadata = {"axes": "YX", "UUID": f"urn:uuid:{file_id}"}
+    first_page = {"subifds": len(levels) - 1, "metadata": metadata}
     if mpp is not None:
-        metadata.update(PhysicalSizeX=mpp, PhysicalSizeY=mpp, PhysicalSizeXUnit="µm", PhysicalSizeYUnit="µm")
-        resolution = {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
-    with replacing(path) as temporary:
-        large = height * width * 4 > 1 << 31  # before compression: a classic TIFF ends at 4 GB
-        with tifffile.TiffWriter(temporary, bigtiff=large, ome=True) as tiff:
-            for number, level in enumerate(levels):
-                tiff.write(
-                    tiles_of(level),
-                    shape=level.shape,
-                    dtype=np.uint32,
-                    tile=(TILE_PX, TILE_PX),
-                    photometric="minisblack",
-                    compression="zlib",
-                    **({"subfiletype": 1} if number else {"subifds": len(levels) - 1, "metadata": metadata, **resolution}),
-                )
+        metadata.update(PhysicalSizeX=mpp, PhysicalSizeY=mpp)
+        metadata.update(PhysicalSizeXUnit="µm", PhysicalSizeYUnit="µm")
+        pixels_per_cm = 1e4 / mpp
+        first_page.update(resolution=(pixels_per_cm, pixels_per_cm), resolutionunit="CENTIMETER")
+    is_large = height * width * 4 > CLASSIC_TIFF_BYTES
+    with (
+        replacing(path) as temporary,
+        tifffile.TiffWriter(temporary, bigtiff=is_large, ome=True) as tiff,
+    ):
+        for number, level in enumerate(levels):
+            tiff.write(
+                padded_tiles(level),
+                shape=level.shape,
+                dtype=np.uint32,
+                tile=(TILE_PX, TILE_PX),
+                photometric="minisblack",
+                compression="zlib",
+                **({"subfiletype": 1} if number else first_page),  # 1: a reduced image
+            )
 
 
 def write_omezarr(path, nuclei):
-    """OME-Zarr 0.4, the version that most programs read: a pyramid of ids, marked as labels."""
-    with new_omezarr(path, nuclei.stem, nuclei.labels.shape, nuclei.mpp) as levels:
-        for top in range(0, nuclei.labels.shape[0], TILE_PX):
-            levels[0][top : top + TILE_PX] = nuclei.labels[top : top + TILE_PX].astype(np.uint32)
+    """Write a `Nuclei` as OME-Zarr 0.4, the version that most programs read (needs zarr)."""
+    labels = nuclei.labels
+    with new_omezarr(path, nuclei.stem, labels.shape, nuclei.mpp) as levels:
+        for top in range(0, labels.shape[0], TILE_PX):
+            levels[0][top : top + TILE_PX] = labels[top : top + TILE_PX].astype(np.uint32)
         fill_pyramid(levels)
+
+
+def multiscale(stem, num, mpp):
+    """The "multiscales" entry of OME-Zarr 0.4: axes, and the size of a pixel on each level."""
+    unit = {} if mpp is None else {"unit": "micrometer"}
+    scale = 1.0 if mpp is None else mpp
+    return {
+        "version": "0.4",
+        "name": stem,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
+        "datasets": [
+            {
+                "path": str(level),
+                "coordinateTransformations": [{"type": "scale", "scale": [scale * 2**level] * 2}],
+            }
+            for level in range(num)
+        ],
+    }
 
 
 @contextlib.contextmanager
 def new_omezarr(path, stem, shape, mpp):
-    """Make the OME-Zarr of `write_omezarr`, whole or not at all: yields the arrays of its levels, to be filled."""
+    """Make an OME-Zarr, whole or not at all: yields the arrays of its levels, to be filled.
+
+    It is a folder, so `nuclei.files.replacing` cannot move it over an older one; this does the
+    same.
+
+    Args:
+        path: the folder; an existing one is replaced at the end.
+        stem: name of the image without suffix.
+        shape: (H, W) of the first level.
+        mpp: µm per pixel, or None.
+    """
     import zarr
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    scale = 1.0 if mpp is None else mpp
-    unit = {} if mpp is None else {"unit": "micrometer"}
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=2)
         levels = [
             group.create_array(
-                str(level), shape=tuple(-(-length >> level) for length in shape), chunks=(TILE_PX, TILE_PX), dtype="uint32",
+                str(level),
+                shape=tuple(-(-length >> level) for length in shape),  # half, rounded up
+                chunks=(TILE_PX, TILE_PX),
+                dtype="uint32",
                 chunk_key_encoding={"name": "v2", "separator": "/"},
             )
             for level in range(num_levels(shape))
-        ]  # fmt: skip
-        group.attrs["multiscales"] = [
-            {
-                "version": "0.4",
-                "name": stem,
-                "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
-                "datasets": [
-                    {
-                        "path": str(level),
-                        "coordinateTransformations": [{"type": "scale", "scale": [scale * (1 << level)] * 2}],
-                    }
-                    for level in range(len(levels))
-                ],
-            }
         ]
+        group.attrs["multiscales"] = [multiscale(stem, len(levels), mpp)]
         group.attrs["image-label"] = {"version": "0.4"}
         yield levels
         if path.exists():
@@ -111,9 +149,11 @@ def new_omezarr(path, stem, shape, mpp):
 
 
 def fill_pyramid(levels):
-    """Fill each level but the first with every other pixel of the one before, in pieces that fit into any memory."""
+    """Fill each level but the first with every other pixel of the level before, piece by piece."""
+    height, width = TILE_PX, 8 * TILE_PX  # px of a piece: 8 tiles, 8 MB
     for larger, smaller in zip(levels, levels[1:], strict=False):
-        for top in range(0, smaller.shape[0], TILE_PX):
-            for left in range(0, smaller.shape[1], 8 * TILE_PX):
-                place = (slice(top, top + TILE_PX), slice(left, left + 8 * TILE_PX))
-                smaller[place] = larger[2 * top : 2 * (top + TILE_PX) : 2, 2 * left : 2 * (left + 8 * TILE_PX) : 2]
+        for top in range(0, smaller.shape[0], height):
+            for left in range(0, smaller.shape[1], width):
+                rows = slice(2 * top, 2 * (top + height), 2)
+                columns = slice(2 * left, 2 * (left + width), 2)
+                smaller[top : top + height, left : left + width] = larger[rows, columns]

@@ -1,8 +1,14 @@
-"""nuclei.formats.registry"""
+"""The list of formats: name, folder, suffix, writer and the package that the writer needs.
 
-from collections.abc import Callable
+    require_formats(["geojson", "imagej"])       # before any work: is roifile installed?
+    write_formats("predictions", ["geojson", "imagej"], Nuclei("a", "a.png", labels, table))
+
+A new format is one function `write(path, nuclei)` in a room of this wing and one line in FORMATS.
+"""
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,29 +19,46 @@ from nuclei.formats.label_images import write_ometiff, write_omezarr
 from nuclei.formats.tables import write_csv, write_parquet
 from nuclei.machine import require
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Nuclei(NamedTuple):
-    """The nuclei of one image, as the writers take them.
+    """The nuclei of one image, as every writer takes them.
 
-    stem: of the image file, whose whole name is file_name. labels: (H, W) integer, 0 background, 1...n.
-    table: a DataFrame with one row for each nucleus by ascending id, columns as of `measure`.
-    mpp: µm per pixel, or None.
+    Attributes:
+        stem: name of the image without its suffix; the exported file has it too.
+        file_name: name of the image with its suffix.
+        labels: (H, W) integer, 0 background, 1...n nuclei.
+        table: one row per nucleus by ascending id, with the columns of `nuclei.instances.measure`.
+        mpp: µm per pixel, or None where it is unknown.
     """
 
     stem: str
     file_name: str
     labels: np.ndarray
-    table: Any
+    table: "pd.DataFrame"
     mpp: float | None = None
 
 
 class Format(NamedTuple):
-    """Where a format goes, and how: `write(path, nuclei)` to folder/STEM + suffix; package: to be installed for it."""
+    """A format of exported nuclei.
+
+    Attributes:
+        folder: name of its folder inside the predictions folder.
+        suffix: what follows the stem in the name of its files.
+        write: function of (path, nuclei).
+        package: the package that the writer needs beyond requirements.txt, or None.
+    """
 
     folder: str
     suffix: str
-    write_formats: Callable
+    write: Callable[[Path, Nuclei], None]
     package: str | None = None
+
+    def path(self, out: Path | str, stem: str) -> Path:
+        """The file of one image in the folder `out`."""
+        return Path(out) / self.folder / f"{stem}{self.suffix}"
 
 
 FORMATS = {
@@ -51,14 +74,18 @@ FORMATS = {
 }
 
 
-def require_formats(formats):
-    """`require` for the names of formats; those of other files pass by."""
-    for name in formats:
-        require([FORMATS[name].package] if name in FORMATS else [], f"the format {name}")
+def require_formats(names: Iterable[str]) -> None:
+    """Check that the package of each format is installed; names outside FORMATS are ignored.
+
+    Raises:
+        ValueError: a package is missing; the message has the command that installs it.
+    """
+    for name in names:
+        if name in FORMATS and FORMATS[name].package:
+            require([FORMATS[name].package], f"the format {name}")
 
 
-def write_formats(out, formats, nuclei):
-    """Write one image's nuclei to out/FOLDER/STEM.SUFFIX in each of the formats, replacing what is there."""
-    for name in formats:
-        form = FORMATS[name]
-        form.write(Path(out) / form.folder / f"{nuclei.stem}{form.suffix}", nuclei)
+def write_formats(out: Path | str, names: Iterable[str], nuclei: Nuclei) -> None:
+    """Write one image's nuclei in each format, to OUT/FOLDER/STEM.SUFFIX; replaces old files."""
+    for name in names:
+        FORMATS[name].write(FORMATS[name].path(out, nuclei.stem), nuclei)

@@ -1,0 +1,150 @@
+"""A folder of predictions, read again as the `Nuclei` that the writers of this wing take.
+
+    folder = open_predictions("predictions")
+    for stem in folder.labels:
+        nuclei = load_nuclei(folder, stem)
+
+The label images are needed. nuclei.csv and summary.csv add measurements, file names and the size of
+a pixel; with the images at hand, the nuclei are measured again.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nuclei.files import named
+from nuclei.formats.registry import Nuclei
+from nuclei.images.labels import read_labels
+from nuclei.images.modality import modality
+from nuclei.images.pairs import find_images
+from nuclei.images.reading import read_image
+from nuclei.instances.measure import in_microns, measure
+
+PROBABILITIES = ("mean_probability", "std_probability")  # only the network knows them
+
+
+class Predictions(NamedTuple):
+    """What a folder of predictions holds, each as {stem: ...}.
+
+    Attributes:
+        labels: paths of the label images, one for every stem.
+        images: paths of the images; empty where no folder of images was given.
+        tables: rows of nuclei.csv, without the column "image"; empty where there is no such file.
+        file_names: names of the image files, from summary.csv.
+        mpp: µm per pixel, from summary.csv, of the images where it is known.
+    """
+
+    labels: dict
+    images: dict
+    tables: dict
+    file_names: dict
+    mpp: dict
+
+
+def open_predictions(folder, images_dir=None):
+    """Read the tables of a folder of predictions and find its images.
+
+    Args:
+        folder: as predict.py writes it. A folder without labels/ is taken as a folder of label
+            images.
+        images_dir: folder of the images, or None.
+
+    Returns:
+        A `Predictions`.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no label images, or an image is missing.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    labels = find_images(folder / "labels" if (folder / "labels").is_dir() else folder)
+    images = {} if images_dir is None else find_images(images_dir)
+    if images_dir is not None and (missing := [stem for stem in labels if stem not in images]):
+        raise ValueError(
+            f"{images_dir} lacks the images of {len(missing)} label images: {named(missing)}"
+        )
+    tables, file_names, mpp = {}, {}, {}
+    if (folder / "nuclei.csv").is_file():
+        rows = pd.read_csv(folder / "nuclei.csv", dtype={"image": str})
+        groups = {stem: group for stem, group in rows.groupby("image", sort=False)}
+        for stem in labels:
+            table = groups.get(stem, rows.iloc[:0]).reset_index(drop=True)
+            tables[stem] = table.drop(columns="image")
+    if (folder / "summary.csv").is_file():
+        summary = pd.read_csv(folder / "summary.csv", dtype=str, keep_default_na=False)
+        file_names = dict(zip(summary["image"], summary["file"], strict=True))
+        if "mpp" in summary:
+            pairs = zip(summary["image"], summary["mpp"], strict=True)
+            mpp = {stem: float(text) for stem, text in pairs if text}
+    return Predictions(labels, images, tables, file_names, mpp)
+
+
+def load_nuclei(predictions, stem, mpp=None):
+    """The nuclei of one image.
+
+    Args:
+        predictions: a `Predictions`.
+        stem: one of `predictions.labels`.
+        mpp: µm per pixel; None takes what summary.csv says, if anything.
+
+    Returns:
+        A `Nuclei`; its table starts with the column "image".
+
+    Raises:
+        ValueError: the label image, the image and the table do not belong together.
+    """
+    labels = read_labels(predictions.labels[stem])
+    image_path, image = predictions.images.get(stem), None
+    if image_path is not None:
+        image = read_image(image_path)
+        if image.shape[:2] != labels.shape:
+            raise ValueError(
+                f"{image_path} has {image.shape[:2]} px and {predictions.labels[stem]} "
+                f"{labels.shape}; expected equal sizes"
+            )
+    mpp = predictions.mpp.get(stem) if mpp is None else mpp
+    table = measurements(stem, labels, image, predictions.tables.get(stem))
+    if mpp is not None:
+        table = table.assign(**in_microns(table, mpp))
+    table.insert(0, "image", stem)
+    if image_path is not None:
+        file_name = image_path.name
+    else:
+        file_name = predictions.file_names.get(stem, f"{stem}.png")
+    return Nuclei(stem, file_name, labels, table, mpp)
+
+
+def measurements(stem, labels, image, stored):
+    """The table of one image: as stored, or measured again.
+
+    It is measured again where the image is given, or where there is no stored table.
+
+    Args:
+        stem: for messages.
+        labels: (H, W) integer.
+        image: (H, W, 3), or None.
+        stored: its rows of nuclei.csv, or None. What only the network knows is taken from them.
+
+    Raises:
+        ValueError: the ids in the table and in the label image differ.
+    """
+    import pandas as pd
+
+    ids = np.unique(labels[labels > 0])
+    if stored is not None and not np.array_equal(stored["id"], ids):
+        raise ValueError(
+            f"labels/{stem} has {len(ids)} nuclei and nuclei.csv {len(stored)} rows for it, or "
+            "other ids. If you edited the labels, export them from a folder of their own, without "
+            "nuclei.csv"
+        )
+    if stored is not None and image is None:
+        return stored
+    is_tissue = image is not None and modality(image) == "tissue"
+    table = pd.DataFrame(measure(labels, image, stained=is_tissue))
+    if stored is not None:
+        for name in PROBABILITIES:
+            if name in stored:
+                table[name] = stored[name].to_numpy()
+    return table
