@@ -1,4 +1,4 @@
-"""Tests run the network with the same TensorFlow options as the scripts do, and keep what engines prepare to themselves."""
+"""Tests run with the TensorFlow options of the scripts, and with a cache of their own."""
 
 import os
 import signal
@@ -8,7 +8,8 @@ import pytest
 
 from nuclei.machine import set_up_backend
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under `nohup ... &`: what the tests start would inherit it
+# Under `nohup ... &` Ctrl-C is ignored, and processes that the tests start would inherit this.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 set_up_backend()

@@ -1,10 +1,8 @@
-"""How the project is built: who imports whom, what opens at once, and that the README's commands are true."""
+"""How the project is laid out: who imports whom, what opens at once, lengths and words."""
 
 import ast
-import os
+import functools
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,177 +10,232 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
-LIBRARIES = {"import_data", "augment", "unet", "losses", "tiling", "instances", "slides", "exports", "graph"}
-SCRIPTS = {"train", "predict", "evaluate"}
-COLAB = {"google_colab", "sync_colab"}  # a copy of the others that stands alone, and the tool that makes it
-# Arrows between libraries: exports.py is a script besides, which reads its files and ends its errors as all do, measures
-# by instances.py and, for the model out, loads one by unet.py. It reads nothing back: corrected outlines are a form of
-# truth, so that import_data.py has their readers and needs nothing of exports.py.
-# slides.py stands over four: a slide's windows are tiling's, its nuclei instances', its files exports', one unit at a time.
-ARROWS = {"exports": {"import_data", "instances", "unet"}, "slides": {"import_data", "tiling", "instances", "exports"}}
-RENDERERS = {"report", "benchmark"}  # they show what scripts have made, so they alone may import them
-WITH_KERAS = {"unet", "losses", "train", "exports", "benchmark", "google_colab"}
+SCRIPTS = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
+ROOMS = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "nuclei").rglob("*.py"))
+}
+PROGRAMS = {
+    f"experiments.{path.stem}": path for path in sorted((ROOT / "experiments").glob("*.py"))
+}
+MODULES = {**SCRIPTS, **ROOMS, **PROGRAMS}
+
+TOP = [
+    "train",
+    "predict",
+    "import_data",
+    "unet",
+    "graph",
+    "google_colab",
+    "evaluate",
+    "report",
+    "exports",
+    "app",
+    "doctor",
+]
+LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
+WITHOUT_FLAGS = {"unet", "google_colab"}  # no command line: the network, and the cell of a notebook
+FLOORS = (  # from the ground up: a room imports its own wing and lower floors
+    {"files", "cli", "machine", "polygons"},
+    {"images", "model_file"},
+    {"instances"},
+    {"scores"},
+    {"formats"},
+    {"results"},
+    {"inference", "training"},
+    {"slides", "report"},
+    {""},  # nuclei/__init__.py, the Python API
+)
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
 SLOW = {"pandas", "scipy", "skimage", "plotly"}
+KERAS_CLASSES = {  # rooms of classes derived from Keras's: Keras at the top, imported late
+    "nuclei.training.losses",
+    "nuclei.training.muon",
+    "nuclei.training.bookkeeping",
+    "nuclei.training.normalisation",
+}
+WITH_HEAVY = KERAS_CLASSES | {  # all rooms that import Keras or a backend
+    "unet",
+    "nuclei.machine",  # finds the device
+    "nuclei.training.fit",
+    "nuclei.training.network",
+    "nuclei.training.checkpoint",
+    "nuclei.training.devices",
+    "nuclei.training.hosts",
+    "nuclei.inference.engines",
+    "nuclei.inference.runtimes",
+    "nuclei.formats.onnx",
+}
+MAX_COLUMNS, MAX_ROOM, MAX_COLAB, MAX_README = 100, 300, 400, 130
+WORDS = re.compile(
+    r"\b(hearts?|doubts?|paint(?:s|ed|ing)?|parted|zoom_to|whoever|as those|of that[,;.]|"
+    r"unlike_training|glass|"
+    r"restain\w*|crowd\(|tell_all|draw_nothing|other_look)\b"
+)
 
 
-def imports_of(path):
-    """Names of the modules that a file imports anywhere, and those that it imports at its top level."""
-    anywhere, at_top = set(), set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        names = (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import)
-            else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        )  # fmt: skip
-        anywhere.update(name.split(".")[0] for name in names)
-        if node in tree.body:
-            at_top.update(name.split(".")[0] for name in names)
-    return anywhere, at_top
+@functools.cache
+def tree(name):
+    """The syntax tree of a module."""
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
-def test_every_file_has_a_room():
-    assert set(MODULES) == LIBRARIES | SCRIPTS | RENDERERS | COLAB
-    assert set(ARROWS) <= LIBRARIES
-    assert len(MODULES) <= 16
+def wing(name):
+    """The wing of a room: "images" of nuclei.images.reading, "files" of nuclei.files."""
+    return [*name.split("."), ""][1]
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_arrows_point_one_way(name):
-    anywhere, at_top = imports_of(MODULES[name])
-    ours = anywhere & set(MODULES) - {name}  # predict.py names itself, for processes that have it as a module
-    if name in LIBRARIES | {"google_colab"}:
-        assert ours == ARROWS.get(name, set())
-    assert not ours & RENDERERS
-    if name not in RENDERERS:
-        assert not ours & SCRIPTS
-    if anywhere & HEAVY:
-        assert name in WITH_KERAS
-    if name != "losses":  # which is nothing but Keras, and is itself imported late
-        assert not at_top & (HEAVY | {"losses"})
+def floor(name):
+    """The number of a room's floor; unet stands on the ground."""
+    if name in LIBRARIES:
+        return 0 if name == "unet" else len(FLOORS)
+    return next(number for number, wings in enumerate(FLOORS) if wing(name) in wings)
 
 
-def test_the_data_contract_opens_without_the_packages_of_other_formats():
-    code = (
-        "import sys, import_data; print(*sorted({'roifile', 'zarr', 'pyarrow', 'pandas', 'cv2', 'exports'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stdout.strip(), done.stdout + done.stderr
+def imports_of(nodes):
+    """The modules, ours and others, that some syntax nodes import."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: import rooms by their full names"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def our_imports(name):
+    return (imports_of(ast.walk(tree(name))) & set(MODULES)) - {name, "nuclei", *parents(name)}
+
+
+def parents(name):
+    parts = name.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts))}
+
+
+def other_imports(nodes):
+    return {name.split(".")[0] for name in imports_of(nodes)}
+
+
+def test_the_top_level_holds_the_named_scripts_only():
+    assert set(SCRIPTS) <= set(TOP)
+    assert {wing(name) for name in ROOMS} <= set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("name", sorted({**SCRIPTS, **ROOMS}))
+def test_no_module_imports_a_script(name):
+    scripts = our_imports(name) & set(SCRIPTS) - LIBRARIES
+    assert not scripts
+    if name in ROOMS:
+        assert not our_imports(name) & (set(SCRIPTS) - {"unet"})
+        assert not our_imports(name) & set(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_room_imports_its_own_wing_or_lower_floors(name):
+    wrong = [
+        other
+        for other in our_imports(name)
+        if wing(other) != wing(name) and floor(other) >= floor(name) and other != "unet"
+    ]
+    assert not wrong
+
+
+def test_training_and_inference_never_import_each_other():
+    for name in ROOMS:
+        wings = {wing(other) for other in our_imports(name)} | {wing(name)}
+        if wing(name) in ("training", "inference"):
+            assert not {"training", "inference"} <= wings, name
+
+
+def test_no_circle_of_imports():
+    finished = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in finished:
+            for other in sorted(our_imports(name)):
+                visit(other, [*path, name])
+            finished.add(name)
+
+    for name in sorted(MODULES):
+        visit(name, [])
+
+
+def test_keras_and_the_backends_stay_in_the_named_rooms():
+    names = {*SCRIPTS, *ROOMS} - {"google_colab"}  # one cell that stands alone
+    assert {name for name in names if other_imports(ast.walk(tree(name))) & HEAVY} == WITH_HEAVY
+
+
+@pytest.mark.parametrize("name", sorted({*SCRIPTS, *ROOMS} - {"google_colab"} - KERAS_CLASSES))
+def test_keras_is_imported_late(name):
+    assert not other_imports(tree(name).body) & HEAVY
+    assert not imports_of(tree(name).body) & KERAS_CLASSES
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_happens_at_import(name):
-    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If)
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    assert isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant)  # the docstring
-    for node in tree.body[1:]:
-        assert isinstance(node, allowed), f"{name}.py line {node.lineno}"
+    if name == "google_colab":
+        return  # a cell runs from top to bottom
+    allowed = (
+        ast.Import,
+        ast.ImportFrom,
+        ast.FunctionDef,
+        ast.ClassDef,
+        ast.Assign,
+        ast.AnnAssign,
+        ast.If,
+    )
+    first, *others = tree(name).body
+    assert isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant), (
+        "the docstring is missing"
+    )
+    for node in others:
+        assert isinstance(node, allowed), f"line {node.lineno}"
         if isinstance(node, ast.If):
-            assert "__main__" in ast.unparse(node.test) or "TYPE_CHECKING" in ast.unparse(node.test)
+            condition = ast.unparse(node.test)
+            assert "__main__" in condition or "TYPE_CHECKING" in condition, f"line {node.lineno}"
 
 
-@pytest.mark.parametrize(
-    "name", sorted((SCRIPTS | RENDERERS | {"import_data", "exports", "graph", "sync_colab"}) & set(MODULES))
-)
+@pytest.mark.parametrize("name", sorted((set(SCRIPTS) - WITHOUT_FLAGS) | set(PROGRAMS)))
 def test_help_opens_without_keras(name):
+    unwanted = HEAVY | (SLOW if name == "predict" else set())
     code = (
-        "import sys, runpy\n"
-        f"sys.argv = ['{name}.py', '--help']\n"
+        "import runpy, sys\n"
+        "sys.argv = ['script', '--help']\n"
         "try:\n"
-        f"    runpy.run_path(r'{MODULES[name]}', run_name='__main__')\n"
+        f"    runpy.run_module({name!r}, run_name='__main__', alter_sys=True)\n"
         "except SystemExit as stopped:\n"
         "    assert not stopped.code\n"
-        f"assert not {HEAVY!r} & set(sys.modules), 'Keras was imported'\n"
-        f"assert '{name}' != 'predict' or not {SLOW!r} & set(sys.modules), 'what takes half a second was imported'\n"
+        f"loaded = {unwanted!r} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
 
 
-# --- The README's commands ------------------------------------------------------------------------------------------
+def test_import_data_opens_without_the_packages_of_single_formats():
+    code = (
+        "import sys, import_data\n"
+        "print(*{'roifile', 'zarr', 'pyarrow', 'pandas', 'exports'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stdout.strip(), done.stdout + done.stderr
 
 
-def readme_commands():
-    """Every `python SCRIPT ...` of the README's shell blocks, without the comment behind it."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = []
-    for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in line.split("&&"):
-                words = shlex.split(part, comments=True)
-                if len(words) > 1 and Path(words[0]).name.startswith("python") and words[1].endswith(".py"):
-                    commands.append(words[1:])
-    return commands
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_lines_and_rooms_are_short_and_words_plain(name):
+    text = MODULES[name].read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert not [number for number, line in enumerate(lines, 1) if len(line) > MAX_COLUMNS]
+    assert "fmt: " + "skip" not in text and "fmt: " + "off" not in text
+    docstring = ast.get_docstring(tree(name)) or ""
+    has_reason = any(line.startswith("Long because") for line in docstring.splitlines())
+    limit = MAX_COLAB if name == "google_colab" else MAX_ROOM
+    assert len(lines) <= limit or has_reason, f"{len(lines)} lines"
+    assert not WORDS.findall(text)
 
 
-def test_the_readme_runs_every_script():
-    assert {Path(words[0]).stem for words in readme_commands()} >= SCRIPTS | RENDERERS | {"import_data", "exports", "graph"}
-
-
-def test_the_test_command_of_the_readme_is_what_ci_runs():
-    found = re.findall(r"```sh\n(.*pytest -q.*)\n```", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(found) == 1 and "requirements-dev.txt" in found[0]
-    assert "grep -m1 'pytest -q' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A copy of what the repository ships, where commands may write; with two small folders for the README's examples."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("data", "test_raw", "tests", "Saved_Model"):
-        if (ROOT / name).exists():
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "previous", "trained_model.h5")
-            )
-    for path in (*MODULES.values(), ROOT / "report_page.html"):
-        shutil.copy(path, folder)
-    for example in ("my_data", "few_images"):
-        for part in ("raw", "gt"):
-            (folder / example / part).mkdir(parents=True)
-            for path in sorted((folder / "data" / part).glob("tissue_0[1-4].*")):
-                shutil.copy(path, folder / example / part)
-    shutil.copytree(folder / "my_data" / "raw", folder / "my_images")
-    import numpy as np
-    from PIL import Image
-
-    for number in (1, 2, 3):  # the layout of the Data Science Bowl: ID/images/ID.png, ID/masks/*.png
-        public = folder / "stage1_train" / f"id{number}"
-        (public / "images").mkdir(parents=True)
-        (public / "masks").mkdir()
-        shutil.copy(folder / "my_images" / f"tissue_0{number}.png", public / "images" / f"id{number}.png")
-        labels = np.array(Image.open(folder / "my_data" / "gt" / f"tissue_0{number}.png"))
-        for nucleus in range(1, 4):
-            Image.fromarray((labels == nucleus).astype(np.uint8) * 255).save(public / "masks" / f"{nucleus}.png")
-    shutil.make_archive(str(folder / "stage1_train"), "zip", folder / "stage1_train")
-    return folder
-
-
-SHORT_BENCHMARK = ["--repeats", "1", "--images", "1", "--window", "64", "--parts", "network", "--no-classic"]
-SHORT = ["--epochs", "1", "--crops-per-image", "1", "--crop", "64", "--batch-size", "4", "--width", "8", "--depth", "1"]
-
-
-def test_the_commands_of_the_readme_run_in_their_order(checkout):
-    """As they stand, but for the length of the trainings; --resume is run on a training that was stopped."""
-    environment = {**os.environ, "PYTHONWARNINGS": "default", "MPLBACKEND": "agg"}
-    for words in readme_commands():
-        if "--download" in words:
-            continue  # served from loopback in test_import_data.py
-        command = [sys.executable, *words]
-        if words[0] == "benchmark.py":
-            command += SHORT_BENCHMARK
-        if words[0] == "train.py":
-            command += SHORT
-            if "--resume" in words:
-                subprocess.run(
-                    [sys.executable, "-c", "import sys, train\n"
-                     "def stop(*_): raise KeyboardInterrupt\n"
-                     "train.score_validation = stop\n"
-                     f"sys.exit(train.main({['--out', 'Saved_Model', *SHORT]!r}))"],
-                    cwd=checkout, env=environment, capture_output=True, timeout=300,
-                )  # fmt: skip
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert (checkout / "predictions" / "summary.csv").exists()
-    assert (checkout / "Saved_Model" / "Training_Graph.html").exists()
+def test_the_readme_fits_three_screens():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README

@@ -1,22 +1,27 @@
-"""The shipped weights: what they must never do, whatever training they came from. Skipped where none are shipped."""
+"""The shipped weights: what they must never do, whatever training they came from.
+
+Skipped where none are shipped.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from inference_tools import run_predict
 from PIL import Image
 
-import predict
 from nuclei.images.masks import read_truth
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "Saved_Model" / "pretrained.h5"
-pytestmark = pytest.mark.skipif(not PRETRAINED.is_file(), reason="no shipped weights in Saved_Model/")
+pytestmark = pytest.mark.skipif(
+    not PRETRAINED.is_file(), reason="no shipped weights in Saved_Model/"
+)
 
 
-def found(folder):
+def read_labels_in(folder):
     return {path.stem: read_truth(path).labels for path in sorted((folder / "labels").iterdir())}
 
 
@@ -26,17 +31,19 @@ def test_blank_images_give_no_nuclei(tmp_path):
     for value in (0, 7, 128, 255):
         Image.fromarray(np.full((200, 260, 3), value, np.uint8)).save(folder / f"blank{value}.png")
     Image.fromarray(np.full((64, 64), 900, np.uint16)).save(folder / "deep.png")
-    assert predict.main([str(folder), "--model", str(PRETRAINED), "--out", str(tmp_path / "out")]) == 0
-    assert {stem: labels.max() for stem, labels in found(tmp_path / "out").items() if labels.any()} == {}
+    assert run_predict(PRETRAINED, tmp_path / "out", folder) == 0
+    all_labels = read_labels_in(tmp_path / "out")
+    assert len(all_labels) == 5 and not any(labels.any() for labels in all_labels.values())
 
 
 def test_they_find_the_nuclei_of_images_that_they_have_never_seen(tmp_path):
-    """The synthetic test images are no microscope's; finding most of their nuclei shows that file and code belong together."""
-    assert predict.main([str(ROOT / "test_raw"), "--model", str(PRETRAINED), "--out", str(tmp_path)]) == 0
+    """They find most nuclei of synthetic images, so file and code belong together."""
+    assert run_predict(PRETRAINED, tmp_path, ROOT / "test_raw") == 0
     overlaps = []
-    for stem, labels in found(tmp_path).items():
+    for stem, labels in read_labels_in(tmp_path).items():
         truth = read_truth(ROOT / "data" / "test_gt" / f"{stem}.png").labels
-        overlaps.append(2 * ((labels > 0) & (truth > 0)).sum() / ((labels > 0).sum() + (truth > 0).sum()))
+        shared = ((labels > 0) & (truth > 0)).sum()
+        overlaps.append(2 * shared / ((labels > 0).sum() + (truth > 0).sum()))
     assert len(overlaps) == 8 and np.mean(overlaps) > 0.7
 
 

@@ -1,0 +1,164 @@
+"""The speed card: its figures, what they were measured on, and the files it is saved as."""
+
+import contextlib
+import csv
+import datetime
+import html
+import json
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from nuclei.files import replacing
+from nuclei.machine import has_nvidia, num_cores
+
+COLUMNS = ("part", "model", "what", "figure", "value", "unit")
+PACKAGES = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "ai-edge-litert",
+    "openvino",
+    "numpy",
+)
+# Okabe & Ito: colours that the colour-blind tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+PANELS = (  # title, part, figures, (row, column)
+    ("Network alone", "network", ("speed",), (1, 1)),
+    ("All images, after start-up", "pipeline", ("speed",), (1, 2)),
+    (
+        "Where the time goes",
+        "pipeline",
+        ("reading", "scaling", "network", "separation", "tables and files"),
+        (2, 1),
+    ),
+    ("Training", "training", ("bare", "whole"), (2, 2)),
+)
+
+
+class Card:
+    """The figures in the order in which they are measured.
+
+    Args:
+        say: called with each line for the user.
+
+    Attributes:
+        rows: dicts with the keys COLUMNS.
+    """
+
+    def __init__(self, say=print):
+        self.rows, self.say = [], say
+
+    def add(self, part, model, what, *figures):
+        """Add one line of figures, and say it.
+
+        Args:
+            part: "network", for example.
+            model: whose network was timed, or "-".
+            what: what was timed.
+            figures: tuples of (name, value, unit).
+        """
+        texts = []
+        for name, value, unit in figures:
+            values = (part, model, what, name, value, unit)
+            self.rows.append(dict(zip(COLUMNS, values, strict=True)))
+            texts.append(f"{name} {value:.4g} {unit}".rstrip())
+        self.say(f"{part:<9} {model:<8} {what:<28} {'  '.join(texts)}")
+
+    def values(self, part, figure, what=None):
+        """The values of a figure, in order; of one thing only where `what` names it."""
+        return [
+            row["value"]
+            for row in self.rows
+            if row["part"] == part and row["figure"] == figure and what in (None, row["what"])
+        ]
+
+
+def median_seconds(call, repeats):
+    """Median time of a call in seconds, after one call that is not timed."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def describe_machine():
+    """What the figures were measured on: {name: text}."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), cpu)
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": f"{cpu}, {num_cores()} cores",
+        "gpu": "yes" if has_nvidia() else "none",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def draw(card, facts):
+    """Draw the card as a Plotly figure: speed by engine, and where the time goes."""
+    from plotly.subplots import make_subplots
+
+    titles = [title for title, *_ in PANELS]
+    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, vertical_spacing=0.2)
+    for _, part, names, (row, column) in PANELS:
+        for number, name in enumerate(names):
+            chosen = [
+                entry for entry in card.rows if entry["part"] == part and entry["figure"] == name
+            ]
+            # Bars of the training stand side by side, the stages of a run above one another.
+            suffix = f", {name}" if part == "training" else ""
+            figure.add_bar(
+                x=[f"{entry['model']}: {entry['what']}{suffix}" for entry in chosen],
+                y=[entry["value"] for entry in chosen],
+                name=name,
+                marker_color=COLOURS[number],
+                showlegend=len(names) > 2,
+                row=row,
+                col=column,
+            )
+            if chosen:
+                figure.update_yaxes(title=chosen[0]["unit"], row=row, col=column)
+    lines = "<br>".join(f"{name}: {html.escape(value)}" for name, value in facts.items())
+    figure.update_layout(
+        template="plotly_white",
+        barmode="stack",
+        height=1000,
+        margin={"t": 200},
+        title={"text": f"Speed card<br><sub>{lines}</sub>", "y": 0.98},
+    )
+    return figure
+
+
+def save(card, facts, out):
+    """Write benchmark.csv, .json and .html into the folder `out`."""
+    out = Path(out)
+    with (
+        replacing(out / "benchmark.csv") as path,
+        open(path, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(card.rows)
+    with replacing(out / "benchmark.json") as path:
+        rows = [
+            {**row, "value": row["value"] if np.isfinite(row["value"]) else None}  # JSON has no NaN
+            for row in card.rows
+        ]
+        path.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
+    with replacing(out / "benchmark.html") as path:
+        config = {"displaylogo": False, "showSendToCloud": False}
+        page = draw(card, facts).to_html(include_plotlyjs=True, config=config)
+        path.write_text(page, encoding="utf-8")

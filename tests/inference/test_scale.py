@@ -1,0 +1,141 @@
+"""The scale: nuclei come to the size that the network knows, whatever it makes of other sizes."""
+
+import numpy as np
+import pytest
+from inference_tools import model_of
+from scipy import ndimage
+
+from nuclei.inference.find import Options, predict_maps
+from nuclei.inference.scale import (
+    MAX_MISFIT,
+    PROBE_PX,
+    UNCERTAIN,
+    busiest_window,
+    estimate_scale,
+)
+
+MODEL = model_of(lambda batch: batch[..., :2])  # its maps are the image
+
+
+def discs(height, width, diameter, top=0, left=0, number=12):
+    """Bright discs on black in a row-by-row pattern from (top, left): (H, W, 3) float32."""
+    image = np.zeros((height, width, 3), np.float32)
+    rows, columns = np.mgrid[:height, :width]
+    for k in range(number):
+        row, column = top + (k // 4 * 2 + 1) * diameter, left + (k % 4 * 2 + 1) * diameter
+        image[(rows - row) ** 2 + (columns - column) ** 2 < diameter**2 / 4] = 1
+    return image
+
+
+def diameter_of(maps):
+    """Median diameter of the components, which stands for a network that works at any size."""
+    labels, number = ndimage.label(maps[..., 0] > 0.5)
+    return (
+        float(np.median(2 * np.sqrt(np.bincount(labels.ravel())[1:] / np.pi))) if number else None
+    )
+
+
+def estimate(image, measure, uncertainty=None):
+    return estimate_scale(MODEL, image, None, measure, uncertainty)
+
+
+@pytest.mark.parametrize("diameter", [7, 9, 17, 24, 31, 60, 130])
+def test_the_scale_brings_nuclei_to_the_known_size(diameter):
+    image = discs(10 * diameter, 12 * diameter, diameter)
+    scale, maps = estimate(image, diameter_of)
+    assert 1 / MAX_MISFIT < scale * diameter / 24 < MAX_MISFIT
+    if 24 / MAX_MISFIT**0.5 < diameter < 24 * MAX_MISFIT**0.5:
+        assert scale == 1  # nothing is resampled where it would not pay
+    if maps is not None:
+        assert maps.shape == (*image.shape[:2], 2)
+
+
+def test_a_network_that_errs_at_the_wrong_size_still_leads_to_the_right_one():
+    """Small nuclei are measured too large, large ones too small, by half of the way."""
+    for diameter in (6, 120):
+        image = discs(10 * diameter, 12 * diameter, diameter)
+        scale, _ = estimate(image, lambda m: (diameter_of(m) * 24) ** 0.5)
+        assert 0.5 < scale * diameter / 24 < 2
+
+
+def test_nuclei_in_a_corner_of_a_large_image_are_found():
+    image = discs(1500, 1700, 40, top=1000, left=1200)
+    scale, maps = estimate(image, diameter_of)
+    assert scale == pytest.approx(24 / 40, rel=0.1)
+    top, left = busiest_window(image, 400, 400)
+    assert image[top : top + 400, left : left + 400].sum() > 0.9 * image.sum()
+
+
+def test_without_nuclei_the_image_stays_as_it_is():
+    blank = np.zeros((70, 90, 3), np.uint8)
+    assert estimate(blank.astype(np.float32), diameter_of) == (1.0, None)
+    maps, scale = predict_maps(MODEL, blank, (0.0, 255.0))
+    assert scale == 1 and maps.shape == (70, 90, 2)
+
+
+def test_nuclei_too_small_to_be_shapes_are_sought_larger():
+    image = discs(80, 80, 8)
+
+    def blind(maps):
+        diameter = diameter_of(maps)
+        return diameter if diameter and diameter > 12 else None
+
+    scale, _ = estimate(image, blind)
+    assert scale * 8 == pytest.approx(24, rel=0.2)
+
+
+def test_a_given_scale_is_taken():
+    image = discs(80, 90, 9)
+    pixels = (image * 255).astype(np.uint8)
+    maps, scale = predict_maps(MODEL, pixels, (0.0, 255.0), Options(scale=2.0))
+    assert scale == 2 and maps.shape == (80, 90, 2)
+    assert ((maps[..., 0] > 0.5) != (image[..., 0] > 0.5)).mean() < 0.01
+
+
+def uncertainty_of(maps):
+    """Little where discs are near the known size: what a network that was trained at 24 px has."""
+    diameter = diameter_of(maps)
+    return 1.0 if diameter is None else abs(float(np.log(diameter / 24))) / 10
+
+
+def pieces(maps):
+    """Takes what is much too large to pieces of the known size: the measure is then no help."""
+    diameter = diameter_of(maps)
+    return diameter if diameter is None or diameter < 40 else 24.0
+
+
+@pytest.mark.parametrize("diameter", [60, 100])
+def test_nuclei_that_are_taken_to_pieces_are_shown_smaller_until_no_uncertainty_goes(diameter):
+    image = discs(10 * diameter, 10 * diameter, diameter)
+    blind, _ = estimate(image, pieces)
+    scale, maps = estimate(image, pieces, uncertainty_of)
+    assert blind == 1 and 0.6 < scale * diameter / 24 < 1.7
+    assert maps is None or maps.shape == (*image.shape[:2], 2)
+
+
+@pytest.mark.parametrize("diameter", [11, 13])
+def test_clumps_that_are_uncertain_are_shown_larger(diameter):
+    image = discs(120, 120, diameter)
+    clumps = lambda maps: (
+        29.0 if diameter_of(maps) < 18 else diameter_of(maps)
+    )  # of small ones, which pass for nuclei
+    scale, _ = estimate(image, clumps, lambda m: 3 * uncertainty_of(m))
+    assert scale == 2
+
+
+def test_nuclei_that_fit_stay_where_a_larger_view_only_looks_more_certain():
+    image = discs(200, 200, 24)
+    pieces_of_large = lambda maps: 33.0 if diameter_of(maps) > 40 else diameter_of(maps)
+    less_uncertain_when_large = lambda maps: 4 / diameter_of(maps)
+    scale, _ = estimate(image, pieces_of_large, less_uncertain_when_large)
+    assert scale == 1 and less_uncertain_when_large(image) > UNCERTAIN
+
+
+def test_in_a_large_image_both_sizes_are_judged_by_the_same_part():
+    image = discs(1500, 1700, 80, top=700, left=900)
+    shapes = []
+    estimate(image, pieces, lambda m: shapes.append(m.shape) or uncertainty_of(m))
+    assert len(shapes) >= 2 and all(
+        height <= PROBE_PX and width <= PROBE_PX for height, width, _ in shapes
+    )
+    assert shapes[0][0] == 2 * shapes[1][0] or shapes[1][0] == 2 * shapes[0][0]

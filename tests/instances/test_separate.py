@@ -1,0 +1,144 @@
+"""Perfect maps give the nuclei back, and the shortcuts of the separation change nothing."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.segmentation import watershed
+from synthetic import draw
+
+from nuclei.instances.matching import average_precision, count_matches, match
+from nuclei.instances.separate import MIN_MARKER_PX, THRESHOLDS, median_diameter, separate
+from nuclei.training.targets import targets
+
+
+def perfect_maps(labels):
+    return targets(labels, ("nucleus", "distance"))
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "tissue"])
+@pytest.mark.parametrize("seed", range(4))
+def test_perfect_maps_give_the_nuclei_back(kind, seed):
+    _, labels = draw(kind, 200, 240, num_nuclei=25, diameter=24, seed=seed, touching=0.6)
+    separated = separate(perfect_maps(labels))
+    counts = count_matches(match(labels, separated))
+    assert average_precision(counts)[0] > 0.95
+    assert separated.dtype == np.int32
+    assert set(np.unique(separated)) == set(range(separated.max() + 1))
+
+
+def test_touching_nuclei_are_separated_and_without_a_distance_map_they_are_not():
+    labels = np.zeros((40, 60), np.int32)
+    y, x = np.mgrid[:40, :60]
+    labels[(y - 20) ** 2 + (x - 20) ** 2 < 120] = 1
+    labels[((y - 20) ** 2 + (x - 40) ** 2 < 120) & (labels == 0)] = 2
+    maps = perfect_maps(labels)
+    assert separate(maps).max() == 2
+    assert separate(maps[..., :1]).max() == 1
+
+
+def test_a_contact_separates_what_the_distance_map_joins():
+    maps = np.zeros((40, 70, 3), np.float32)
+    maps[10:30, 10:60, :2] = 0.9  # one long body without a narrow place
+    maps[10:30, 33:37, 2] = 0.9
+    assert separate(maps, smoothing_px=1, contact_weight=0).max() == 1
+    labels = separate(maps, smoothing_px=1, contact_weight=0.75)
+    left, right = np.unique(labels[20, 10:33]), np.unique(labels[20, 37:60])
+    assert labels.max() == 2 and len(left) == len(right) == 1
+    assert separate(maps[..., :2], contact_weight=1).max() == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (64, 64)])
+def test_empty_maps_give_no_nuclei(shape):
+    labels = separate(np.zeros((*shape, 2), np.float32))
+    assert labels.shape == shape and labels.max() == 0 and labels.dtype == np.int32
+
+
+def test_one_nucleus_over_the_whole_image():
+    assert (separate(np.ones((32, 32, 2), np.float32)) == 1).all()
+
+
+def test_small_and_uncertain_objects_go_and_faint_ones_without_marker_stay():
+    maps = np.zeros((60, 60, 2), np.float32)
+    maps[5:8, 5:8] = 1  # 9 px: too small
+    maps[20:30, 20:30, 0] = 0.55  # uncertain
+    maps[40:50, 40:50, 0] = 0.9  # certain, but without a distance map
+    assert separate(maps, min_area_px=20, min_probability=0.6).max() == 1
+    assert separate(maps, min_area_px=20, min_probability=0.5).max() == 2
+    assert separate(maps, min_area_px=5, min_probability=0.5).max() == 3
+
+
+def test_pinholes_are_filled_and_gaps_between_nuclei_are_not():
+    maps = np.zeros((60, 60, 2), np.float32)
+    maps[10:50, 10:50] = 0.9
+    maps[20:22, 20:22] = 0
+    maps[30:40, 30:40] = 0
+    labels = separate(maps, smoothing_px=0)
+    assert (labels[20:22, 20:22] > 0).all() and (labels[30:40, 30:40] == 0).all()
+
+
+def separate_by_definition(maps, marker_threshold, contact_weight, min_marker_px):
+    """`separate` without its shortcuts: SciPy's components, one watershed over everything."""
+    mask = maps[..., 0] > 0.5
+    labels, num_components = ndimage.label(mask)
+    heights = maps[..., 1] - np.float32(contact_weight) * maps[..., 2]
+    markers, num_markers = ndimage.label(mask & (heights > marker_threshold))
+    is_ripple = np.bincount(markers.ravel(), minlength=num_markers + 1) < min_marker_px
+    markers[is_ripple[markers]] = 0
+    has_marker = np.zeros(num_components + 1, bool)
+    has_marker[labels[markers > 0]] = True
+    markers = np.where(has_marker[labels], markers, np.where(mask, labels + num_markers, 0))
+    grown = watershed(-heights, markers, mask=mask)
+    return np.unique(grown, return_inverse=True)[1].reshape(grown.shape)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sigma", [1.5, 4.0])
+def test_shortcuts_of_the_separation_change_nothing(seed, sigma):
+    """Smooth noise has components of no, one and many markers, ripples and markers at the edge."""
+    noise = np.random.default_rng(seed).standard_normal((150, 170, 3))
+    maps = ndimage.gaussian_filter(noise, (sigma, sigma, 0)).astype(np.float32)
+    maps = np.clip(0.5 + maps / (4 * maps.std()), 0, 1)
+    expected = separate_by_definition(maps, 0.55, 0.3, MIN_MARKER_PX)
+    separated = separate(
+        maps,
+        nucleus_threshold=0.5,
+        marker_threshold=0.55,
+        contact_weight=0.3,
+        smoothing_px=0,
+        min_area_px=0,
+        min_probability=0,
+    )
+    assert separated.max() > 20
+    np.testing.assert_array_equal(separated, expected)
+
+
+def test_every_threshold_has_an_argument_of_its_name():
+    separate(np.zeros((4, 4, 2), np.float32), **THRESHOLDS)
+    with pytest.raises(TypeError, match="min_area"):
+        separate(np.zeros((4, 4, 2), np.float32), min_area=3)
+
+
+def test_enlarged_maps_are_separated_alike():
+    """The same nuclei, seen twice as large: thresholds in seen pixels mean the same."""
+    _, labels = draw("fluorescence", 160, 160, num_nuclei=14, diameter=22, seed=5, touching=0.4)
+    large = np.kron(labels, np.ones((2, 2), np.int32))
+    from_small = separate(perfect_maps(labels), smoothing_px=2.0, min_area_px=200, scale=2.0)
+    from_large = separate(perfect_maps(large), smoothing_px=2.0, min_area_px=200)
+    assert from_small.max() == from_large.max()
+    assert separate(perfect_maps(labels), min_area_px=200).max() < from_small.max()
+
+
+def test_what_is_smaller_than_any_nucleus_is_none_at_any_scale():
+    maps = np.zeros((40, 40, 2), np.float32)
+    maps[5:7, 5:7] = 1  # 4 px
+    maps[20:25, 20:25] = 1  # 25 px
+    assert separate(maps, smoothing_px=0.5, min_area_px=20, scale=4.0).max() == 1
+
+
+def test_the_median_diameter_is_that_of_the_discs():
+    labels = np.zeros((100, 100), np.int32)
+    y, x = np.mgrid[:100, :100]
+    for k, (row, radius) in enumerate(((20, 8), (50, 10), (80, 14)), start=1):
+        labels[(y - row) ** 2 + (x - 50) ** 2 <= radius**2] = k
+    assert median_diameter(labels) == pytest.approx(20, rel=0.03)
+    assert median_diameter(np.zeros((5, 5), np.int32)) is None
