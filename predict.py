@@ -2,213 +2,211 @@
 
     python predict.py                                       # test_raw -> predictions/
     python predict.py slides/a.png more_images --out found  # files and folders
-    python predict.py --mpp 0.5                             # micrometres per pixel are known: no guessing of the scale
+    python predict.py --mpp 0.5                             # µm per pixel: the scale is known
     python predict.py slide.svs                             # a whole slide, or a folder of them
     python predict.py --model Saved_Model/previous/2026-11-22_10-00-00/trained_model.h5 --out old
 
 For every image, at its own size:
 
     predictions/masks/STEM.png      0 background, 255 nucleus
-    predictions/labels/STEM.png     16-bit, 0 background, 1...n nuclei (32-bit STEM.tif above 65,535 nuclei)
+    predictions/labels/STEM.png     16-bit, 0 background, 1...n nuclei (above 65,535: STEM.tif)
     predictions/overlays/STEM.jpg   outlines on the image, one colour for each nucleus
     predictions/nuclei.csv          one row for each nucleus
     predictions/summary.csv         one row for each image
 
-    python predict.py --formats masks,geojson,imagej        # these instead; exports.py says what each of them is for
-    python predict.py --engine keras                        # instead of the fastest that is installed; unet.py has a list
+    python predict.py --formats masks,geojson,imagej        # these instead; exports.py lists them
+    python predict.py --engine keras                        # instead of the fastest one installed
 
-A whole slide (.svs, .ndpi, .mrxs ..., OME-TIFF, large tiled TIFF, OME-Zarr) is read window by window where there is tissue:
+A whole slide (.svs, .ndpi, .mrxs ..., OME-TIFF, large tiled TIFF, OME-Zarr) is read tile by tile
+where there is tissue:
 
-    predictions/tissue/STEM.png             where that is
-    predictions/overlays/STEM.jpg           the slide with its nuclei, or how many there are where
+    predictions/tissue/STEM.png             where the tissue is
+    predictions/overlays/STEM.jpg           the slide with its nuclei, or a map of their density
     predictions/geojson/STEM.geojson.zip    for QuPath
-    predictions/nuclei.csv, summary.csv     as for images; --formats adds ometiff, omezarr, geojson.gz, parquet
+    predictions/nuclei.csv, summary.csv     as for images; --formats adds ometiff, omezarr, parquet
 
-The network knows nuclei of one size. How large those of an image are is estimated first, and the image is shown to the
-network so much larger or smaller (column scale of summary.csv); all results are at the image's own size.
+The network knows nuclei of one size. The size of the nuclei in an image is estimated first, and the
+network sees the image larger or smaller by a factor (column scale of summary.csv). All results are
+at the image's own size.
 
-    python predict.py my_images --workers 4                          # four processes, each with a GPU of its own
-    python predict.py slides --scheduler tcp://10.0.0.1:8786         # the workers of a Dask cluster
+    python predict.py my_images --workers 4                     # four processes, each with a GPU
+    python predict.py slides --scheduler tcp://10.0.0.1:8786    # the workers of a Dask cluster
 
-A second run goes on where the first one was stopped and skips what is finished; a format that an image lacks is added. A
-file that cannot be read is named and skipped; the exit status is then 1.
+A second run continues where the first one was stopped and skips what is finished; a format that an
+image lacks is added. A file that cannot be read is named and skipped; the exit status is then 1.
 """
 
 import argparse
 import contextlib
-import hashlib
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, choice_of, microns, positive, user_errors_in_one_line
+from nuclei.cli import (
+    INPUT_DIR,
+    PREDICTIONS_DIR,
+    choice_of,
+    microns,
+    positive,
+    user_errors_in_one_line,
+)
 from nuclei.files import only_run
-from nuclei.formats.registry import FORMATS, require_formats
-from nuclei.images.pairs import find_images, image_files
-from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.formats.registry import FORMATS
 from nuclei.inference.cluster import Cluster
-from nuclei.inference.engines import COARSE_ENGINES, ENGINES, start_engine
-from nuclei.inference.folder import predict_all
-from nuclei.inference.scale import SCALE_LIMITS
+from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
+from nuclei.inference.find import NUCLEUS_UM, Options
+from nuclei.inference.folder import predict_images
 from nuclei.inference.threads import WORKERS
-from nuclei.inference.tiling import TILE_PX, cut, dihedral
-from nuclei.instances.separate import THRESHOLDS
-from nuclei.machine import require
-from nuclei.model_file import MODELS, TRAINED_DIAMETER_PX, find_model, read_settings
+from nuclei.inference.tiling import TILE_PX, cut
+from nuclei.inference.workers import WorkerSource
+from nuclei.model_file import MODELS, find_model, read_settings
 from nuclei.results.image import DEFAULT_FORMATS
-from nuclei.results.tables import finished_before
-from nuclei.slides.folder import NUCLEUS_UM, formats_of, predict_slides
-from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
+from nuclei.results.jobs import Run, name_maker
+from nuclei.slides.folder import predict_slides
+from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
-from nuclei.slides.setup import clear
+from nuclei.slides.plan import Plan, choose_formats, collect
 from unet import network_geometry
 
 
-def collect(inputs):
-    """Files of images and slides of the given files and folders, {stem: path}, in the order given.
-
-    Raises:
-        FileNotFoundError, ValueError: an input is missing or no image, a folder is empty, or a stem appears twice.
-    """
-    suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
-    found = {}
-    for entry in map(Path, inputs):
-        if not entry.exists():
-            raise FileNotFoundError(f"{entry} does not exist; expected a file of an image or slide, or a folder of them")
-        if entry.is_file() or is_slide(entry):
-            if entry.suffix.lower() not in suffixes:
-                raise ValueError(f"{entry} is no image by its name; expected one of {', '.join(suffixes)}")
-            files = [(entry.stem, entry)]
-        else:
-            files = find_slides(entry)
-            files += find_images(entry).items() if image_files(entry) or not files else ()
-        for stem, path in files:
-            if stem in found and found[stem].resolve() != path.resolve():
-                raise ValueError(f"{found[stem]} and {path} would both become {stem}.png; predict into two --out folders")
-            found.setdefault(stem, path)
-    return found
-
-
-def run(argv, held):
-    """What `main` does. held: for the lock of the folder, which goes when `main` ends."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv):
+    """Read the command line. A usage error ends the program with status 2."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add = parser.add_argument
-    add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT_DIR", help=f"image files and folders (default {INPUT_DIR})")
-    add("--model", default=None, metavar="FILE", help=f"(default {MODELS[0]}, or else {MODELS[1]})")
-    add("--out", default=PREDICTIONS_DIR, metavar="DIR", help=f"(default {PREDICTIONS_DIR})")
-    add("--tile", type=positive, default=TILE_PX, metavar="PX", help=f"side of a window (default {TILE_PX})")
-    add("--batch-size", type=positive, default=1, metavar="N", help="windows in one call of the network (default 1)")
-    add("--threshold", type=float, metavar="P", help="probability from which a pixel is nucleus (default: the model's)")
-    add("--min-area", type=positive, metavar="PX", help="area below which an object is dropped (default: the model's)")
-    add("--diameter", type=float, metavar="PX", help="median nucleus diameter in the images (default: estimated for each)")
-    add("--engine", choices=("auto", *ENGINES, *COARSE_ENGINES), default="auto",
-        help=f"what runs the network (default auto: of {', '.join(ENGINES)} the first that is installed and agrees "
-        "with Keras)")  # fmt: skip
-    add("--tta", action="store_true", help="average over eight flips and turns, for eight times the work")
+    text = f"images, slides and folders of them (default {INPUT_DIR})"
+    add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT", help=text)
+    text = f"model file of train.py (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="FILE", help=text)
+    text = f"folder for the results (default {PREDICTIONS_DIR})"
+    add("--out", default=PREDICTIONS_DIR, metavar="DIR", help=text)
     formats = list(dict.fromkeys([*DEFAULT_FORMATS, *FORMATS]))
-    add("--formats", type=choice_of(formats), metavar="NAME,...",
-        help=f"of {', '.join(formats)} (default {','.join(DEFAULT_FORMATS)}; slides {','.join(SLIDE_FORMATS_DEFAULT)})")  # fmt: skip
-    add(
-        "--mpp",
-        type=microns,
-        metavar="UM",
-        help=f"µm per pixel: results in µm, too, and nuclei of {NUCLEUS_UM:g} µm are expected unless --diameter is given",
-    )
-    add("--channel", metavar="NAME", help="of fluorescence slides, by name or number from 1 (default: one named like nuclei)")
-    add("--no-tissue-mask", action="store_true", help="search all of a slide, empty glass, too")
-    add("--overwrite", action="store_true", help="do finished images again, replacing their results")
-    machines = parser.add_argument_group("a cluster", "by Dask: python -m pip install distributed")
-    machines.add_argument("--scheduler", metavar="TCP://HOST:PORT", help="let the workers of this scheduler do it")
-    machines.add_argument("--workers", type=positive, metavar="N", help="let so many processes of this machine do it, each "
-                          "with a part of its cores and a GPU of its own, if there are any")  # fmt: skip
+    text = f"what to write: {', '.join(formats)} (default {','.join(DEFAULT_FORMATS)}; "
+    text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
+    add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
+    add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
+    add = parser.add_argument_group("nuclei").add_argument
+    text = f"µm per pixel: nuclei of {NUCLEUS_UM:g} µm are expected, results are in µm, too "
+    text += "(default: unknown; a slide states its own)"
+    add("--mpp", type=microns, metavar="UM", help=text)
+    text = "median nucleus diameter (default: from the µm per pixel, or else estimated)"
+    add("--diameter", type=float, metavar="PX", help=text)
+    text = "probability above which a pixel is nucleus (default: the model's)"
+    add("--threshold", type=float, metavar="P", help=text)
+    text = "area below which an object is dropped (default: the model's)"
+    add("--min-area", type=positive, metavar="PX", help=text)
+    text = "average over eight flips and turns: more accurate, 8 times the work (default: off)"
+    add("--tta", action="store_true", help=text)
+    add = parser.add_argument_group("slides").add_argument
+    text = "channel of fluorescence, by name or number from 1 (default: chosen by its name)"
+    add("--channel", metavar="NAME", help=text)
+    text = "search all of a slide (default: only where there is tissue)"
+    add("--no-tissue-mask", action="store_true", help=text)
+    add = parser.add_argument_group("speed and memory").add_argument
+    text = f"what runs the network (default auto: the first of {', '.join(ENGINES)} that is "
+    text += "installed and agrees with Keras; the others are faster and less exact)"
+    add("--engine", choices=("auto", *ENGINES, *COARSE_ENGINES), default="auto", help=text)
+    text = f"side of the tiles that the network sees (default {TILE_PX})"
+    add("--tile", type=positive, default=TILE_PX, metavar="PX", help=text)
+    text = "tiles in one call of the network (default 1)"
+    add("--batch-size", type=positive, default=1, metavar="N", help=text)
+    add = parser.add_argument_group("a cluster (python -m pip install distributed)").add_argument
+    text = "use the workers of this Dask scheduler (default: no cluster)"
+    add("--scheduler", metavar="TCP://HOST:PORT", help=text)
+    text = "use N processes of this machine, which share its cores and GPUs (default: none)"
+    add("--workers", type=positive, metavar="N", help=text)
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
-    if args.scheduler and args.workers:
-        parser.error("--scheduler brings workers of its own; leave out --workers")
     if args.diameter is not None and not args.diameter > 0:
         parser.error(f"--diameter is {args.diameter}; it must be above 0")
+    if args.scheduler and args.workers:
+        parser.error("--scheduler brings workers of its own; leave out --workers")
+    return args
 
-    out, files, model_path = Path(args.out), collect(args.inputs), find_model(args.model)
-    settings = read_settings(model_path)
-    thresholds = {**THRESHOLDS, **settings["thresholds"]}
-    if args.threshold is not None:
-        thresholds["nucleus_threshold"] = args.threshold
-    trained_diameter = settings.get("trained_diameter_px", TRAINED_DIAMETER_PX)
-    diameter = args.diameter or (NUCLEUS_UM / args.mpp if args.mpp else None)
-    scale = float(np.clip(trained_diameter / diameter, *SCALE_LIMITS)) if diameter else None
-    large = {stem for stem, path in files.items() if is_slide(path)}
-    formats = {stem: formats_of(path, stem in large, args.formats) for stem, path in files.items()}
-    require_formats(dict.fromkeys(name for names in formats.values() for name in names))
-    require(["zarr"] if any("ometiff" in formats[stem] for stem in large) else [], "the format ometiff of slides")
-    decisive = repr((sorted(thresholds.items()), args.min_area, scale, args.tta, args.mpp))
-    if args.channel or args.no_tissue_mask:
-        decisive += repr((args.channel, args.no_tissue_mask))
-    model_hash = hashlib.sha256(model_path.read_bytes() + decisive.encode()).hexdigest()[:12]
-    made_by = f"{model_path.name} {model_hash}"
-    # A tile too small ends here, before any work.
-    cut(1, args.tile * 3, args.tile, **network_geometry(settings["architecture"]))
-    held.enter_context(only_run(out))
-    there = finished_before(out, made_by, args.overwrite, files)
-    # Formats still to be written. Doing an image again renews all that it had: none of it may stay behind.
-    asked = {
-        stem: list(dict.fromkeys([*there.get(stem, ()), *formats[stem]])) if args.overwrite
-        else [name for name in formats[stem] if name not in there.get(stem, ())]
-        for stem in files
-    }  # fmt: skip
-    todo = {stem: path for stem, path in files.items() if asked[stem]}
-    if len(files) > len(todo):
-        print(f"{len(files) - len(todo)} images are finished already (--overwrite does them again)")
-    for stem in files.keys() - todo.keys():
-        clear(out, stem)  # the last step of a slide, which a kill may have kept from it
-    if lacking := [stem for stem in todo if stem in there and not args.overwrite]:
-        print(f"{len(lacking)} images are finished but for {', '.join(sorted({n for s in lacking for n in asked[s]}))}")
-    if not todo:
-        print(f"Nothing to do: all results lie in {out}")
-        return 0
 
-    cluster = None
-    if args.scheduler or args.workers:
-        cluster = held.enter_context(Cluster(args.scheduler, args.workers, model_path, args.engine, args.tta, out))
-    images = {stem: path for stem, path in todo.items() if stem not in large}
-    slide_files = {stem: path for stem, path in todo.items() if stem in large}
-
-    def make_network(callers):
-        network, device = start_engine(model_path, args.engine, callers=callers)
-        return dihedral(network) if args.tta else network, device
-
-    network, of_slides, device = None, None, None
-    if images and cluster is None:
-        network, device = make_network(min(WORKERS, len(images)))
-    if slide_files:  # also on a cluster: by it the scale of a slide is estimated here
-        of_slides, device = make_network(1)
-    print(f"{len(todo)} images with {model_path} on {cluster.words if cluster else device}")
-    nuclei, failures = predict_all(
-        out, images, network, settings, thresholds, made_by, asked, there, args.min_area, scale, args.tile, args.batch_size,
-        args.mpp, cluster,
-    ) if images else (0, [])  # fmt: skip
-    more, slides_failed = predict_slides(
-        args, out, slide_files, of_slides, thresholds, scale, settings, made_by, asked, there, cluster
+def make_plan(args):
+    """Find out what is to be done. All that can be wrong is found here, before any work."""
+    options = Options(
+        diameter_px=args.diameter,
+        mpp=args.mpp,
+        threshold=args.threshold,
+        min_area_px=args.min_area,
+        tile_px=args.tile,
+        batch_size=args.batch_size,
+        channel=args.channel,
+        tissue_mask=not args.no_tissue_mask,
     )
-    nuclei, failures = nuclei + more, failures + slides_failed
-    written = dict.fromkeys(name for stem in todo for name in asked[stem])
-    print(f"{len(todo) - len(failures)} images, {nuclei} nuclei: {', '.join(written)} and summary.csv lie in {out}/")
-    folders = dict.fromkeys(str(path.parent) for path in files.values())
-    if not large:  # whose labels report.py would have to hold as a whole
-        command = ["python", "report.py", str(out), "--images", *folders, "--model", str(model_path)]
-        print("To look at them:", shlex.join(command))
-    if failures:
-        print(f"predict.py: {len(failures)} of {len(todo)} images could not be read and were skipped", file=sys.stderr)
-        return 1
-    return 0
+    files, model_path = collect(args.inputs), find_model(args.model)
+    slides = {stem for stem, path in files.items() if is_slide(path)}
+    formats = choose_formats(files, slides, args.formats)
+    geometry = network_geometry(read_settings(model_path)["architecture"])
+    cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
+    decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
+    made_by = name_maker(model_path, decisive, args.tta)
+    return Plan(Path(args.out), model_path, options, made_by, files, slides, formats)
+
+
+def open_cluster(plan, args):
+    """The `Cluster` that the user asked for, as a context manager; else a context of None."""
+    if not (args.scheduler or args.workers):
+        return contextlib.nullcontext()
+    source = WorkerSource.from_file(plan.model_path, args.engine, args.tta)
+    return Cluster(args.scheduler, args.workers, source, plan.out)
+
+
+def open_models(plan, args, num_images, num_slides, cluster):
+    """The `Run` of the images and that of the slides, each with a model where it needs one."""
+    image_run = slide_run = Run(plan.out, None, plan.options, plan.made_by)
+    if num_images and cluster is None:
+        callers = min(WORKERS, num_images)
+        model = load_model(plan.model_path, args.engine, callers, tta=args.tta)
+        image_run = replace(image_run, model=model)
+    if num_slides:  # also with a cluster: the scale of a slide is estimated here
+        model = load_model(plan.model_path, args.engine, tta=args.tta)
+        slide_run = replace(slide_run, model=model)
+    return image_run, slide_run
+
+
+def describe_results(plan, jobs, num_nuclei, num_failures):
+    """Print what was written and where, and how many images could not be read."""
+    written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
+    print(
+        f"{len(jobs) - num_failures} images, {num_nuclei} nuclei: {written} and "
+        f"summary.csv lie in {plan.out}/"
+    )
+    if not plan.slides:  # report.py holds all labels of an image in memory
+        folders = dict.fromkeys(str(path.parent) for path in plan.files.values())
+        words = [plan.out, "--images", *folders, "--model", plan.model_path]
+        print("To look at them: python report.py", shlex.join(map(str, words)))
+    if num_failures:
+        message = f"{num_failures} of {len(jobs)} images could not be read and were skipped"
+        print(f"predict.py: {message}", file=sys.stderr)
 
 
 @user_errors_in_one_line
 def main(argv=None):
-    with contextlib.ExitStack() as held:
-        return run(argv, held)
+    """Find the nuclei of all inputs and return the exit status."""
+    args = parse_arguments(argv)
+    plan = make_plan(args)
+    with only_run(plan.out):
+        jobs = plan.jobs_left(args.overwrite)
+        if not jobs:
+            print(f"Nothing to do: all results lie in {plan.out}")
+            return 0
+        images = [job for job in jobs if job.stem not in plan.slides]
+        slides = [job for job in jobs if job.stem in plan.slides]
+        with open_cluster(plan, args) as cluster:
+            image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
+            model = slide_run.model or image_run.model
+            device = cluster.description if cluster else model.device
+            print(f"{len(jobs)} images with {plan.model_path} on {device}")
+            num_nuclei, failures = predict_images(images, image_run, cluster)
+            num_more, more_failures = predict_slides(slides, slide_run, cluster)
+    failures += more_failures
+    describe_results(plan, jobs, num_nuclei + num_more, len(failures))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,13 @@
-"""nuclei.inference.engines"""
+"""Load a model file for prediction, on the fastest engine that this machine has.
+
+    model = load_model("Saved_Model/pretrained.h5")              # engine "auto"
+    model = load_model(engine="litert-int8", callers=4)          # 8 bits, for four threads
+
+Keras runs any model as it was trained. The other engines are faster on a CPU. They get the network
+with its batch normalisation folded into the convolutions; this form is made once for each model and
+cached in the user's cache folder. It is compared with Keras when it is made, and used only if both
+agree.
+"""
 
 import contextlib
 import hashlib
@@ -6,88 +15,151 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import first_line
-from nuclei.inference.runtimes import RUNTIMES, converted, for_engines
+from nuclei.files import first_line, replacing
+from nuclei.inference.runtimes import RUNTIMES, for_engines
 from nuclei.inference.threads import share_network
+from nuclei.inference.tiling import dihedral
 from nuclei.machine import find_device, has_nvidia, is_installed, num_cores, set_up_backend
-from nuclei.model_file import load_network, read_settings
+from nuclei.model_file import Model, as_model, find_model, load_network, read_settings
 from unet import network_geometry
 
-ENGINES = ("openvino", "litert", "tensorflow", "onnx", "keras")  # exact; "auto" takes the first that is there
-COARSE_ENGINES = ("litert-int8", "openvino-half")  # in 8 bits, in half precision: only if asked for
-ENGINE_PACKAGES = {  # any one of the alternatives of each; the last ones only to prepare a model
+ENGINES = ("litert", "keras")  # exact; "auto" takes the first one that is installed and agrees
+COARSE_ENGINES = ("litert-int8", "openvino-half")  # 8 bits, half precision: only on request
+# Packages that an engine needs: one of the alternatives in each text. TensorFlow makes the cached
+# form.
+ENGINE_PACKAGES = {
     "litert": ("ai_edge_litert tensorflow", "tensorflow"),
     "litert-int8": ("ai_edge_litert tensorflow", "tensorflow"),
-    "openvino": ("openvino", "tensorflow"),
     "openvino-half": ("openvino", "tensorflow"),
-    "onnx": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
-    "tensorflow": ("tensorflow",),
     "keras": ("keras",),
 }
-ENGINE_TOLERANCE = 1e-4  # of a probability, by which an engine may differ from Keras; measured: 1e-5
-COARSE_TOLERANCE = 0.15  # the same of COARSE_ENGINES; measured by `proofs`: 0.03 to 0.07
-ENGINE_SCHEME = 1  # of the prepared files; another number prepares all of them anew
-PREPARED_MODELS = 12  # files of engines that are kept in the user's cache folder, each about as large as its model
+ENGINE_TOLERANCE = 1e-4  # largest difference of a probability from Keras; 1e-5 is usual
+COARSE_TOLERANCE = 0.15  # the same for COARSE_ENGINES; 0.03 to 0.07 is usual
+CACHE_SCHEME = 1  # version of the cached form; another number makes all of them anew
+MAX_CACHED_MODELS = 12  # files in the cache folder, each about as large as its model
 
 
-def start_engine(path, name="auto", say=print, callers=1):
-    """The network of a model file, to be called with images.
-
-    Keras paints each map as it was trained to. The other engines are two to three times faster on a CPU: they get the
-    network with its batch normalisation folded into the convolutions, once prepared and then kept in the user's cache
-    folder. Each is compared with Keras when a model is prepared for it, and used only if it agrees: to ENGINE_TOLERANCE, and
-    those of COARSE_ENGINES, which nobody gets unasked, to COARSE_TOLERANCE.
+def load_model(
+    path=None, engine="auto", callers=1, say: Callable[[str], object] = print, tta=False
+) -> Model:
+    """Load a model for prediction.
 
     Args:
-        path: a file of `save_model`.
-        name: of ENGINES or COARSE_ENGINES; "auto" takes the first of ENGINES that is installed and agrees with Keras, and Keras
-            where it runs on a GPU, or on another backend than TensorFlow.
+        path: a file written by train.py; None takes the user's own model, else the shipped one.
+        engine: one of ENGINES or COARSE_ENGINES. "auto" takes the first of ENGINES that is
+            installed and agrees with Keras. On a GPU, and with another Keras backend than
+            TensorFlow, it takes Keras.
+        callers: number of threads that may call the model at the same time.
         say: called with each line for the user.
-        callers: threads that may call the network at the same time; `share_network` says how.
+        tta: average over eight flips and turns of each image, for eight times the work.
 
     Returns:
-        (network, words): network from (B, h, w, num_channels) float32 to (B, h, w, K) float32, for sizes that are multiples
-        of `size_multiple`; words say for the user what it runs on.
+        A `Model`. Its network takes (B, h, w, 3) float32, with h and w multiples of `multiple_px`;
+        its `device` names what runs it.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_network`; an engine asked for is not installed, or differs from Keras.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no model, or the engine is not installed or differs from Keras.
     """
+    path = find_model(path)
     settings = read_settings(path)
     set_up_backend()
-    other_backend = os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow"
-    if name == "auto" and (other_backend or has_nvidia() and find_device()[0].startswith("GPU")):
-        name = "keras"
-    for choice in ENGINES if name == "auto" else (name,):
-        if lacking(choice) and name == "auto":
-            continue
-        if lacking(choice):
-            raise ValueError(f"--engine {choice} needs packages that are missing: python -m pip install {lacking(choice)}")
-        if choice == "keras":
-            model, _ = load_network(path)
-            return share_network(choice, model.predict_on_batch, None, callers), find_device()[0]
+    for name in candidates(engine):
         try:
-            network, content = prepared(Path(path), settings, choice, say)
+            network, device = start(name, path, settings, callers, say)
         except ValueError as error:
-            if name != "auto":
+            if engine != "auto":
                 raise
             say(f"{error}; going on without it")
         else:
-            return share_network(choice, network, content, callers), f"CPU, {num_cores()} cores, with {choice}"
-    raise ValueError("neither Keras nor any other engine is installed: python -m pip install -r requirements.txt")
+            return as_model(dihedral(network) if tta else network, settings, device)
+    raise ValueError("no engine is installed: python -m pip install -r requirements.txt")
 
 
-def lacking(name):
-    """The packages, with blanks between them, that an engine needs and that are not installed."""
-    alternatives = [names.split() for names in ENGINE_PACKAGES[name]]
-    return " ".join(dict.fromkeys(names[0] for names in alternatives if not any(map(is_installed, names))))
+def candidates(engine: str) -> tuple[str, ...]:
+    """Engines to try, in order. Raises: ValueError where packages of the chosen one are missing."""
+    if engine != "auto":
+        if packages := missing_packages(engine):
+            raise ValueError(
+                f"--engine {engine} needs packages that are missing: "
+                f"python -m pip install {packages}"
+            )
+        return (engine,)
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return ("keras",)
+    if has_nvidia() and keras_device().startswith("GPU"):
+        return ("keras",)
+    return tuple(name for name in ENGINES if not missing_packages(name))
 
 
-def cache_folder():
-    """Where prepared networks are kept: the user's cache folder, as each system has it."""
+def missing_packages(engine: str) -> str:
+    """The packages that an engine needs and that are not installed, separated by blanks."""
+    alternatives = [names.split() for names in ENGINE_PACKAGES[engine]]
+    missing = [names[0] for names in alternatives if not any(map(is_installed, names))]
+    return " ".join(dict.fromkeys(missing))
+
+
+def keras_device() -> str:
+    """Words for the user on the device that Keras runs on."""
+    import keras
+
+    return find_device(keras.backend.backend())[0]
+
+
+def start(engine: str, path: Path, settings: dict, callers: int, say) -> tuple[Callable, str]:
+    """Start one engine: the network for so many callers, and words on its device."""
+    if engine == "keras":
+        network, _ = load_network(path)
+        return share_network(engine, network.predict_on_batch, None, callers), keras_device()
+    network, content = cached_network(engine, path, settings, say)
+    device = f"CPU, {num_cores()} cores, with {engine}"
+    return share_network(engine, network, content, callers), device
+
+
+def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callable, bytes]:
+    """Get the network for an engine other than Keras from the cache folder, or make it now.
+
+    Returns:
+        The network, for one thread at a time, and the bytes from which the engine starts again.
+
+    Raises:
+        ValueError: the engine cannot run the network, or it differs too much from Keras.
+    """
+    file = cache_folder() / f"{cache_key(engine, path, settings)}.{engine}"
+    comparison = file.with_suffix(".json")
+    try:
+        difference = json.loads(comparison.read_text(encoding="utf-8"))["difference"]
+        content = file.read_bytes()
+        network = RUNTIMES[engine].start(content)
+        network(comparison_batches(settings["architecture"])[0])
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # each engine has exceptions of its own for a damaged file
+        say(f"{file} cannot be used ({first_line(error)}); it is made anew")
+    else:
+        check_agreement(engine, difference)
+        return network, content
+    say(f"Preparing the network for {engine}, once for each model")
+    model, _ = load_network(path)
+    try:
+        content = RUNTIMES[engine].write(for_engines(model, settings["architecture"]))
+        network = RUNTIMES[engine].start(content)
+        difference = largest_difference(network, model, settings["architecture"])
+    except Exception as error:  # converters have exceptions of their own, and Keras still works
+        raise ValueError(f"{engine} cannot run this network ({first_line(error)})") from error
+    with contextlib.suppress(OSError):  # without a cache the next start takes longer, no more
+        write_cache(file, content, comparison, difference)
+    check_agreement(engine, difference)
+    return network, content
+
+
+def cache_folder() -> Path:
+    """The folder of cached networks, within the user's cache folder of each system."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -97,96 +169,68 @@ def cache_folder():
     return Path(base) / "histology_segmentation"
 
 
-def engine_key(path, settings, name):
-    """What a prepared network depends on, as a hash: weights, architecture, and the installed packages."""
+def cache_key(engine: str, path: Path, settings: dict) -> str:
+    """A hash of what a cached network depends on: weights, architecture, installed packages."""
     import h5py
 
-    digest = hashlib.sha256(json.dumps([ENGINE_SCHEME, name, settings["architecture"]], sort_keys=True).encode())
+    scheme = json.dumps([CACHE_SCHEME, engine, settings["architecture"]], sort_keys=True)
+    digest = hashlib.sha256(scheme.encode())
 
-    def add(item, data):
-        if isinstance(data, h5py.Dataset):
-            digest.update(item.encode())
-            digest.update(np.ascontiguousarray(data[()]))
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(item[()]))
 
     with h5py.File(path, "r") as file:
         file.visititems(add)
-    for package in sorted({package for names in ENGINE_PACKAGES[name] for package in names.split()}):
-        found = importlib.util.find_spec(package)
-        if found:  # the time of its installation tells one version from another without importing it
-            place = found.origin or next(iter(found.submodule_search_locations))
-            digest.update(f"{package} {place} {os.stat(place).st_mtime_ns}".encode())
+    packages = {package for names in ENGINE_PACKAGES[engine] for package in names.split()}
+    for package in sorted(packages):
+        spec = importlib.util.find_spec(package)
+        if spec:  # the time of its installation tells versions apart without an import
+            location = spec.origin or next(iter(spec.submodule_search_locations))
+            digest.update(f"{package} {location} {os.stat(location).st_mtime_ns}".encode())
     return digest.hexdigest()[:20]
 
 
-def prepared(path, settings, name, say=print):
-    """The network of a model file for an engine other than Keras, from the cache folder or made and compared now.
-
-    Returns:
-        The network, by one thread at a time, and the bytes that the engine can be started from again.
-
-    Raises:
-        ValueError: the engine does not run the network, or differs from Keras by more than its tolerance.
-    """
-    file = cache_folder() / f"{engine_key(path, settings, name)}.{name}"
-    proof = file.with_suffix(".json")
-    try:
-        difference = json.loads(proof.read_text(encoding="utf-8"))["difference"]
-        content = file.read_bytes()
-        network = RUNTIMES[name][1](content)
-        network(proofs(settings["architecture"])[0])
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # each engine raises classes of its own on a file that it cannot use
-        say(f"{file} cannot be used ({first_line(error)}); it is made anew")
-    else:
-        check_agreement(name, difference)
-        return network, content
-    say(f"Preparing the network for {name}, once for each model")
-    model, _ = load_network(path)
-    try:
-        network, content = converted(for_engines(model, settings["architecture"]), name)
-        difference = disagreement(network, model, settings["architecture"])
-    except Exception as error:  # converters raise classes of their own; whatever it is, Keras still works
-        raise ValueError(f"{name} cannot run this network ({first_line(error)})") from error
-    with contextlib.suppress(OSError):  # a folder that cannot be written costs the next start these seconds again
-        cache_network(content, difference, file, proof)
-    check_agreement(name, difference)
-    return network, content
-
-
-def check_agreement(name, difference):
-    """Raise ValueError where an engine differs from Keras by more than ENGINE_TOLERANCE, or COARSE_TOLERANCE."""
-    tolerance = COARSE_TOLERANCE if name in COARSE_ENGINES else ENGINE_TOLERANCE
+def check_agreement(engine: str, difference: float) -> None:
+    """Raise ValueError where an engine differs from Keras by more than its tolerance."""
+    tolerance = COARSE_TOLERANCE if engine in COARSE_ENGINES else ENGINE_TOLERANCE
     if not difference <= tolerance:
-        raise ValueError(f"{name} differs from Keras by {difference:.2g}, more than {tolerance:g}")
+        raise ValueError(
+            f"{engine} differs from Keras by {difference:.2g}, more than {tolerance:g}"
+        )
 
 
-def proofs(architecture):
-    """Two batches on which an engine is compared with Keras, of different sizes: noise, and blots."""
+def comparison_batches(architecture: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Two batches of different sizes on which an engine is compared with Keras: noise and blots."""
     multiple = network_geometry(architecture)["multiple"]
     channels = architecture.get("num_channels", 3)
     random = np.random.default_rng(0)
     noise = random.random((1, 2 * multiple, 3 * multiple, channels), np.float32)
-    blots = random.random((2, 4, 2, channels), np.float32).repeat(multiple, axis=1).repeat(multiple, axis=2)
-    return noise, blots
+    blots = random.random((2, 4, 2, channels), np.float32)
+    return noise, blots.repeat(multiple, axis=1).repeat(multiple, axis=2)
 
 
-def disagreement(network, model, architecture):
-    """The largest difference between an engine and Keras on `proofs`; infinite where sizes differ, NaN where one is."""
+def largest_difference(network: Callable, model, architecture: dict) -> float:
+    """The largest difference between an engine and Keras on `comparison_batches`.
+
+    Infinite where the sizes differ, NaN where a value is NaN.
+    """
     differences = []
-    for batch in proofs(architecture):
-        came, expected = network(batch), model.predict_on_batch(batch)
-        differences.append(np.abs(came - expected).max() if came.shape == expected.shape else np.inf)
+    for batch in comparison_batches(architecture):
+        maps, expected = network(batch), model.predict_on_batch(batch)
+        same_size = maps.shape == expected.shape
+        differences.append(np.abs(maps - expected).max() if same_size else np.inf)
     return float(np.max(differences))
 
 
-def cache_network(content, difference, file, proof):
-    """Put a prepared network and the proof of it into the cache folder, the proof last, and remove the oldest ones."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for target, part in ((file, content), (proof, json.dumps({"difference": difference}).encode())):
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(part)
-        os.replace(temporary, target)
-    for old in sorted(file.parent.glob("*.json"), key=os.path.getmtime)[:-PREPARED_MODELS]:
+def write_cache(file: Path, content: bytes, comparison: Path, difference: float) -> None:
+    """Write a network to the cache folder, and after it its comparison; remove the oldest ones."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+    with replacing(comparison) as temporary:
+        temporary.write_text(json.dumps({"difference": difference}), encoding="utf-8")
+    by_age = sorted(file.parent.glob("[!.]*.json"), key=os.path.getmtime)
+    for old in by_age[:-MAX_CACHED_MODELS]:
         for path in file.parent.glob(f"{old.stem}.*"):
             path.unlink(missing_ok=True)

@@ -1,23 +1,28 @@
-"""Find the nuclei of one image: the record of what the user asked, and the record of what was found.
+"""Find the nuclei of one image: the records `Options` and `Found`, and the step between them.
 
     model = load_model("Saved_Model/pretrained.h5")
-    found = find_nuclei(image, model, Options(mpp=0.5))      # (H, W, 3) uint8 or uint16
+    found = find_nuclei(image, model, Options(mpp=0.5))      # (H, W, 3), any dtype
     found.labels                                             # (H, W) int32, 0 background, 1...n
+
+No file is needed. nuclei.inference.folder does the same with the images of a folder.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
 from nuclei.images.intensity import intensity_range, normalise
-from nuclei.inference.scale import SCALE_LIMITS, predict_at_trained_scale
+from nuclei.images.modality import modality
+from nuclei.images.reading import as_rgb
+from nuclei.inference.scale import SCALE_LIMITS, estimate_scale, predict_scaled
 from nuclei.inference.tiling import TILE_PX
 from nuclei.instances.confidence import image_uncertainty
-from nuclei.instances.separate import THRESHOLDS, median_diameter, separate
+from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import Model
 
-NUCLEUS_UM = 8.0  # expected median diameter where only mpp is known: lymphocytes have 6 to 7, cultured cells 10 to 15
+# Median diameter expected where only mpp is known: lymphocytes have 6 to 7, cultured cells 10 to 15
+NUCLEUS_UM = 8.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,10 @@ class Options:
 
     Attributes:
         scale: how many times larger the network sees the image; None estimates it.
-        diameter_px: median nucleus diameter in the image, from which the scale follows; None if unknown.
-        mpp: micrometres per pixel; the scale follows from it where neither scale nor diameter is given.
+        diameter_px: median nucleus diameter in the image, from which the scale follows; None if
+            unknown.
+        mpp: micrometres per pixel; the scale follows from it where neither scale nor diameter is
+            given.
         threshold: probability above which a pixel is nucleus; None takes the model's.
         min_area_px: area in image pixels below which an object is dropped; None takes the model's.
         tile_px: side of the tiles that the network sees.
@@ -47,7 +54,7 @@ class Options:
     tissue_mask: bool = True
 
     def scale_for(self, model: Model, mpp: float | None = None) -> float | None:
-        """The scale that follows from scale, diameter or µm per pixel; None where it must be estimated.
+        """The scale that follows from the options; None where it must be estimated.
 
         Args:
             model: whose nuclei have `model.diameter_px`.
@@ -57,14 +64,17 @@ class Options:
             return self.scale
         mpp = self.mpp or mpp
         diameter_px = self.diameter_px or (NUCLEUS_UM / mpp if mpp else None)
-        return float(np.clip(model.diameter_px / diameter_px, *SCALE_LIMITS)) if diameter_px else None
+        if diameter_px is None:
+            return None
+        return float(np.clip(model.diameter_px / diameter_px, *SCALE_LIMITS))
 
     def thresholds_for(self, model: Model, scale: float | None = None) -> dict:
         """The thresholds of `separate`: the model's, changed by the user's.
 
         Args:
             model: whose thresholds were chosen on its validation images.
-            scale: that the image was seen at, needed where min_area_px is given: it counts image pixels.
+            scale: that the image was seen at, needed where min_area_px is given: it counts image
+                pixels.
         """
         thresholds = {**THRESHOLDS, **model.thresholds}
         if self.threshold is not None:
@@ -92,26 +102,44 @@ class Found:
     maps: np.ndarray
     scale: float
 
+    @cached_property
+    def kind(self) -> str:
+        """Kind of microscopy: "fluorescence", "tissue" or "brightfield"."""
+        return modality(self.image)
+
+    @cached_property
+    def uncertainty(self) -> float:
+        """How undecided the network was, 0 to about 1; see `image_uncertainty`."""
+        return image_uncertainty(self.maps)
+
 
 def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     """Find the nuclei of one image.
 
     Args:
-        image: (H, W, 3) uint8 or uint16 RGB.
-        model: a `Model`.
+        image: (H, W) or (H, W, 3) array of any real dtype. Values other than uint8 and uint16 are
+            scaled in the way of float files, see `as_rgb`.
+        model: what `load_model` returned.
         options: what the user asked; None for the defaults.
 
     Returns:
         A `Found`.
+
+    Raises:
+        ValueError: the array is no image, or the tile is too small for the model.
     """
     options = options or Options()
-    intensity = intensity_range(image)  # of the whole image: a tile of background alone must not be stretched
+    image = as_rgb(image)
+    # The range is that of the whole image: a tile of background alone must not be stretched.
+    intensity = intensity_range(image)
     maps, scale = predict_maps(model, image, intensity, options)
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
     return Found(image, intensity, labels, maps, scale)
 
 
-def predict_maps(model: Model, image, intensity, options: Options | None = None):
+def predict_maps(
+    model: Model, image, intensity: tuple[float, float], options: Options | None = None
+) -> tuple[np.ndarray, float]:
     """Run a model over an image at the scale that brings its nuclei to the size of the training.
 
     Args:
@@ -124,18 +152,14 @@ def predict_maps(model: Model, image, intensity, options: Options | None = None)
         (maps, scale): (H, W, K) float32 in [0, 1] at the size of the image, and the scale.
     """
     options = options or Options()
-    return predict_at_trained_scale(
-        model,
-        image,
-        model.num_maps,
-        model.diameter_px,
-        # By the default thresholds: the model's were chosen at the scales that these give.
-        measure=lambda seen: median_diameter(separate(seen)),
-        uncertainty=image_uncertainty,
-        scale=options.scale_for(model),
-        prepare=partial(normalise, intensity_range=intensity),
-        tile=options.tile_px,
-        batch_size=options.batch_size,
-        margin=model.margin_px,
-        multiple=model.multiple_px,
-    )
+    scale, maps = options.scale_for(model), None
+
+    def prepare(part):
+        return normalise(part, intensity)
+
+    if scale is None:
+        scale, maps = estimate_scale(model, image, prepare)
+    if maps is None:
+        tile_px, batch_size = options.tile_px, options.batch_size
+        maps = predict_scaled(model, image, scale, prepare, tile_px, batch_size)
+    return maps, scale

@@ -1,142 +1,239 @@
-"""nuclei.inference.scale"""
+"""Estimate how much larger the network should see an image, so that its nuclei have the known size.
+
+The network looks at a part of the image, its nuclei are measured, and the scale follows from them.
+A network that misses half of the nuclei at the wrong size still shows whether the others are too
+large or too small.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from nuclei.images.box import Box
 from nuclei.images.resize import Resized, resize_maps
-from nuclei.inference.tiling import MARGIN_PX, MULTIPLE_PX, predict_tiled
+from nuclei.inference.tiling import TILE_PX, predict_tiled
+from nuclei.instances.confidence import image_uncertainty
+from nuclei.instances.separate import median_diameter, separate
+from nuclei.model_file import Model
 
-SCALE_LIMITS = (0.1, 3.0)  # of the estimated scale: nuclei of 8 to 240 px for a network that knows 24 px
-TOLERANCE = 1.35  # times too large or too small that a nucleus may be before zooming pays; the training's scale jitter
-PROBES = 5  # looks at most; three are the rule where the scale is far off
-SURER = 0.85  # of the uncertainty that another size may leave to be taken; from 0.78 to 0.89 validation images fare alike
-SURE = 0.06  # uncertainty below which no smaller size is tried: of 291 validation images at four sizes none below was better smaller
-UNSURE = 0.15  # uncertainty from which larger sizes are tried, too: dearer looks, and a network that is at home needs none
-PROBE_SCALES = (0.4, 2.5)  # tried where nothing is found
-PROBE_PX = 768  # side of a look at most; smaller images are looked at as a whole, and that look is the result
+SCALE_LIMITS = (0.1, 3.0)  # of the estimate: nuclei of 8 to 240 px for a network that knows 24 px
+MAX_MISFIT = 1.35  # ratio of sizes up to which nothing is rescaled: the training varies as much
+MAX_LOOKS = 5  # to find the scale; three are the rule where it is far off
+PROBE_SCALES = (0.4, 2.5)  # tried where no nuclei are found
+PROBE_PX = 768  # side of a look at most; a smaller image is seen whole, and the look is the result
+# A scale is left for another one that has at most this share of its uncertainty. From 0.78 to 0.89
+# validation images get equal scores.
+MAX_UNCERTAINTY_SHARE = 0.85
+# No smaller scale is tried below this uncertainty: no validation image below it was better smaller.
+CERTAIN = 0.06
+UNCERTAIN = 0.15  # a larger scale is tried above this uncertainty only, since that look is dear
 
 
-def predict_scaled(predict, image, num_maps, scale=1.0, **arguments):
-    """Run a network over an image that is seen `scale` times as large.
+def predict_scaled(
+    model: Model,
+    image,
+    scale=1.0,
+    prepare: Callable | None = None,
+    tile_px=TILE_PX,
+    batch_size=1,
+) -> np.ndarray:
+    """Run a model over an image that it sees `scale` times as large.
 
     Args:
         scale: 1 for the image as it is.
-        predict, image, num_maps, arguments: as `predict_tiled`.
+        model, image, prepare, tile_px, batch_size: as of `predict_tiled`.
 
     Returns:
         (H, W, num_maps) float32 at the size of `image`.
     """
     if scale == 1:
-        return predict_tiled(predict, image, num_maps, **arguments)
-    return resize_maps(predict_tiled(predict, Resized(image, scale), num_maps, **arguments), image.shape[:2])
+        return predict_tiled(model, image, prepare, tile_px, batch_size)
+    maps = predict_tiled(model, Resized(image, scale), prepare, tile_px, batch_size)
+    return resize_maps(maps, image.shape[:2])
 
 
-def busiest_window(image, height, width):
-    """(top, left) of the window of this size where grey levels change most: where nuclei are, if there are any."""
-    height, width = (min(part, full) for part, full in zip((height, width), image.shape, strict=False))
-    step = max(1, max(image.shape[:2]) // 512)
-    small = np.asarray(image[::step, ::step], np.float32).mean(-1)
-    change = np.abs(np.diff(small, axis=0, prepend=small[:1])) + np.abs(np.diff(small, axis=1, prepend=small[:, :1]))
-    box = (max(1, width // step), max(1, height // step))
-    total = cv2.boxFilter(change, -1, box, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    total = total[: max(1, small.shape[0] - box[1] + 1), : max(1, small.shape[1] - box[0] + 1)]
+def busiest_window(image, height: int, width: int) -> tuple[int, int]:
+    """Find the window of this size where grey levels change most: most nuclei lie there.
+
+    Args:
+        image: (H, W, C), an array or anything that slices like one.
+        height, width: of the window in px; cut to the size of the image.
+
+    Returns:
+        (top, left).
+    """
+    height, width = min(height, image.shape[0]), min(width, image.shape[1])
+    step = max(1, max(image.shape[:2]) // 512)  # a coarse look is enough
+    grey = np.asarray(image[::step, ::step], np.float32).mean(-1)
+    change = np.abs(np.diff(grey, axis=0, prepend=grey[:1]))
+    change += np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
+    box = (max(1, width // step), max(1, height // step))  # OpenCV's order
+    total = cv2.boxFilter(
+        change, -1, box, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
+    num_rows, num_columns = grey.shape[0] - box[1] + 1, grey.shape[1] - box[0] + 1
+    total = total[: max(1, num_rows), : max(1, num_columns)]
     top, left = np.unravel_index(total.argmax(), total.shape)
-    return min(int(top) * step, image.shape[0] - height), min(int(left) * step, image.shape[1] - width)
+    top, left = int(top) * step, int(left) * step
+    return min(top, image.shape[0] - height), min(left, image.shape[1] - width)
+
+
+def measure_diameter(maps) -> float | None:
+    """Median diameter in px of the nuclei in maps (h, w, K), or None without any.
+
+    The default thresholds are used: a model's own were chosen at the scales that these give.
+    """
+    return median_diameter(separate(maps))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network saw at one scale.
+
+    Attributes:
+        scale: how many times larger it saw the image.
+        box: the part seen, in px of the image at this scale.
+        maps: (h, w, K) of that part.
+    """
+
+    scale: float
+    box: Box
+    maps: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScaleEstimator:
+    """Looks at one image at several scales. Attributes: as of `estimate_scale`."""
+
+    model: Model
+    image: object
+    prepare: Callable | None
+    measure: Callable
+    uncertainty: Callable | None
+
+    def size(self, scale: float) -> tuple[int, int]:
+        """Height and width of the image at a scale."""
+        return Resized(self.image, scale).shape[:2]
+
+    def look(self, scale: float, box: Box | None = None) -> Look:
+        """Run the network over a part of the image: the busiest one where no box is given."""
+        resized = Resized(self.image, scale) if scale != 1 else self.image
+        box = self.busiest_box(scale, resized.shape[:2]) if box is None else box
+        part = resized[box.place]
+        part = part if self.prepare is None else self.prepare(part)
+        return Look(scale, box, predict_tiled(self.model, part))
+
+    def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:
+        """The busiest part of at most PROBE_PX, in px of the image at this scale."""
+        height, width = (min(length, PROBE_PX) for length in size)
+        if (height, width) == tuple(size):
+            return Box.of_shape(size)
+        # Sought in the image as it is, since this needs no resampling.
+        top, left = busiest_window(self.image, int(height / scale), int(width / scale))
+        top = min(int(top * scale), size[0] - height)
+        left = min(int(left * scale), size[1] - width)
+        return Box(top, top + height, left, left + width)
+
+    def misfit(self, diameter_px: float | None) -> float:
+        """Ratio of a diameter to the known one, 1 or more; infinite without nuclei."""
+        known_px = self.model.diameter_px
+        return max(diameter_px / known_px, known_px / diameter_px) if diameter_px else np.inf
+
+    def fit(self) -> tuple[float, Look | None]:
+        """Rescale until the nuclei that are found have the known size.
+
+        Returns:
+            The scale and the look that fitted, None where none did; (1, None) without nuclei.
+        """
+        scale, untried = 1.0, list(PROBE_SCALES)
+        for _ in range(MAX_LOOKS):
+            look = self.look(scale)
+            diameter_px = self.measure(look.maps)
+            if diameter_px is None:
+                if not untried:
+                    return 1.0, None
+                scale = untried.pop(0)
+                continue
+            if self.misfit(diameter_px) <= MAX_MISFIT or scale in SCALE_LIMITS:
+                return scale, look
+            scale = float(np.clip(scale * self.model.diameter_px / diameter_px, *SCALE_LIMITS))
+            if max(scale, 1 / scale) <= MAX_MISFIT**0.5:
+                scale = 1.0  # interpolation would cost more than so small a change gains
+        return scale, None
+
+    def refine(self, look: Look, factor: float) -> Look:
+        """Go to scales `factor` times as large, again and again, while the uncertainty falls."""
+        limit = CERTAIN if factor < 1 else UNCERTAIN
+        while (
+            SCALE_LIMITS[0] <= look.scale * factor <= SCALE_LIMITS[1]
+            and self.uncertainty(look.maps) > limit
+        ):
+            better = self.better_look(look, factor)
+            if better is None:
+                break
+            look = better
+        return look
+
+    def better_look(self, look: Look, factor: float) -> Look | None:
+        """The same part at a scale `factor` times as large, where that is better; else None."""
+        # Both scales are judged by one part of the image, as large as a look may be.
+        size = look.maps.shape[:2]
+        height, width = (min(length, int(PROBE_PX / max(1, factor))) for length in size)
+        top, left = (0, 0)
+        if size != (height, width):
+            top, left = busiest_window(look.maps[..., :1], height, width)
+        box = Box(top, top + height, left, left + width)
+        part = look.maps[box.place]
+        scale = look.scale * factor
+        ratios = np.divide(self.size(scale), self.size(look.scale))
+        box = box.shifted(look.box.top, look.box.left).scaled(*ratios)
+        if not box.area_px:
+            return None
+        other = self.look(scale, box)
+        if self.uncertainty(other.maps) > MAX_UNCERTAINTY_SHARE * self.uncertainty(part):
+            return None
+        # At twice the size clumps of tiny nuclei fall apart and fit better. So do nuclei of the
+        # right size, but these then fit worse.
+        misfit = self.misfit(self.measure(other.maps))
+        if factor > 1 and misfit >= self.misfit(self.measure(part)):
+            return None
+        return other
 
 
 def estimate_scale(
-    predict, image, num_maps, diameter_px, measure, uncertainty=None, prepare=None, margin=MARGIN_PX, multiple=MULTIPLE_PX
-):  # fmt: skip
-    """How many times larger an image should be shown so that its nuclei have the size that the network knows.
+    model: Model,
+    image,
+    prepare: Callable | None = None,
+    measure: Callable = measure_diameter,
+    uncertainty: Callable | None = image_uncertainty,
+) -> tuple[float, np.ndarray | None]:
+    """Estimate how many times larger the network should see an image.
 
-    The network looks, the nuclei that it finds are measured, the image is scaled by what they are off, until they fit: also
-    a network that misses half of the nuclei at the wrong size says whether the others are too large or too small. Much too
-    large ones it takes to pieces of the size that it knows, though. So it looks once more at half the size, unless it is
-    sure, and goes there if that leaves less uncertainty; and at twice the size, where it is in uncertainty, if that also fits better.
+    The image is rescaled until its nuclei fit. But a network takes nuclei that are much too large
+    to pieces of the size that it knows. So it looks again at half the scale, unless it is certain,
+    and stays there if the uncertainty is lower. Where it is very uncertain it looks at twice the
+    scale, too, and stays there if the nuclei also fit better.
 
     Args:
-        predict, image, num_maps, prepare, margin, multiple: as `predict_tiled`.
-        diameter_px: median nucleus diameter that the network was trained for.
-        measure: from maps (h, w, num_maps) to the median diameter in px of the nuclei in them, or None without any.
-        uncertainty: from maps to how undecided they are, such as `image_uncertainty`; None goes by the size alone.
+        model: a `Model`, which knows nuclei of `diameter_px`.
+        image: (H, W, 3), an array or anything that slices like one.
+        prepare: as of `predict_tiled`.
+        measure: from maps (h, w, K) to the median diameter in px, or None without nuclei.
+        uncertainty: from maps to how undecided they are; None goes by the size alone.
 
     Returns:
-        (scale, maps): maps (H, W, num_maps) of the whole image at its own size where the last look covered it, else None.
-        Without nuclei at any scale (1, None).
+        (scale, maps): maps (H, W, K) of the whole image at its own size where the last look saw all
+        of it, else None. Without nuclei at any scale (1, None).
     """
-
-    def look(scale, box=None):
-        """Maps of the busiest part of the image, or of `box`, and that box: (top, left, bottom, right) of the image seen."""
-        seen = Resized(image, scale) if scale != 1 else image
-        if box is None:
-            height, width = (min(length, PROBE_PX) for length in seen.shape[:2])
-            top, left = 0, 0
-            if (height, width) != tuple(seen.shape[:2]):  # sought in the image as it is, since that costs no resampling
-                top, left = busiest_window(image, int(height / scale), int(width / scale))
-                top, left = min(int(top * scale), seen.shape[0] - height), min(int(left * scale), seen.shape[1] - width)
-            box = (top, left, top + height, left + width)
-        part = seen[box[0] : box[2], box[1] : box[3]]
-        part = part if prepare is None else prepare(part)
-        return predict_tiled(predict, part, num_maps, margin=margin, multiple=multiple), box
-
-    def size(scale):
-        return Resized(image, scale).shape[:2]
-
-    def misfit(found):
-        return max(found / diameter_px, diameter_px / found) if found else np.inf
-
-    scale, untried = 1.0, list(PROBE_SCALES)
-    for _ in range(PROBES):
-        maps, box = look(scale)
-        found = measure(maps)
-        if found is None:
-            if not untried:
-                return 1.0, None
-            scale = untried.pop(0)
-            continue
-        if misfit(found) <= TOLERANCE or scale in SCALE_LIMITS:
-            break
-        scale = float(np.clip(scale * diameter_px / found, *SCALE_LIMITS))
-        if max(scale, 1 / scale) <= TOLERANCE**0.5:
-            scale = 1.0  # nearly native: interpolation would cost more than it gains
-    else:
+    estimator = ScaleEstimator(model, image, prepare, measure, uncertainty)
+    scale, look = estimator.fit()
+    if look is None:
         return scale, None
-    for factor in (0.5, 2.0) if uncertainty else ():
-        began = scale
-        while SCALE_LIMITS[0] <= scale * factor <= SCALE_LIMITS[1] and uncertainty(maps) > (SURE if factor < 1 else UNSURE):
-            # Both are judged by the same part of the image, as much of it as a look may take.
-            height, width = (min(length, int(PROBE_PX / max(1, factor))) for length in maps.shape[:2])
-            top, left = (0, 0) if maps.shape[:2] == (height, width) else busiest_window(maps[..., :1], height, width)
-            part = maps[top : top + height, left : left + width]
-            corners = (box[0] + top, box[1] + left, box[0] + top + height, box[1] + left + width)
-            other = np.rint(np.multiply(corners, np.tile(np.divide(size(scale * factor), size(scale)), 2))).astype(int)
-            if other[0] == other[2] or other[1] == other[3]:
-                break
-            painted, _ = look(scale * factor, other)
-            # At twice the size clumps of tiny nuclei fall apart and fit better; so do nuclei of the right size, but fit worse.
-            if uncertainty(painted) > SURER * uncertainty(part) or (factor > 1 and misfit(measure(painted)) >= misfit(measure(part))):
-                break
-            scale, maps, box = scale * factor, painted, other
-        if scale != began:
-            break
-    return scale, resize_maps(maps, image.shape[:2]) if maps.shape[:2] == tuple(size(scale)) else None
-
-
-def predict_at_trained_scale(predict, image, num_maps, diameter_px, measure, uncertainty=None, scale=None, prepare=None, **arguments):
-    """Run a network over an image, shown at the scale that brings its nuclei to the size that the network knows.
-
-    Args:
-        predict, image, num_maps, prepare, arguments: as `predict_tiled`.
-        diameter_px, measure, uncertainty: as `estimate_scale`.
-        scale: where it is known; None estimates it.
-
-    Returns:
-        (maps, scale): maps (H, W, num_maps) float32 at the size of `image`.
-    """
-    maps = None
-    if scale is None:
-        geometry = {name: arguments[name] for name in ("margin", "multiple") if name in arguments}
-        scale, maps = estimate_scale(predict, image, num_maps, diameter_px, measure, uncertainty, prepare, **geometry)
-    if maps is None:
-        maps = predict_scaled(predict, image, num_maps, scale, prepare=prepare, **arguments)
-    return maps, scale
+    if uncertainty is not None:
+        refined = estimator.refine(look, 0.5)
+        look = refined if refined is not look else estimator.refine(look, 2.0)
+    if look.maps.shape[:2] != tuple(estimator.size(look.scale)):
+        return look.scale, None
+    return look.scale, resize_maps(look.maps, image.shape[:2])

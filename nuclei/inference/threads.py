@@ -1,44 +1,53 @@
-"""nuclei.inference.threads"""
+"""Several images at once: threads that share one network, and a limit of the memory in use.
+
+Results come in the order of the images. While one image is in the network, other threads read the
+next ones and separate the nuclei of those before.
+"""
 
 import contextlib
 import os
 import queue
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from nuclei.inference.runtimes import READY_PIXELS, RUNTIMES
 from nuclei.machine import num_cores
 
-SHARED_ENGINES = ("litert", "litert-int8", "openvino", "openvino-half", "onnx")  # each caller has cores of its own
-WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once: one is in the network, the others before or after it
+WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once
 
 
-def share_network(name, network, content, callers):
-    """A network that several threads may call at the same time.
+def share_network(engine: str, network: Callable, content: bytes | None, callers: int) -> Callable:
+    """Make a network that several threads may call at the same time.
 
-    Two cores paint two images sooner, each its own, than both together one after the other: neither waits for the other.
-    Where an engine can be told how many cores to use, each call has a share of them, unless there is but one caller or the
-    batch is large; else one call waits for the one before.
+    Two cores finish two images sooner with one core each than with both cores on one image after
+    the other, since no core waits for the other. So each call gets a share of the cores, where the
+    engine can be told how many to use. A large batch gets all cores, and Keras does one call after
+    the other.
 
     Args:
-        name: of the engine.
-        network: with all cores, by one thread at a time.
-        content: the bytes that the engine starts from.
-        callers: threads; for one, `network` is all it takes.
+        engine: name of the engine.
+        network: the network on all cores, for one thread at a time.
+        content: bytes that the engine starts from; None for Keras.
+        callers: number of threads; with 1 the network comes back as it is.
+
+    Returns:
+        The network.
     """
     if callers == 1:
         return network
-    whole, cores, number = one_at_a_time(network), num_cores(), min(callers, num_cores())
-    most = 3 * READY_PIXELS // number
-    if name not in SHARED_ENGINES or number == 1:
+    whole, cores, num_networks = one_at_a_time(network), num_cores(), min(callers, num_cores())
+    if engine not in RUNTIMES or num_networks == 1:
         return whole
-    free = queue.LifoQueue()  # the one used last has the shapes ready that are used now
-    for place in range(number):
-        free.put(RUNTIMES[name][1](content, cores // number + (place < cores % number)))
+    max_values = 3 * READY_PIXELS // num_networks
+    free = queue.LifoQueue()  # the network used last has the shapes ready that are in use now
+    for place in range(num_networks):
+        share = cores // num_networks + (place < cores % num_networks)
+        free.put(RUNTIMES[engine].start(content, share))
 
     def shared_network(batch):
-        if batch.size > most:
+        if batch.size > max_values:
             return whole(batch)
         one = free.get()
         try:
@@ -49,8 +58,8 @@ def share_network(name, network, content, callers):
     return shared_network
 
 
-def one_at_a_time(network):
-    """The network, called by one thread after the other."""
+def one_at_a_time(network: Callable) -> Callable:
+    """Let one thread after the other call a network."""
     lock = threading.Lock()
 
     def locked(batch):
@@ -60,21 +69,28 @@ def one_at_a_time(network):
     return locked
 
 
-def in_order(work, items, workers=WORKERS, stop=lambda: None):
-    """`work(item)` of each item on several threads, yielded in the order of the items; close it to begin no more of them.
+def map_in_order(work: Callable, items, num_threads=WORKERS, stop: Callable = lambda: None):
+    """Do `work(item)` for each item on several threads. Close the generator to begin no more items.
 
-    stop: called when it ends early, so that what is under way may end early, too.
+    Args:
+        work: called with one item.
+        items: anything to iterate over.
+        num_threads: items worked on at once.
+        stop: called when the generator ends early, so that work in progress can end early, too.
+
+    Yields:
+        The results, in the order of the items.
     """
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(num_threads) as pool:
         waiting = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) >= 2 * workers:
+                if len(waiting) >= 2 * num_threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BaseException:  # that it was closed is one, Ctrl-C another
+        except BaseException:  # also GeneratorExit, when it is closed, and Ctrl-C
             stop()
             raise
         finally:
@@ -82,15 +98,19 @@ def in_order(work, items, workers=WORKERS, stop=lambda: None):
 
 
 class PixelBudget:
-    """So many pixels that may be in work at once; whoever wants more has to wait until he is alone."""
+    """Limits how many pixels are processed at once. A larger image runs alone.
 
-    def __init__(self, pixels):
+    Args:
+        pixels: the limit.
+    """
+
+    def __init__(self, pixels: int):
         self.free = self.size = pixels
         self.changed = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, pixels):
-        """Wait for so much room, and have it within the `with` block."""
+    def taken(self, pixels: int):
+        """Wait until so many pixels are free, and hold them within the `with` block."""
         pixels = min(pixels, self.size)
         with self.changed:
             self.changed.wait_for(lambda: self.free >= pixels)

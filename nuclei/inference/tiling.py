@@ -1,34 +1,44 @@
-"""nuclei.inference.tiling"""
+"""Run a network over an image of any size, tile by tile.
 
+Tiles overlap, and each keeps only its core, far enough from its border. The cores partition the
+image. Maps that were put together from tiles equal those of the whole image.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-TILE_PX = 2048  # height and width of a window at most; smaller ones need less memory but spend more of their work on overlap
-MARGIN_PX = 224  # of a window that another window knows better; at least `receptive_radius` (217 px)
-MULTIPLE_PX = 32  # `size_multiple` of the default network
+from nuclei.images.box import Box
+from nuclei.model_file import Model
+
+TILE_PX = 2048  # side of a tile at most; smaller ones need less memory, but overlap more
 
 
 class Window(NamedTuple):
-    """Pixels to read, rows [top, bottom) and columns [left, right), and among them those to keep.
+    """What the network sees of an image at once, and the part of it that is kept.
 
-    bottom and right may lie beyond the image, by less than the size multiple; the core never does.
+    Attributes:
+        box: may reach below and to the right of the image, by less than the size multiple.
+        core: lies in the image.
     """
 
-    top: int
-    bottom: int
-    left: int
-    right: int
-    core_top: int
-    core_bottom: int
-    core_left: int
-    core_right: int
+    box: Box
+    core: Box
 
 
-def cut_axis(length, tile, margin, multiple):
-    """Windows along one axis: a list of (start, stop, core_start, core_stop); the cores partition [0, length).
+def cut_axis(length: int, tile: int, margin: int, multiple: int) -> list[tuple[int, ...]]:
+    """Cut one axis into tiles.
 
-    All starts and stops are multiples of `multiple`, so that pooling meets the same pixels in every window.
+    All starts and stops are multiples of `multiple`, so that pooling meets the same pixels in every
+    tile.
+
+    Args:
+        length: of the axis in px, 1 or more.
+        tile, margin, multiple: as for `cut`.
+
+    Returns:
+        A list of (start, stop, core_start, core_stop); the cores partition [0, length).
 
     Raises:
         ValueError: the tile leaves no core between its margins.
@@ -39,92 +49,109 @@ def cut_axis(length, tile, margin, multiple):
     if padded <= tile:
         return [(0, padded, 0, length)]
     if tile < 2 * margin + multiple:
-        raise ValueError(f"a tile of {tile} px has no core between margins of {margin} px; give --tile {3 * margin} or more")
-    # As many windows as it takes, then all as small as so many can be: what overlaps is work done twice.
-    number = -(-(padded - 2 * margin) // (tile - 2 * margin))
-    tile = -(-(padded + 2 * margin * (number - 1)) // (number * multiple)) * multiple
+        raise ValueError(
+            f"a tile of {tile} px has no core between margins of {margin} px; give "
+            f"--tile {3 * margin} or more"
+        )
+    # As few tiles as possible, then all as small as possible: what overlaps is done twice.
+    num_tiles = -(-(padded - 2 * margin) // (tile - 2 * margin))
+    tile = -(-(padded + 2 * margin * (num_tiles - 1)) // (num_tiles * multiple)) * multiple
     cuts, start, core_start = [], 0, 0
     while True:
         start = min(start, padded - tile)
-        last = start + tile == padded
-        core_stop = length if last else start + tile - margin
+        is_last = start + tile == padded
+        core_stop = length if is_last else start + tile - margin
         cuts.append((start, start + tile, core_start, core_stop))
-        if last:
+        if is_last:
             return cuts
         core_start = core_stop
         start += tile - 2 * margin
 
 
-def cut(height, width, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX):
-    """Windows that cover an image; their cores partition it.
+def cut(height: int, width: int, tile: int, margin: int, multiple: int) -> list[Window]:
+    """Cut an image into tiles whose cores partition it.
 
     Args:
-        height, width: of the image, 1 or more.
-        tile: height and width of a window at most; an image that fits into one is taken whole.
-        margin: see MARGIN_PX.
-        multiple: see MULTIPLE_PX.
+        height, width: of the image in px, 1 or more.
+        tile: side of a tile in px at most; an image that fits into one tile is one tile.
+        margin: px between the border of a tile and its core, see `Model.margin_px`.
+        multiple: px that sides must be a multiple of, see `Model.multiple_px`.
 
     Returns:
-        A list of `Window`, rows first.
+        The tiles, row by row.
+
+    Raises:
+        ValueError: the tile is too small for the margin.
     """
     return [
-        Window(top, bottom, left, right, core_top, core_bottom, core_left, core_right)
+        Window(Box(top, bottom, left, right), Box(core_top, core_bottom, core_left, core_right))
         for top, bottom, core_top, core_bottom in cut_axis(height, tile, margin, multiple)
         for left, right, core_left, core_right in cut_axis(width, tile, margin, multiple)
     ]
 
 
-def read_window(image, window):
-    """The pixels of a window, (rows, columns, C); beyond the image it is filled up by reflection."""
-    part = np.asarray(image[window.top : window.bottom, window.left : window.right])
-    below, beside = window.bottom - window.top - part.shape[0], window.right - window.left - part.shape[1]
-    return np.pad(part, ((0, below), (0, beside), (0, 0)), mode="reflect") if below or beside else part
+def read_window(image, box: Box) -> np.ndarray:
+    """The pixels of a box, (rows, columns, C). What lies beyond the image is reflected."""
+    part = np.asarray(image[box.place])
+    below, beside = box.shape[0] - part.shape[0], box.shape[1] - part.shape[1]
+    if not (below or beside):
+        return part
+    return np.pad(part, ((0, below), (0, beside), (0, 0)), mode="reflect")
 
 
-def predict_tiled(predict, image, num_maps, prepare=None, tile=TILE_PX, margin=MARGIN_PX, multiple=MULTIPLE_PX, batch_size=1):
-    """Run a network over an image of any size.
+def predict_tiled(
+    model: Model, image, prepare: Callable | None = None, tile_px=TILE_PX, batch_size=1
+) -> np.ndarray:
+    """Run a model over an image of any size.
 
     Args:
-        predict: from (B, h, w, 3) float32 to (B, h, w, num_maps), such as `model.predict_on_batch`.
+        model: a `Model`.
         image: (H, W, 3), an array or anything that slices like one.
-        num_maps: channels of the network's output.
-        prepare: applied to each window before the network, such as the normalisation with the range of the whole
-            image; None where `image` is float32 in [0, 1] already.
-        tile, margin, multiple: see `cut`.
-        batch_size: windows in one call of the network.
+        prepare: applied to each tile before the network, such as the normalisation by the range of
+            the whole image; None where the image is float32 in [0, 1] already.
+        tile_px: side of a tile at most.
+        batch_size: tiles in one call of the network.
 
     Returns:
         (H, W, num_maps) float32.
     """
     height, width = image.shape[:2]
-    maps = np.empty((height, width, num_maps), np.float32)
-    windows = cut(height, width, tile, margin, multiple)
+    maps = np.empty((height, width, model.num_maps), np.float32)
+    windows = cut(height, width, tile_px, model.margin_px, model.multiple_px)
     for first in range(0, len(windows), batch_size):
         group = windows[first : first + batch_size]
-        parts = [read_window(image, window) for window in group]
-        batch = np.stack([part if prepare is None else prepare(part) for part in parts]).astype(np.float32, copy=False)
-        for window, painted in zip(group, np.asarray(predict(batch)), strict=True):
-            w = window
-            maps[w.core_top : w.core_bottom, w.core_left : w.core_right] = painted[
-                w.core_top - w.top : w.core_bottom - w.top, w.core_left - w.left : w.core_right - w.left
-            ]
+        tiles = [read_window(image, window.box) for window in group]
+        if prepare is not None:
+            tiles = [prepare(tile) for tile in tiles]
+        batch = np.stack(tiles).astype(np.float32, copy=False)
+        for (box, core), tile_maps in zip(group, np.asarray(model(batch)), strict=True):
+            maps[core.place] = tile_maps[core.relative_to(box).place]
     return maps
 
 
-def dihedral(predict):
-    """The network averaged over the eight flips and quarter turns of its input: a function like `predict`.
+def dihedral(network: Callable) -> Callable:
+    """Average a network over the eight flips and quarter turns of its input.
+
+    Args:
+        network: from (B, h, w, C) float32 to (B, h, w, K) float32.
+
+    Returns:
+        A function of the same shapes, which takes eight times as long.
 
     References:
-        Moshkov et al. 2020, "Test-time augmentation for deep learning-based cell segmentation on microscopy images".
+        Moshkov et al. 2020, "Test-time augmentation for deep learning-based cell segmentation on
+        microscopy images".
     """
 
     def averaged(batch):
         total = 0.0
         for turns in range(4):
             for mirrored in (False, True):
-                seen = np.rot90(batch, turns, (1, 2))
-                painted = np.asarray(predict(np.ascontiguousarray(seen[:, :, ::-1] if mirrored else seen)))
-                total = total + np.rot90(painted[:, :, ::-1] if mirrored else painted, -turns, (1, 2))
+                turned = np.rot90(batch, turns, (1, 2))
+                turned = turned[:, :, ::-1] if mirrored else turned
+                maps = np.asarray(network(np.ascontiguousarray(turned)))
+                maps = maps[:, :, ::-1] if mirrored else maps
+                total = total + np.rot90(maps, -turns, (1, 2))
         return total / np.float32(8)
 
     return averaged

@@ -1,41 +1,56 @@
-"""nuclei.instances.confidence"""
+"""How sure the network is: of each nucleus, and of a whole image.
+
+The confidence of a nucleus is the calibrated probability that it is right. A logistic regression on
+a few features gives it; a training fits the regression on its validation images. The uncertainty of
+an image is the share of undecided pixels; a high value marks an image that is out of distribution.
+"""
 
 import numpy as np
 
-RIDGE = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
-EMPTY_SHARE = 1e-3  # of an image; less nucleus than that is none, however undecided
+REGULARISATION = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
+EMPTY_SHARE = 1e-3  # of an image; a smaller sum of probability means that it has no nuclei
 
 
 def confidence_features(labels, maps, scale=1.0):
-    """What tells right nuclei from wrong ones, (n, 5) float64: logits of mean probability and of depth, size, a constant.
+    """Compute what tells right nuclei from wrong ones.
 
     Args:
-        labels: (H, W) int32, 1…n.
+        labels: (H, W) int32, 1...n.
         maps: (H, W, K) float32 in [0, 1], as for `separate`.
         scale: as for `separate`.
-    """
-    from scipy import special
 
-    n = int(labels.max())
-    inside = np.flatnonzero(labels)
-    nucleus = labels.ravel()[inside] - 1
-    areas = np.maximum(np.bincount(nucleus, minlength=n), 1)
-    mean = np.bincount(nucleus, maps[..., 0].ravel()[inside], minlength=n) / areas
-    deepest = mean
+    Returns:
+        (n, 5) float64: the logits of mean nucleus probability and of largest distance, the
+        logarithm of the diameter that the network saw (up to a constant), its square, and 1.
+    """
+    from scipy.special import logit
+
+    num_nuclei = int(labels.max())
+    pixels = np.flatnonzero(labels)
+    nucleus = labels.ravel()[pixels] - 1
+    areas = np.maximum(np.bincount(nucleus, minlength=num_nuclei), 1)
+    sums = np.bincount(nucleus, maps[..., 0].ravel()[pixels], minlength=num_nuclei)
+    mean = sums / areas
+    largest_distance = mean
     if maps.shape[-1] > 1:
-        deepest = np.zeros(n, maps.dtype)
-        np.maximum.at(deepest, nucleus, maps[..., 1].ravel()[inside])
-    size = np.log(areas * scale**2) / 2  # of the diameter that the network saw
-    return np.stack(
-        [special.logit(np.clip(mean, 0.01, 0.999)), special.logit(np.clip(deepest, 0.01, 0.99)), size, size**2, np.ones(n)], -1
+        largest_distance = np.zeros(num_nuclei, maps.dtype)
+        np.maximum.at(largest_distance, nucleus, maps[..., 1].ravel()[pixels])
+    size = np.log(areas * scale**2) / 2
+    features = (
+        logit(np.clip(mean, 0.01, 0.999)),
+        logit(np.clip(largest_distance, 0.01, 0.99)),
+        size,
+        size**2,
+        np.ones(num_nuclei),
     )
+    return np.stack(features, -1)
 
 
 def calibrate(features, hits):
-    """Weights with which `confidence` gives the share of such nuclei that are right: a logistic regression.
+    """Fit the weights of `confidence`: a logistic regression.
 
     Args:
-        features: (n, 5) of `confidence_features`.
+        features: (n, 5), of `confidence_features`.
         hits: (n,) bool, whether a true nucleus overlaps with an IoU of 0.5 or more.
 
     Returns:
@@ -44,50 +59,75 @@ def calibrate(features, hits):
     References:
         Platt 1999, "Probabilistic outputs for support vector machines".
     """
-    from scipy import optimize, special
+    from scipy.optimize import minimize
+    from scipy.special import expit
 
     def loss(weights):
         logits = features @ weights
-        slope = features.T @ (special.expit(logits) - hits) + RIDGE * weights
-        return np.sum(np.logaddexp(0, logits) - hits * logits) + RIDGE / 2 * weights @ weights, slope
+        gradient = features.T @ (expit(logits) - hits) + REGULARISATION * weights
+        likelihood = np.sum(np.logaddexp(0, logits) - hits * logits)
+        return likelihood + REGULARISATION / 2 * weights @ weights, gradient
 
-    return [float(weight) for weight in optimize.minimize(loss, np.zeros(features.shape[1]), jac=True).x]
+    result = minimize(loss, np.zeros(features.shape[1]), jac=True)
+    return [float(weight) for weight in result.x]
 
 
 def confidence(features, weights):
-    """Calibrated probability, (n,) in [0, 1], that a nucleus is a true one with an IoU of 0.5 or more."""
-    from scipy import special
+    """Compute the probability that a nucleus is true, with an IoU of 0.5 or more.
 
-    return special.expit(features @ np.asarray(weights))
+    Args:
+        features: (n, 5), of `confidence_features`.
+        weights: 5 numbers, of `calibrate`.
+
+    Returns:
+        (n,) float64 in [0, 1].
+    """
+    from scipy.special import expit
+
+    return expit(features @ np.asarray(weights))
 
 
 def image_uncertainty(maps):
-    """How little the network is at home in an image: the undecided share of what it takes for nucleus, 0 to about 1.
+    """Compute how undecided the network is about the nuclei of an image.
 
-    Undecided is a pixel by its distance to 0 or 1. An image without anything like a nucleus has none.
+    Args:
+        maps: (H, W, K) float32 in [0, 1].
+
+    Returns:
+        Float from 0 to about 1: the distances of the nucleus probabilities to 0 or 1, over their
+        sum. An image without anything like a nucleus has none.
     """
     nucleus = maps[..., 0].astype(np.float64)
-    return float(np.minimum(nucleus, 1 - nucleus).sum() / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
+    undecided = np.minimum(nucleus, 1 - nucleus).sum()
+    return float(undecided / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
 
 
 def expected_calibration_error(probabilities, hits, bins=10):
-    """Mean distance between what is said and what is true, over bins of equal width weighted by what they hold.
+    """Compute how far predicted probabilities are from the truth.
 
     Args:
         probabilities: (n,) in [0, 1].
         hits: (n,) bool.
+        bins: number of bins of equal width.
 
     Returns:
-        (error, rows): rows of (nuclei, mean probability, share of hits) for each bin that holds any.
+        (error, rows): the mean distance between the mean probability and the share of hits of a
+        bin, weighted by the nuclei in it, and (nuclei, mean probability, share of hits) of each bin
+        that is not empty.
 
     References:
         Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
-    place = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    bin_of = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
     rows = [
-        (int(np.sum(place == k)), float(probabilities[place == k].mean()), float(hits[place == k].mean()))
+        (
+            int(np.sum(bin_of == k)),
+            float(probabilities[bin_of == k].mean()),
+            float(hits[bin_of == k].mean()),
+        )
         for k in range(bins)
-        if np.any(place == k)
+        if np.any(bin_of == k)
     ]
     total = sum(number for number, _, _ in rows)
-    return sum(number * abs(said - true) for number, said, true in rows) / max(1, total), rows
+    error = sum(number * abs(predicted - true) for number, predicted, true in rows)
+    return error / max(1, total), rows

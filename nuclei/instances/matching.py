@@ -1,35 +1,50 @@
-"""nuclei.instances.matching"""
+"""Which predicted nuclei are which true nuclei, and the counts that scores are made of.
+
+    matching = match(truth, predicted)             # every overlapping pair, in one pass
+    counts = count_matches(matching)               # (10, 3): tp, fp, fn at IoU 0.50, 0.55 ... 0.95
+    average_precision(counts)                      # (10,)
+
+The definitions are those of StarDist and of the Data Science Bowl 2018.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# 0.50, 0.55 … 0.95, the levels of the Data Science Bowl 2018. Divided rather than stepped, so that each is the float
-# that its decimal reads as: a pair whose IoU is 3/5 then counts at 0.60.
+# 0.50, 0.55 ... 0.95, the levels of the Data Science Bowl 2018. Divided instead of added up, so
+# that each is the float nearest to its decimal: a pair of IoU 3/5 then counts at 0.60.
 IOU_THRESHOLDS = tuple(k / 20 for k in range(10, 20))
 
 
 class Matching(NamedTuple):
-    """Which nuclei of two label images overlap, and how far: all that any object or pixel score needs.
+    """Which nuclei of two label images overlap, and how much; enough for any object or pixel score.
 
-    Ids are the values in the label images. Pairs are sorted by truth id, then by predicted id.
+    Ids are the values in the label images. Pairs are sorted by true id, then by predicted id.
+
+    Attributes:
+        truth_areas: (n + 1,) int64, pixels of each true id; entry 0 is the background.
+        predicted_areas: (m + 1,) int64, the same for the prediction.
+        truth_ids: (pairs,) int64, the true nucleus of each overlapping pair.
+        predicted_ids: (pairs,) int64, the predicted nucleus of each overlapping pair.
+        intersections: (pairs,) int64, pixels in common, 1 or more.
+        iou: (pairs,) float64 in (0, 1], intersection over union.
     """
 
-    truth_areas: np.ndarray  # (n + 1,) int64, pixels of each truth id; entry 0 is the background
-    predicted_areas: np.ndarray  # (m + 1,) int64, the same for the prediction
-    truth_ids: np.ndarray  # (pairs,) int64, the truth nucleus of each overlapping pair
-    predicted_ids: np.ndarray  # (pairs,) int64, the predicted nucleus of each overlapping pair
-    intersections: np.ndarray  # (pairs,) int64, pixels in common, 1 or more
-    iou: np.ndarray  # (pairs,) float64 in (0, 1], intersection over union
+    truth_areas: np.ndarray
+    predicted_areas: np.ndarray
+    truth_ids: np.ndarray
+    predicted_ids: np.ndarray
+    intersections: np.ndarray
+    iou: np.ndarray
 
     @property
     def num_truth(self):
-        """Number of truth nuclei. Ids that no pixel carries do not count."""
+        """Number of true nuclei. Ids without pixels do not count."""
         return int(np.count_nonzero(self.truth_areas[1:]))
 
     @property
     def num_predicted(self):
-        """Number of predicted nuclei. Ids that no pixel carries do not count."""
+        """Number of predicted nuclei. Ids without pixels do not count."""
         return int(np.count_nonzero(self.predicted_areas[1:]))
 
 
@@ -37,41 +52,51 @@ def match(truth, predicted):
     """Find every overlapping pair of nuclei, in one pass over the pixels.
 
     Args:
-        truth: (H, W) integer label image, 0 = background.
+        truth: (H, W) integer label image, 0 is background.
         predicted: (H, W) integer label image of the same size.
 
     Returns:
-        Matching. Counts at any IoU follow from it without looking at the pixels again.
+        `Matching`. Counts at any IoU follow from it without another look at the pixels.
 
     Raises:
-        ValueError: sizes that differ, values that are no integers, or negative ones.
+        ValueError: the sizes differ, or values are no integers or negative.
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
-        raise ValueError(f"The truth is {truth.shape} and the prediction {predicted.shape}: expected equal shapes.")
+        raise ValueError(
+            f"The truth is {truth.shape} and the prediction {predicted.shape}: "
+            "expected equal shapes."
+        )
     for name, labels in (("truth", truth), ("prediction", predicted)):
         if labels.dtype.kind not in "iub":
-            raise ValueError(f"The {name} holds {labels.dtype}: expected integer labels, 0 for background.")
+            raise ValueError(
+                f"The {name} holds {labels.dtype}: expected integer labels, 0 for background."
+            )
         if labels.size and labels.min() < 0:
-            raise ValueError(f"The {name} holds the label {labels.min()}: expected 0 for background and 1…n.")
+            raise ValueError(
+                f"The {name} holds the label {labels.min()}: expected 0 for background and 1…n."
+            )
     truth, predicted = truth.ravel().astype(np.int64), predicted.ravel().astype(np.int64)
-    truth_areas, predicted_areas = np.bincount(truth, minlength=1), np.bincount(predicted, minlength=1)
-    # Only the pairs that occur, not the n × m table: 5,000 × 5,000 nuclei would be 200 MB of zeros.
+    truth_areas = np.bincount(truth, minlength=1)
+    predicted_areas = np.bincount(predicted, minlength=1)
+    # Only pairs that occur: the whole table of 5,000 x 5,000 nuclei would be 200 MB of zeros.
     both = (truth > 0) & (predicted > 0)
-    pairs, intersections = np.unique(truth[both] * len(predicted_areas) + predicted[both], return_counts=True)
+    keys = truth[both] * len(predicted_areas) + predicted[both]
+    pairs, intersections = np.unique(keys, return_counts=True)
     truth_ids, predicted_ids = np.divmod(pairs, len(predicted_areas))
-    iou = intersections / (truth_areas[truth_ids] + predicted_areas[predicted_ids] - intersections)
+    unions = truth_areas[truth_ids] + predicted_areas[predicted_ids] - intersections
+    iou = intersections / unions
     return Matching(truth_areas, predicted_areas, truth_ids, predicted_ids, intersections, iou)
 
 
 def one_to_one(matching, weights):
-    """Choose pairs so that no nucleus is used twice and the sum of their weights is the largest possible.
+    """Choose pairs so that no nucleus is used twice and the sum of their weights is largest.
 
-    The linear assignment of `scipy.optimize.linear_sum_assignment`, on the overlapping pairs only (all other pairs
-    weigh nothing), which takes milliseconds where the full matrix of 5,000 × 5,000 nuclei takes seconds.
+    This is the linear assignment of `scipy.optimize.linear_sum_assignment`, but on the overlapping
+    pairs alone (all others have no weight), which is much faster than the full table.
 
     Args:
-        matching: Matching.
+        matching: `Matching`.
         weights: (pairs,) float, positive.
 
     Returns:
@@ -86,29 +111,32 @@ def one_to_one(matching, weights):
     rows = np.unique(matching.truth_ids, return_inverse=True)[1]
     columns = np.unique(matching.predicted_ids, return_inverse=True)[1]
     num_rows, num_columns = rows.max() + 1, columns.max() + 1
-    # Every row gets a column of its own that stands for "unmatched", since SciPy wants all rows assigned. Each row
-    # then takes exactly one entry, so that adding 1 to all of them (SciPy drops zeros) changes no choice.
-    own = np.arange(num_rows)
+    # SciPy assigns every row, so each row gets an extra column that means "unmatched". Each row
+    # then takes exactly one entry, and adding 1 to all (SciPy drops zeros) changes no choice.
+    unmatched = np.arange(num_rows)
     table = csr_array(
         (
             np.concatenate([np.asarray(weights, float) + 1, np.ones(num_rows)]),
-            (np.concatenate([rows, own]), np.concatenate([columns, num_columns + own])),
+            (
+                np.concatenate([rows, unmatched]),
+                np.concatenate([columns, num_columns + unmatched]),
+            ),
         ),
         shape=(num_rows, num_columns + num_rows),
     )
-    taken = min_weight_full_bipartite_matching(table, maximize=True)[1]
-    return np.flatnonzero(taken[rows] == columns)
+    column_of_row = min_weight_full_bipartite_matching(table, maximize=True)[1]
+    return np.flatnonzero(column_of_row[rows] == columns)
 
 
 def matched_pairs(matching, threshold=0.5):
-    """Choose the true positives at one IoU threshold: one-to-one pairs with IoU ≥ `threshold`.
+    """Choose the true positives at one IoU threshold: one-to-one pairs with IoU >= `threshold`.
 
-    As in `stardist.matching.matching` (Schmidt et al. 2018, https://github.com/stardist/stardist): as many pairs as
-    possible, ties broken by the larger sum of IoU. Kaggle's DSB2018 rule and Kirillov's PQ say IoU > threshold; the
-    two differ only where an IoU equals the threshold to the last bit.
+    As in `stardist.matching.matching` (Schmidt et al. 2018, https://github.com/stardist/stardist):
+    as many pairs as possible, and of equal numbers the larger sum of IoU. Kaggle's DSB2018 rule and
+    Kirillov's PQ say IoU > threshold, which differs only where an IoU equals the threshold exactly.
 
     Args:
-        matching: Matching.
+        matching: `Matching`.
         threshold: float in (0, 1].
 
     Returns:
@@ -122,7 +150,7 @@ def matched_pairs(matching, threshold=0.5):
     above = np.flatnonzero(matching.iou >= threshold)
     ids = matching.truth_ids[above], matching.predicted_ids[above]
     if all(len(np.unique(one_side)) == len(above) for one_side in ids):
-        return above  # always so above IoU 0.5: two nuclei cannot both share more than half with a third
+        return above  # always so above IoU 0.5: two nuclei cannot share more than half with a third
     num_most = min(matching.num_truth, matching.num_predicted)
     chosen = one_to_one(matching, (matching.iou >= threshold) + matching.iou / (2 * num_most))
     return chosen[matching.iou[chosen] >= threshold]
@@ -134,7 +162,7 @@ def count_matches(matching, thresholds=IOU_THRESHOLDS):
     Counts of several images may be added to pool them.
 
     Args:
-        matching: Matching.
+        matching: `Matching`.
         thresholds: floats in (0, 1].
 
     Returns:
@@ -145,19 +173,19 @@ def count_matches(matching, thresholds=IOU_THRESHOLDS):
 
 
 def average_precision(counts):
-    """TP / (TP + FP + FN), which StarDist, Cellpose and Kaggle's DSB2018 call average precision at an IoU threshold.
+    """Compute TP / (TP + FP + FN), average precision as StarDist, Cellpose and Kaggle define it.
 
-    It is the Jaccard index of objects, not the area under a precision-recall curve that COCO means by the name.
-    For `counts = [count_matches(matching) for matching in matchings]`:
+    It is the Jaccard index of objects at an IoU threshold. COCO uses the same name for the area
+    under a precision-recall curve. For `counts = [count_matches(m) for m in matchings]`:
 
-        average_precision(np.mean(counts, axis=0))      # pooled over images, one value per threshold
-        average_precision(counts).mean()                # Kaggle's score: thresholds first, then images
+        average_precision(np.mean(counts, axis=0))   # pooled over images, one for each threshold
+        average_precision(counts).mean()             # Kaggle: mean of thresholds, then of images
 
     Args:
-        counts: (…, 3) numbers: tp, fp, fn.
+        counts: (..., 3) numbers: tp, fp, fn.
 
     Returns:
-        (…) float64 in [0, 1]. Nothing there and nothing found is right, so 1 (StarDist says 0 there).
+        (...) float64 in [0, 1]. Without any nucleus, true or predicted, it is 1 (0 in StarDist).
     """
     counts = np.asarray(counts, float)
     total = counts.sum(axis=-1)
@@ -165,18 +193,24 @@ def average_precision(counts):
 
 
 def merges_and_splits(matching):
-    """Count the mistakes of separation: nuclei run together, torn apart, missed, made up.
+    """Count errors of separation: merged, split, missed and invented nuclei.
 
-    A nucleus lies in another when more than half of its pixels do, the detection test of Matula et al. 2015 (Cell
-    Tracking Accuracy Measurement, https://doi.org/10.1371/journal.pone.0144959), who count merged nuclei by it.
-    Unlike a low IoU bound (Caicedo et al. 2019 use 0.1) it also sees a clump of twenty nuclei, each with a small IoU.
+    A nucleus lies in another one if more than half of its pixels do, the detection test of Matula
+    et al. 2015 (Cell Tracking Accuracy Measurement, https://doi.org/10.1371/journal.pone.0144959),
+    who count merged nuclei by it. A low limit of IoU (Caicedo et al. 2019 use 0.1) would miss a
+    clump of twenty nuclei, each with a small IoU.
+
+    Args:
+        matching: `Matching`.
 
     Returns:
-        Four ints: merges (predicted nuclei in which two or more truth nuclei lie), splits (truth nuclei in which two
-        or more predicted ones lie), misses (truth nuclei of which more than half was left as background), extras
-        (predicted nuclei more than half of which lie on background).
+        Four ints: merges (predicted nuclei in which two or more true nuclei lie), splits (true
+        nuclei in which two or more predicted ones lie), misses (true nuclei of which more than half
+        is predicted as background) and extras (predicted nuclei that lie more than half on
+        background).
     """
-    truth_ids, predicted_ids, shared = matching.truth_ids, matching.predicted_ids, matching.intersections
+    truth_ids, predicted_ids = matching.truth_ids, matching.predicted_ids
+    shared = matching.intersections
     truth_inside = 2 * shared > matching.truth_areas[truth_ids]
     predicted_inside = 2 * shared > matching.predicted_areas[predicted_ids]
     merges = np.count_nonzero(np.bincount(predicted_ids[truth_inside]) > 1)

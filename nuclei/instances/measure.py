@@ -1,203 +1,269 @@
-"""nuclei.instances.measure"""
+"""The table of an image: one row for each nucleus, with place, shape, intensity and neighbours.
+
+    columns = measure(labels, image, maps, stained=True, mpp=0.25)
+    columns["area_px"]                  # (n,)
+
+Units are in the names: _px, _um, _um2, _degrees, _od (optical density). docs/outputs.md explains
+every column.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.images.box import Box
+from nuclei.images.labels import equivalent_diameters
+from nuclei.instances.neighbours import count_touching, measure_neighbours
+from nuclei.instances.pixels import NucleusPixels
 from nuclei.instances.shape import hull_measures, perimeters
 
-NEIGHBOURHOOD_PX = 100  # centroids nearer than this count as nearby: some five diameters of a usual nucleus
+STAIN_COLUMNS = (
+    "haematoxylin_od",
+    "haematoxylin_od_std",
+    "haematoxylin_od_max",
+    "eosin_od",  # eosin stains what is not nucleus: its mean is enough
+    "dab_od",
+    "dab_od_std",
+    "dab_od_max",
+    "total_od",
+)
 
 
-class WindowOf(NamedTuple):
-    """A part of a larger image: its upper left corner there, and what the whole is. white: grey level of empty glass."""
+class ImagePart(NamedTuple):
+    """Where a part lies in a larger image, such as a tile in a slide.
 
-    top: int
-    left: int
-    height: int
-    width: int
-    white: int | None = None
+    Attributes:
+        box: the part, in px of the larger image.
+        whole_shape: (height, width) of the larger image in px.
+        white_level: grey level of empty background in bright field; None takes it from the part.
+    """
+
+    box: Box
+    whole_shape: tuple[int, int]
+    white_level: int | None = None
 
 
-def stain_densities(image, white):
-    """Optical density of haematoxylin, eosin and DAB in each of n pixels, by colour deconvolution.
+def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None):
+    """Measure every nucleus.
 
     Args:
-        image: (n, 3) RGB grey levels. white: the grey level of empty glass.
+        labels: (H, W) int32, 0 background, 1...n.
+        image: (H, W, 3) uint8 or uint16; None leaves the columns of intensities and stains out.
+        maps: (H, W, K) float32, for the nucleus probability; None leaves its columns out.
+        stained: whether the image is bright field in colour. Otherwise the optical densities of
+            stains have no meaning and are NaN; the columns stay, so that tables fit together.
+        mpp: µm per pixel; None leaves the columns in µm out.
+        part: `ImagePart`, where the image is a part of a larger one. Places are then those in the
+            larger image.
 
     Returns:
-        (n, 3) float64; a stain that is not there comes out around 0, and a little below it through noise.
+        A dict of columns, each with n values:
+
+        - id, centroid_row_px, centroid_column_px; box_top_px, box_left_px, box_height_px,
+          box_width_px
+        - area_px, diameter_px (of the circle of equal area), major_axis_px, minor_axis_px (of the
+          ellipse of equal second moments), aspect_ratio, eccentricity (0 circle to 1 line),
+          orientation_degrees (of the major axis, 0 along the rows, 90 along the columns,
+          counter-clockwise), perimeter_px, circularity (4 pi area / perimeter squared; 1 circle),
+          extent (share of the box), convex_area_px, solidity (share of the convex hull),
+          longest_px, narrowest_px (largest and smallest caliper)
+        - mean_probability, std_probability
+        - mean_intensity, std_intensity, min_intensity, max_intensity (of the mean of red, green and
+          blue, in grey levels of the image), mean_red, mean_green, mean_blue
+        - STAIN_COLUMNS: optical densities, means unless std or max is said; see `stain_densities`
+        - touching_nuclei, nuclei_nearby (centroids up to `NEIGHBOURHOOD_PX` away), nearest_id (0:
+          none), nearest_distance_px (between centroids; NaN: none), touches_border (1 where a
+          nucleus may continue outside the image)
+        - with mpp, as `in_microns`: centroid_row_um, ... area_um2, ...
+    """
+    part = part or ImagePart(Box.of_shape(labels.shape), labels.shape)
+    nuclei = NucleusPixels(labels)
+    row, column = np.divmod(nuclei.pixels, labels.shape[1])
+    row, column = row + part.box.top, column + part.box.left
+    centroids = np.stack([nuclei.mean(row), nuclei.mean(column)], axis=1)
+    columns = {
+        "id": nuclei.ids,
+        **place_columns(nuclei, row, column, centroids),
+        **ellipse_columns(nuclei, row, column, centroids),
+    }
+    columns.update(outline_columns(nuclei, labels, columns))
+    if maps is not None:
+        probability = maps[..., 0].ravel()[nuclei.pixels].astype(float)
+        columns["mean_probability"] = nuclei.mean(probability).round(4)
+        columns["std_probability"] = nuclei.std(probability).round(4)
+    if image is not None:
+        colours = image.reshape(-1, 3)[nuclei.pixels].astype(float)
+        columns.update(intensity_columns(nuclei, colours))
+        # Cameras of 10 to 16 bits all give uint16: there the brightest value is the background.
+        white = part.white_level
+        white = white or (255 if image.dtype == np.uint8 else int(image.max(initial=1)))
+        columns.update(
+            stain_columns(nuclei, colours, white)
+            if stained
+            else dict.fromkeys(STAIN_COLUMNS, np.full(len(nuclei.ids), np.nan))
+        )
+    columns["touching_nuclei"] = count_touching(labels, nuclei.ids)
+    columns.update(measure_neighbours(centroids, nuclei.ids))
+    columns["touches_border"] = touches_border(columns, part)
+    return columns if mpp is None else {**columns, **in_microns(columns, mpp)}
+
+
+def place_columns(nuclei, row, column, centroids):
+    """Measure place and size.
+
+    Args:
+        nuclei: `NucleusPixels`.
+        row, column: (p,) int, place of each of its pixels.
+        centroids: (n, 2) float64, their means.
+    """
+    top, left = nuclei.min(row), nuclei.min(column)
+    return {
+        "centroid_row_px": centroids[:, 0].round(2),
+        "centroid_column_px": centroids[:, 1].round(2),
+        "box_top_px": top,
+        "box_left_px": left,
+        "box_height_px": nuclei.max(row) + 1 - top,
+        "box_width_px": nuclei.max(column) + 1 - left,
+        "area_px": nuclei.areas,
+        "diameter_px": equivalent_diameters(nuclei.areas).round(2),
+    }
+
+
+def ellipse_columns(nuclei, row, column, centroids):
+    """Measure the ellipse of equal second moments, from the 2 x 2 matrix of these.
+
+    Args:
+        nuclei, row, column, centroids: as for `place_columns`.
+    """
+    down, right = row - centroids[nuclei.nucleus, 0], column - centroids[nuclei.nucleus, 1]
+    row_moment, column_moment = nuclei.mean(down**2), nuclei.mean(right**2)
+    mixed = nuclei.mean(down * right)
+    spread = np.sqrt((row_moment - column_moment) ** 2 + 4 * mixed**2)
+    major = 4 * np.sqrt((row_moment + column_moment + spread) / 2)
+    minor = 4 * np.sqrt(np.maximum((row_moment + column_moment - spread) / 2, 0))
+    # Minus, because rows grow downwards.
+    orientation = np.degrees(np.arctan2(-2 * mixed, column_moment - row_moment)) / 2 % 180
+    ratio = minor / np.where(major > 0, major, np.inf)
+    return {
+        "major_axis_px": major.round(2),
+        "minor_axis_px": minor.round(2),
+        # A line of pixels has no minor axis, but its pixels are one wide.
+        "aspect_ratio": (np.maximum(major, 1) / np.maximum(minor, 1)).round(4),
+        "eccentricity": np.sqrt(1 - ratio**2 - (major == 0)).round(4),
+        "orientation_degrees": orientation.round(2),
+    }
+
+
+def outline_columns(nuclei, labels, places):
+    """Measure outline and convex hull.
+
+    Args:
+        nuclei: `NucleusPixels` of `labels`.
+        labels: (H, W) int32.
+        places: columns of `place_columns`.
+    """
+    perimeter = perimeters(nuclei, labels)
+    hulls = hull_measures(nuclei, labels.shape[1])
+    box_area = places["box_height_px"] * places["box_width_px"]
+    circularity = 4 * np.pi * nuclei.areas / np.maximum(perimeter, 1) ** 2
+    return {
+        "perimeter_px": perimeter.round(2),
+        # Perimeters of the smallest nuclei come out too short: without the limit some exceed 1.
+        "circularity": np.minimum(circularity, 1).round(4),
+        "extent": (nuclei.areas / box_area).round(4),
+        "convex_area_px": hulls[:, 0].round(2),
+        "solidity": (nuclei.areas / hulls[:, 0]).round(4),
+        "longest_px": hulls[:, 1].round(2),
+        "narrowest_px": hulls[:, 2].round(2),
+    }
+
+
+def intensity_columns(nuclei, colours):
+    """Measure intensities; `colours` (p, 3) float64 are the grey levels of the nucleus pixels."""
+    grey = colours.mean(axis=1)
+    return {
+        "mean_intensity": nuclei.mean(grey).round(2),
+        "std_intensity": nuclei.std(grey).round(2),
+        "min_intensity": nuclei.min(grey).round(2),
+        "max_intensity": nuclei.max(grey).round(2),
+        "mean_red": nuclei.mean(colours[:, 0]).round(2),
+        "mean_green": nuclei.mean(colours[:, 1]).round(2),
+        "mean_blue": nuclei.mean(colours[:, 2]).round(2),
+    }
+
+
+def stain_columns(nuclei, colours, white):
+    """Measure optical densities: STAIN_COLUMNS.
+
+    Args:
+        nuclei: `NucleusPixels`.
+        colours: (p, 3) float64, grey levels of its pixels.
+        white: grey level of empty background.
+    """
+    haematoxylin, eosin, dab = stain_densities(colours, white).T
+    total = -np.log10((colours.mean(axis=1) + 1) / (white + 1))
+    values = (
+        nuclei.mean(haematoxylin),
+        nuclei.std(haematoxylin),
+        nuclei.max(haematoxylin),
+        nuclei.mean(eosin),
+        nuclei.mean(dab),
+        nuclei.std(dab),
+        nuclei.max(dab),
+        nuclei.mean(total),
+    )
+    return {name: value.round(4) for name, value in zip(STAIN_COLUMNS, values, strict=True)}
+
+
+def stain_densities(colours, white):
+    """Compute optical densities of haematoxylin, eosin and DAB by colour deconvolution.
+
+    Args:
+        colours: (n, 3) grey levels of red, green and blue.
+        white: the grey level of empty background.
+
+    Returns:
+        (n, 3) float64. A stain that is absent comes out around 0, through noise also below.
 
     References:
         Ruifrok & Johnston 2001, "Quantification of histochemical staining by color deconvolution".
     """
     from skimage.color import hed_from_rgb
 
-    density = -np.log10((np.asarray(image, float) + 1) / (white + 1))  # + 1: black is dense, not infinitely so
-    return density @ hed_from_rgb
+    # + 1: black is dense, but not infinitely.
+    return -np.log10((np.asarray(colours, float) + 1) / (white + 1)) @ hed_from_rgb
 
 
-def count_touching(labels, ids):
-    """How many other nuclei each of these touches, by one of the 8 neighbours of a pixel: (n,) int64."""
-    touching = np.zeros((len(ids), 2), np.int64)[:0]
-    height, width = labels.shape
-    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):  # each of the 8 neighbours of a pixel, from one side
-        one = labels[: height - down, max(0, -right) : width - max(0, right)]
-        other = labels[down:, max(0, right) : width + min(0, right)]
-        differ = (one != other) & (one > 0) & (other > 0)
-        touching = np.concatenate([touching, np.stack([one[differ], other[differ]], axis=1)])
-    pairs = np.unique(np.sort(touching, axis=1), axis=0)
-    return np.bincount(pairs.ravel(), minlength=int(labels.max(initial=0)) + 1)[ids]
-
-
-def measure_neighbours(centroids, ids):
-    """Who is near whom, as columns: nuclei within NEIGHBOURHOOD_PX, the nearest one and how far. centroids: (n, 2) px."""
-    num_near, nearest_id, nearest = np.zeros(len(ids), int), np.zeros(len(ids), int), np.full(len(ids), np.nan)
-    if len(ids) > 1:
-        from scipy.spatial import KDTree
-
-        tree = KDTree(centroids)
-        num_near = tree.query_ball_point(centroids, NEIGHBOURHOOD_PX, return_length=True) - 1
-        distances, places = tree.query(centroids, k=2)
-        # Of two nuclei with one centroid (a ring and its kernel) the first place need not be the nucleus itself.
-        second = np.where(places[:, 1] == np.arange(len(ids)), 0, 1)
-        rows = np.arange(len(ids))
-        nearest_id, nearest = ids[places[rows, second]], distances[rows, second]
-    return {"nuclei_nearby": num_near, "nearest_id": nearest_id, "nearest_distance_px": nearest.round(2)}
-
-
-def measure(labels, image=None, maps=None, stained=False, mpp=None, window=None, outlined=None):
-    """One row for each nucleus: where it is, its size and shape, how sure the network is, how bright it is, who is near.
+def touches_border(places, part):
+    """Find nuclei at the edge of the image: (n,) int, 1 or 0.
 
     Args:
-        labels: (H, W) int32, 0 background, 1…n.
-        image: (H, W, 3) uint8 or uint16; intensities are means over R, G and B, in its grey levels. None leaves the
-            columns of intensities and stains out.
-        maps: (H, W, K) float32, for the nucleus probability; None leaves its columns out.
-        stained: the image is bright field in colour. Otherwise the optical densities of the stains, which mean nothing
-            there, are NaN: the columns stay, so that the tables of two images fit together.
-        mpp: µm per pixel; None leaves the columns in µm out.
-        window: of what larger image this is a part, a `WindowOf`; places are then those in the larger one.
-        outlined: list of `outlines(labels)`, where they are known already.
-
-    Returns:
-        A dict of columns, each with n values:
-
-        - id, centroid_row_px, centroid_column_px; box_top_px, box_left_px, box_height_px, box_width_px
-        - area_px, diameter_px (of the circle of equal area), major_axis_px, minor_axis_px (of the ellipse of equal
-          second moments), aspect_ratio, eccentricity (0 circle to 1 line), orientation_degrees (of the major axis,
-          0 along the rows, 90 along the columns, counter-clockwise), perimeter_px, circularity (4 pi area / perimeter
-          squared; 1 circle), extent (share of the box), convex_area_px, solidity (share of the convex hull),
-          longest_px, narrowest_px (largest and smallest caliper)
-        - mean_probability, std_probability
-        - mean_intensity, std_intensity, min_intensity, max_intensity, mean_red, mean_green, mean_blue
-        - haematoxylin_od, haematoxylin_od_std, haematoxylin_od_max, eosin_od, dab_od, dab_od_std, dab_od_max, total_od
-          (means, unless std or max is said; `stain_densities`)
-        - touching_nuclei, nuclei_nearby (centroids within NEIGHBOURHOOD_PX), nearest_id (0: none), nearest_distance_px
-          (between centroids; NaN: none), touches_border (1 where a part may lie outside of the image)
-        - with mpp, as `in_microns`: centroid_row_um, … area_um2, …
+        places: columns of `place_columns`.
+        part: `ImagePart`.
     """
-    whole = window or WindowOf(0, 0, *labels.shape)
-    width = labels.shape[1]
-    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
-    ids = ids[ids > 0]
-    rank = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
-    rank[ids] = np.arange(len(ids))
-    inside = np.flatnonzero(labels)
-    nucleus = rank[labels.ravel()[inside]]  # of each pixel inside, the row in the table
-    area = np.bincount(nucleus, minlength=len(ids))
-
-    def mean_of(values):
-        return np.bincount(nucleus, values, minlength=len(ids)) / area
-
-    def std_of(values):
-        return np.sqrt(mean_of((values - mean_of(values)[nucleus]) ** 2))
-
-    def extreme_of(values, which, start):
-        found = np.full(len(ids), start, np.asarray(values).dtype)
-        which.at(found, nucleus, values)
-        return found
-
-    row, column = np.divmod(inside, width)
-    row, column = row + whole.top, column + whole.left
-    top, left = extreme_of(row, np.minimum, whole.height), extreme_of(column, np.minimum, whole.width)
-    tall, wide = extreme_of(row, np.maximum, -1) + 1 - top, extreme_of(column, np.maximum, -1) + 1 - left
-    centroids = np.stack([mean_of(row), mean_of(column)], axis=1)
-    # The ellipse of equal second moments, from their 2 x 2 matrix.
-    down, right = row - centroids[nucleus, 0], column - centroids[nucleus, 1]
-    of_rows, of_columns, mixed = mean_of(down**2), mean_of(right**2), mean_of(down * right)
-    spread = np.sqrt((of_rows - of_columns) ** 2 + 4 * mixed**2)
-    major = 4 * np.sqrt((of_rows + of_columns + spread) / 2)
-    minor = 4 * np.sqrt(np.maximum((of_rows + of_columns - spread) / 2, 0))
-    orientation = np.degrees(np.arctan2(-2 * mixed, of_columns - of_rows)) / 2 % 180  # minus: rows grow downwards
-    perimeter = perimeters(labels, inside, nucleus, len(ids))
-    hulls = hull_measures(inside, nucleus, width, len(ids))
-    columns = {
-        "id": ids,
-        "centroid_row_px": centroids[:, 0].round(2),
-        "centroid_column_px": centroids[:, 1].round(2),
-        "box_top_px": top,
-        "box_left_px": left,
-        "box_height_px": tall,
-        "box_width_px": wide,
-        "area_px": area,
-        "diameter_px": np.sqrt(4 * area / np.pi).round(2),
-        "major_axis_px": major.round(2),
-        "minor_axis_px": minor.round(2),
-        # A line of pixels has no minor axis; its pixels still are one wide.
-        "aspect_ratio": (np.maximum(major, 1) / np.maximum(minor, 1)).round(4),
-        "eccentricity": np.sqrt(1 - (minor / np.where(major > 0, major, np.inf)) ** 2 - (major == 0)).round(4),
-        "orientation_degrees": orientation.round(2),
-        "perimeter_px": perimeter.round(2),
-        # Digital perimeters of the smallest nuclei come out short, so that a few would pass 1: cut there.
-        "circularity": np.minimum(4 * np.pi * area / np.maximum(perimeter, 1) ** 2, 1).round(4),
-        "extent": (area / (tall * wide)).round(4),
-        "convex_area_px": hulls[:, 0].round(2),
-        "solidity": (area / hulls[:, 0]).round(4),
-        "longest_px": hulls[:, 1].round(2),
-        "narrowest_px": hulls[:, 2].round(2),
-    }
-    if maps is not None:
-        probability = maps[..., 0].ravel()[inside].astype(float)
-        columns["mean_probability"] = mean_of(probability).round(4)
-        columns["std_probability"] = std_of(probability).round(4)
-    if image is not None:
-        colours = image.reshape(-1, 3)[inside].astype(float)
-        grey = colours.mean(axis=1)
-        columns["mean_intensity"] = mean_of(grey).round(2)
-        columns["std_intensity"] = std_of(grey).round(2)
-        columns["min_intensity"] = extreme_of(grey, np.minimum, np.inf).round(2)
-        columns["max_intensity"] = extreme_of(grey, np.maximum, -np.inf).round(2)
-        for name, colour in zip(("mean_red", "mean_green", "mean_blue"), colours.T, strict=True):
-            columns[name] = mean_of(colour).round(2)
-        # Cameras of 10 to 16 bits all come as uint16: there the brightest value stands for the empty glass.
-        white = whole.white or (255 if image.dtype == np.uint8 else int(image.max(initial=1)))
-        densities = stain_densities(colours, white).T if stained else (None,) * 3
-        unknown = np.full(len(ids), np.nan)
-        for name, density in zip(("haematoxylin", "eosin", "dab"), densities, strict=True):
-            columns[f"{name}_od"] = mean_of(density).round(4) if stained else unknown
-            if name != "eosin":  # it stains what is not nucleus
-                columns[f"{name}_od_std"] = std_of(density).round(4) if stained else unknown
-                columns[f"{name}_od_max"] = extreme_of(density, np.maximum, -np.inf).round(4) if stained else unknown
-        columns["total_od"] = mean_of(-np.log10((grey + 1) / (white + 1))).round(4) if stained else unknown
-    columns["touching_nuclei"] = count_touching(labels, ids)
-    columns.update(measure_neighbours(centroids, ids))
-    touches = (top == 0) | (left == 0) | (top + tall == whole.height) | (left + wide == whole.width)
-    columns["touches_border"] = touches.astype(int)
-    return columns if mpp is None else {**columns, **in_microns(columns, mpp)}
+    top, left = places["box_top_px"], places["box_left_px"]
+    bottom, right = top + places["box_height_px"], left + places["box_width_px"]
+    at_start = (top == 0) | (left == 0)
+    at_end = (bottom == part.whole_shape[0]) | (right == part.whole_shape[1])
+    return (at_start | at_end).astype(int)
 
 
 def in_microns(columns, mpp):
-    """The columns of lengths and areas in µm and µm²: {"diameter_um": …, "area_um2": …}; boxes stay in pixels.
+    """Convert lengths and areas to µm and µm²; boxes stay in pixels.
 
     Args:
-        columns: as of `measure`; those whose names end in _px count, as areas where "area" is in the name.
+        columns: a dict or table of columns, of `measure`. Names that end in _px count, as areas
+            where "area" is in the name.
         mpp: µm per pixel.
+
+    Returns:
+        {"diameter_um": (n,), ... "area_um2": (n,), ...}, float64.
     """
-    return {
-        name.removesuffix("_px") + ("_um2" if "area" in name else "_um"): np.round(
-            np.asarray(values, float) * (mpp**2 if "area" in name else mpp), 4
-        )
-        for name, values in columns.items()
-        if name.endswith("_px") and not name.startswith("box_")
-    }
+    converted = {}
+    for name, values in columns.items():
+        if name.endswith("_px") and not name.startswith("box_"):
+            is_area = "area" in name
+            new_name = name.removesuffix("_px") + ("_um2" if is_area else "_um")
+            factor = mpp**2 if is_area else mpp
+            converted[new_name] = np.round(np.asarray(values, float) * factor, 4)
+    return converted

@@ -1,18 +1,27 @@
-"""nuclei.instances.separate"""
+"""From the maps of the network to separate nuclei.
+
+Pixels above a probability are nucleus. In their connected components the distance map, less the
+contact map, is high in the middle of each nucleus: patches of it above a threshold are markers.
+Where a component has several markers, a watershed lets them grow until they meet.
+
+    labels = separate(maps, scale=1.5, **model.thresholds)
+"""
 
 import numpy as np
 
-# What `separate` needs, until a training run has chosen better ones on its validation images and stored them.
+from nuclei.images.labels import equivalent_diameters
+
+# Defaults. A training chooses better ones on its validation images and stores them in the model.
 THRESHOLDS = {
     "nucleus_threshold": 0.5,  # probability above which a pixel belongs to a nucleus
-    "marker_threshold": 0.5,  # normalised depth above which a connected patch is the heart of one nucleus
-    "contact_weight": 0.5,  # of the contact map, taken off the depth map before markers are sought
-    "smoothing_px": 1.0,  # sigma of the blur of the depth map: one heart, not several ripples
-    "min_area_px": 20,  # smaller objects are dropped: none of 25,460 nuclei of BBBC038 is smaller
-    "min_probability": 0.5,  # objects with a lower mean nucleus probability are dropped
+    "marker_threshold": 0.5,  # normalised distance above which connected pixels are one marker
+    "contact_weight": 0.5,  # share of the contact map that is subtracted from the distance map
+    "smoothing_px": 1.0,  # sigma of the blur of the distance map: one marker, not several ripples
+    "min_area_px": 20,  # smaller objects are dropped; nuclei of BBBC038 are not smaller
+    "min_probability": 0.5,  # objects of lower mean nucleus probability are dropped
 }
-SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, however large the network saw it
-MIN_MARKER_PX = 3  # a smaller heart is a ripple of the depth map
+SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, at any scale
+MIN_MARKER_PX = 3  # a smaller marker is a ripple of the distance map
 
 
 def separate(
@@ -25,95 +34,154 @@ def separate(
     min_probability=THRESHOLDS["min_probability"],
     scale=1.0,
 ):
-    """Turn the network's maps into nuclei: hearts of the depth map, grown over the nucleus pixels by watershed.
+    """Turn the maps of the network into labels.
+
+    Each threshold is an argument of its own, hence eight of them: a model file's thresholds are
+    passed as `**thresholds`, and a misspelt name is an error.
 
     Args:
-        maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability, channel 1, where there is one, the
-            normalised depth inside a nucleus, channel 2, where there is one, the probability of a contact between two.
-            With channel 0 alone touching nuclei stay one.
-        nucleus_threshold, marker_threshold, contact_weight, smoothing_px, min_area_px, min_probability: see THRESHOLDS.
-        scale: how many times larger the network saw the image: smoothing_px and min_area_px are in the pixels that it saw.
+        maps: (H, W, K) float32 in [0, 1]. Channel 0 is the nucleus probability, channel 1 the
+            distance map, channel 2 the contact map. With channel 0 alone touching nuclei stay one.
+        nucleus_threshold, marker_threshold, contact_weight, smoothing_px, min_area_px,
+            min_probability: see THRESHOLDS.
+        scale: how many times larger the network saw the image. smoothing_px and min_area_px are in
+            pixels that the network saw.
 
     Returns:
-        (H, W) int32 labels, 0 background, 1…n without gaps.
+        (H, W) int32, 0 background, 1...n without gaps.
     """
     smoothing_px, min_marker_px = smoothing_px / scale, MIN_MARKER_PX / scale**2
     min_area_px = max(min_area_px / scale**2, min(min_area_px, SMALLEST_PX))
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
-    # Pinholes, and no more: a gap between nuclei that surround it is background.
-    holes, areas = connected(~mask)
-    small = areas < min_area_px
-    small[0] = False
-    if small.any():
-        mask |= small[holes]
-    del holes
-
+    fill_pinholes(mask, min_area_px)
     labels, areas = connected(mask)
     if len(areas) > 1 and maps.shape[-1] > 1:
-        labels = grow_markers(labels, len(areas) - 1, mask, maps, marker_threshold, contact_weight, smoothing_px, min_marker_px)
+        heights = marker_heights(maps, contact_weight, smoothing_px)
+        markers, marker_areas = connected(mask & (heights > marker_threshold))
+        labels = grow_markers(labels, heights, markers, marker_areas >= min_marker_px)
 
     areas = np.bincount(labels.ravel())
-    probabilities = np.bincount(labels.ravel(), nucleus.ravel(), minlength=len(areas)) / np.maximum(areas, 1)
-    kept = (areas >= max(1, min_area_px)) & (probabilities >= min_probability)
-    kept[0] = False
+    sums = np.bincount(labels.ravel(), nucleus.ravel(), minlength=len(areas))
+    probabilities = sums / np.maximum(areas, 1)
+    is_nucleus = (areas >= max(1, min_area_px)) & (probabilities >= min_probability)
+    is_nucleus[0] = False
     new_ids = np.zeros(len(areas), np.int32)
-    new_ids[kept] = np.arange(1, kept.sum() + 1)
+    new_ids[is_nucleus] = np.arange(1, is_nucleus.sum() + 1)
     return new_ids[labels]
 
 
+def fill_pinholes(mask, min_area_px):
+    """Fill holes smaller than a nucleus, in place. A larger gap between nuclei is background.
+
+    Args:
+        mask: (H, W) bool.
+        min_area_px: area of the smallest nucleus.
+    """
+    holes, areas = connected(~mask)
+    is_small = areas < min_area_px
+    is_small[0] = False
+    if is_small.any():
+        mask |= is_small[holes]
+
+
 def connected(mask):
-    """Components of a (H, W) bool mask, joined by edges: (H, W) int32 ids in the order of their first pixels, and their
-    areas, of which entry 0 is the background's."""
-    import cv2  # far faster than SciPy's and scikit-image's, with the same ids
+    """Find the components of a mask; pixels that share an edge are connected.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (labels, areas): (H, W) int32, ids in the order of their first pixels, and the number of
+        pixels of each id; entry 0 is the background.
+    """
+    import cv2  # much faster than SciPy and scikit-image, with the same ids
 
     number, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return labels, np.bincount(labels.ravel(), minlength=number)  # a third of the time of OpenCV's own statistics
+    # Faster than OpenCV's own statistics.
+    return labels, np.bincount(labels.ravel(), minlength=number)
 
 
-def grow_markers(labels, num_components, mask, maps, marker_threshold, contact_weight, smoothing_px, min_marker_px):
-    """Part the components of `separate`: (H, W) int32, one id for each heart, or for a component without any.
+def marker_heights(maps, contact_weight, smoothing_px):
+    """Smooth the distance map and subtract the contact map: high in the middle of each nucleus.
 
-    Only where a component has several hearts does anything have to grow: elsewhere the component takes the id of its
-    heart. And only the rims of the hearts grow, the pixels inside them have nowhere to go.
+    Args:
+        maps: (H, W, K) float32, as for `separate`.
+        contact_weight, smoothing_px: see THRESHOLDS; smoothing_px is in pixels of the maps.
+
+    Returns:
+        (H, W) float32.
+    """
+    import cv2
+
+    heights = np.ascontiguousarray(maps[..., 1])
+    if smoothing_px:
+        side = 2 * int(4 * smoothing_px + 0.5) + 1
+        heights = cv2.GaussianBlur(
+            heights, (side, side), smoothing_px, borderType=cv2.BORDER_REFLECT
+        )
+    if maps.shape[-1] > 2 and contact_weight:
+        heights = heights - np.float32(contact_weight) * maps[..., 2]
+    return heights
+
+
+def grow_markers(components, heights, markers, is_large):
+    """Divide components among the markers in them.
+
+    A component with one marker, or with none (a nucleus too small or too faint for one), becomes
+    one nucleus as a whole. Only components with several markers need a watershed, and in it only
+    the borders of the markers grow, because pixels inside a marker have nowhere to go.
+
+    Args:
+        components: (H, W) int32, ids without gaps.
+        heights: (H, W) float32, of `marker_heights`; the watershed floods from high to low.
+        markers: (H, W) int32, ids without gaps, each marker inside one component.
+        is_large: bool, for each id of `markers` whether it is a marker or a ripple.
+
+    Returns:
+        (H, W) int32, one id for each nucleus, with gaps.
     """
     import cv2
     from skimage.segmentation import watershed
 
-    depth = np.ascontiguousarray(maps[..., 1])
-    if smoothing_px:
-        reach = int(4 * smoothing_px + 0.5)
-        depth = cv2.GaussianBlur(depth, (2 * reach + 1,) * 2, smoothing_px, borderType=cv2.BORDER_REFLECT)
-    if maps.shape[-1] > 2 and contact_weight:
-        depth = depth - np.float32(contact_weight) * maps[..., 2]
-    hearts, areas = connected(mask & (depth > marker_threshold))
-    home = np.zeros(len(areas), np.int32)  # the component that each heart lies in; 0 for what is no heart but a ripple
-    inside = np.flatnonzero(hearts)
-    home[hearts.ravel()[inside]] = labels.ravel()[inside]
-    home[areas < min_marker_px] = 0
-    num_hearts = np.bincount(home, minlength=num_components + 1)
-    num_hearts[0] = 0
-    # A nucleus too small or too faint for a heart of its own is not lost: its whole component becomes one.
-    new_ids = np.arange(num_components + 1, dtype=np.int32) + np.int32(len(areas) - 1)
-    new_ids[home] = np.arange(len(areas), dtype=np.int32)
+    num_ids, num_components = len(is_large), int(components.max())
+    component_of = np.zeros(num_ids, np.int32)  # of each marker; 0 for ripples
+    pixels = np.flatnonzero(markers)
+    component_of[markers.ravel()[pixels]] = components.ravel()[pixels]
+    component_of[~is_large] = 0
+    num_markers = np.bincount(component_of, minlength=num_components + 1)
+    num_markers[0] = 0
+    # A component takes the id of its marker; without a marker, an id above those of all markers.
+    new_ids = np.arange(num_components + 1, dtype=np.int32) + np.int32(num_ids - 1)
+    new_ids[component_of] = np.arange(num_ids, dtype=np.int32)
     new_ids[0] = 0
-    grown = new_ids[labels]
-    if num_hearts.max() > 1:
-        crowded = (num_hearts > 1)[labels]
-        hearts[~crowded] = 0
-        ripple = home == 0
-        ripple[0] = False
-        if ripple.any():
-            hearts[ripple[hearts]] = 0
-        core = cv2.erode((hearts > 0).view(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))).view(bool)
-        rims = crowded & ~core
-        flooded = watershed(-depth, np.where(core, 0, hearts), mask=rims)
-        grown[rims] = flooded[rims]
-        grown[core] = hearts[core]
+    grown = new_ids[components]
+    if num_markers.max() > 1:
+        is_divided = (num_markers > 1)[components]
+        markers[~is_divided] = 0
+        is_ripple = component_of == 0
+        is_ripple[0] = False  # the background
+        if is_ripple.any():
+            markers[is_ripple[markers]] = 0
+        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+        core = cv2.erode((markers > 0).view(np.uint8), cross).view(bool)
+        to_flood = is_divided & ~core
+        flooded = watershed(-heights, np.where(core, 0, markers), mask=to_flood)
+        grown[to_flood] = flooded[to_flood]
+        grown[core] = markers[core]
     return grown
 
 
 def median_diameter(labels):
-    """Median diameter in px of the nuclei of (H, W) labels, each as a circle of its area; None without nuclei."""
-    areas = np.bincount(labels.ravel())[1:]
-    return float(np.median(np.sqrt(4 * areas[areas > 0] / np.pi))) if areas.any() else None
+    """Compute the median diameter of the nuclei, each taken as a circle of its area.
+
+    Args:
+        labels: (H, W) int32.
+
+    Returns:
+        Float in px, or None without nuclei.
+    """
+    areas_px = np.bincount(labels.ravel())[1:]
+    if not areas_px.any():
+        return None
+    return float(np.median(equivalent_diameters(areas_px[areas_px > 0])))
