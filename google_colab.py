@@ -67,8 +67,8 @@ def read_sample(image_path, mask_path):
     scale = DIAMETER_PX / (2 * np.sqrt(np.median(areas) / np.pi)) if len(areas) else 1
     spread, is_dark = np.ptp(image, axis=-1).mean(), np.median(image.max(-1)) < 100
     group = "fluorescence" if is_dark else "tissue" if spread > 15 else "brightfield"
-    labels, scale = labels.astype(np.uint16), np.clip(scale, 0.25, 4)
-    return Sample(image, labels, "binary" if is_binary else "ids", group, scale)
+    form, scale = "binary" if is_binary else "ids", np.clip(scale, 0.25, 4)
+    return Sample(image, labels.astype(np.uint16), form, group, scale)
 
 
 def read_pairs(folder):
@@ -111,9 +111,9 @@ def crop(sample, rng=None):
         mix = np.linalg.inv(RGB_FROM_HED) @ np.diag(gains) @ RGB_FROM_HED
         density = -np.log(np.maximum(image, 1 / 255)) @ mix + offsets @ RGB_FROM_HED
         image = np.exp(-np.maximum(density, 0))
-    if rng and rng.random() < 0.8:  # gamma, gain and offset
-        image = image ** (2 ** rng.uniform(-0.8, 0.8)) * rng.uniform(0.7, 1.3)
-        image += rng.uniform(-0.08, 0.08)
+    if rng and rng.random() < 0.8:
+        gamma, gain, offset = rng.uniform((-0.8, 0.7, -0.08), (0.8, 1.3, 0.08))
+        image = image ** (2**gamma) * gain + offset
     if rng and rng.random() < 0.2:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2))
     if rng and rng.random() < 0.3:
@@ -358,14 +358,13 @@ def main():
     architecture = {"heads": HEADS, "width": WIDTH, "depth": DEPTH, "stem_stride": STEM_STRIDE}
     model = build_unet(**architecture)
     batches = Crops(training, workers=max(2, os.cpu_count()) if has_gpu else 1)
-    num_steps = EPOCHS * len(batches)
+    num_steps, decay = EPOCHS * len(batches), {"weight_decay": 1e-4, "adam_weight_decay": 1e-4}
     warm = {"warmup_target": LEARNING_RATE, "warmup_steps": num_steps // 20}
     rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE / 100, num_steps * 19 // 20, **warm)
-    decay = {"weight_decay": 1e-4, "adam_weight_decay": 1e-4}
     optimizer = KernelMuon(rate, rms_rate=None, global_clipnorm=1, **decay)
     model.compile(optimizer, SegmentationLoss(HEADS), jit_compile=has_gpu)
-    settings = {"schema": 1, "architecture": architecture, "trained_diameter_px": DIAMETER_PX}
-    settings |= {"thresholds": THRESHOLDS, "versions": {"keras": keras.__version__}}
+    settings = {"schema": 1, "architecture": architecture, "thresholds": THRESHOLDS}
+    settings |= {"trained_diameter_px": DIAMETER_PX, "versions": {"keras": keras.__version__}}
     figure = "IPython" in sys.modules and sys.modules["IPython"].display.display(display_id=True)
 
     def begin_epoch(epoch, logs):
