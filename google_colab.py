@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import pandas as pd
 from keras import ops
+from keras.callbacks import BackupAndRestore, CSVLogger, LambdaCallback
 from PIL import Image
 from skimage.measure import label
 from skimage.segmentation import mark_boundaries
@@ -200,12 +201,7 @@ MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 is too slow for a few h
 
 
 def build_unet(
-    heads=HEADS,
-    width=WIDTH,
-    depth=DEPTH,
-    stem_stride=STEM_STRIDE,
-    normalisation="batch",
-    num_channels=3,
+    heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch"
 ):
     """Build the encoder-decoder."""
     import keras
@@ -214,30 +210,22 @@ def build_unet(
     if not heads or tuple(heads) != HEADS[: len(heads)]:
         raise ValueError(f"heads are {heads}; they must be the first one, two or three of {HEADS}")
     if width < 1 or depth < 1 or stem_stride not in (1, 2):
-        raise ValueError(
-            f"build_unet got width={width}, depth={depth}, stem_stride={stem_stride}; expected "
-            "width and depth of at least 1, and stem_stride 1 or 2"
-        )
-    if normalisation not in ("batch", "group", "none"):
-        raise ValueError(f'normalisation is "{normalisation}"; expected "batch", "group" or "none"')
-    if normalisation == "group" and width % 8:
-        raise ValueError(f"width is {width}; group normalisation needs a multiple of 8")
+        shape = f"width {width}, depth {depth} and stem_stride {stem_stride}"
+        raise ValueError(f"{shape}; expected two numbers of at least 1, and 1 or 2")
+    if normalisation not in ("batch", "none"):
+        raise ValueError(f'normalisation is "{normalisation}"; expected "batch" or "none"')
 
     def convolve(x, filters, strides=1):
-        use_bias = normalisation == "none"  # a normalisation has an offset of its own
-        x = layers.Conv2D(
-            filters, 3, strides, "same", use_bias=use_bias, kernel_initializer="he_normal"
-        )(x)
-        if normalisation == "batch":
-            x = layers.BatchNormalization(momentum=MOMENTUM)(x)
-        elif normalisation == "group":
-            x = layers.GroupNormalization(groups=filters // 8)(x)
+        is_batch = normalisation == "batch"  # which has an offset of its own
+        he = {"kernel_initializer": "he_normal", "use_bias": not is_batch}
+        x = layers.Conv2D(filters, 3, strides, "same", **he)(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM)(x) if is_batch else x
         return layers.ReLU()(x)
 
     def upsample(x, filters):
         return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal")(x)
 
-    image = keras.Input((None, None, num_channels), name="image")
+    image = keras.Input((None, None, 3), name="image")
     x = convolve(image, width, strides=2) if stem_stride == 2 else image
     level_filters = [width * 2**level for level in range(depth)]
     skips = []
@@ -307,10 +295,15 @@ class KernelMuon(keras.optimizers.Muon):
         return ops.reshape(0.2 * max(matrix.shape) ** 0.5 * step, kernel.shape)  # Adam's size
 
 
-def draw_figure(history, images, maps):
-    """One picture: crops with the outlines of their nuclei, below the loss of each epoch."""
+def outlined(model, images):
+    """The images (N, H, W, 3) float with the outlines of the nuclei that the network finds."""
+    maps = model.predict_on_batch(images)
     nuclei = [label(m[..., 0] - m[..., 2] > 0.5) for m in maps]  # without the contacts of two
-    row = np.hstack([mark_boundaries(*pair) for pair in zip(images, nuclei, strict=True)])
+    return [mark_boundaries(*pair) for pair in zip(images, nuclei, strict=True)]
+
+
+def draw_figure(history, row):
+    """One picture: a row of validation crops, below it the loss of each epoch."""
     chart = np.ones((120, row.shape[1], 3))
     for name, colour in (("loss", (0.8, 0.4, 0)), ("val_loss", (0, 0.4, 0.7))):  # orange, blue
         heights = 120 - 110 * history[name] / history[["loss", "val_loss"]].to_numpy().max()
@@ -365,7 +358,8 @@ def main():
     model.compile(optimizer, SegmentationLoss(HEADS), jit_compile=has_gpu)
     settings = {"schema": 1, "architecture": architecture, "thresholds": THRESHOLDS}
     settings |= {"trained_diameter_px": DIAMETER_PX, "versions": {"keras": keras.__version__}}
-    figure = "IPython" in sys.modules and sys.modules["IPython"].display.display(display_id=True)
+    show = "IPython" in sys.modules and sys.modules["IPython"].display.display
+    figure = show and show(display_id=True)
 
     def begin_epoch(epoch, logs):
         batches.epoch = epoch
@@ -378,19 +372,25 @@ def main():
         with h5py.File(results / "trained_model.h5", "r+") as file:
             file.attrs["histology_segmentation"] = json.dumps(settings)  # for predict.py
         shutil.copyfile(log, results / "history.csv")  # Drive stores a file when it is closed
-        picture = draw_figure(pd.read_csv(log), images[:4], model.predict_on_batch(images[:4]))
+        picture = draw_figure(pd.read_csv(log), np.hstack(outlined(model, images[:4])))
         picture.save(results / "preview.png")
         if figure:
             figure.update(picture)
 
-    callbacks = [
-        keras.callbacks.CSVLogger(log, append=True),
-        keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch),
-        keras.callbacks.BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False),
-    ]
+    callbacks = [CSVLogger(log, append=True)]
+    callbacks += [LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch)]
+    callbacks += [BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)]
     model.fit(batches, None, None, EPOCHS, 2, callbacks, validation_data=held_out, shuffle=False)
     shutil.rmtree(backup)
-    print(f"Done: look at preview.png; put trained_model.h5 of {results} into Saved_Model/ at home")
+    for number, sample in enumerate(samples[::VALIDATION_EVERY][:4], 1):  # whole images
+        image = sample.image[: int(1024 / sample.scale), : int(1024 / sample.scale)]
+        size = [32 * max(1, round(side * sample.scale / 32)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA) / np.float32(255)
+        prediction = outlined(model, image[None])[0] * 255
+        Image.fromarray(prediction.astype(np.uint8)).save(results / f"prediction_{number}.png")
+        if show:
+            show(Image.fromarray(prediction.astype(np.uint8)))
+    print(f"Done: {results} holds predictions; put its trained_model.h5 into Saved_Model/ at home")
     for name in ("trained_model.h5", "history.csv") if files else ():
         files.download(str(results / name))
 

@@ -29,7 +29,6 @@ from nuclei.training.hosts import Processes, broadcast, explain_lost_process, jo
 from nuclei.training.recipe import (
     FINE_TUNING_RATE,
     LEARNING_RATE,
-    NORMALISATIONS,
     PRECISIONS,
     Recipe,
     Run,
@@ -120,11 +119,6 @@ def add_network_flags(parser):
         type=int,
         choices=(1, 2),
         help="2: the first convolution halves the size too, which is faster (default %(default)s)",
-    )
-    add(
-        "--normalisation",
-        choices=NORMALISATIONS,
-        help="layers that normalise between convolutions (default %(default)s)",
     )
     add(
         "--heads",

@@ -28,12 +28,7 @@ MOMENTUM = 0.95  # of the batch statistics: Keras's 0.99 is too slow for a few h
 
 
 def build_unet(
-    heads=HEADS,
-    width=WIDTH,
-    depth=DEPTH,
-    stem_stride=STEM_STRIDE,
-    normalisation="batch",
-    num_channels=3,
+    heads=HEADS, width=WIDTH, depth=DEPTH, stem_stride=STEM_STRIDE, normalisation="batch"
 ):
     """Build the encoder-decoder.
 
@@ -43,11 +38,10 @@ def build_unet(
         width: filters of the first level; level k has `width * 2**k`.
         depth: how many times the encoder halves the size after the stem.
         stem_stride: 2 halves the size in the very first convolution, 1 is the classic network.
-        normalisation: "batch", "group" (groups of 8 channels, independent of the batch) or "none".
-        num_channels: channels of the image.
+        normalisation: "batch", or "none" for a network whose normalisation is folded in.
 
     Returns:
-        An uncompiled `keras.Model` from (B, H, W, num_channels) float32 in [0, 1] to
+        An uncompiled `keras.Model` from (B, H, W, 3) float32 in [0, 1] to
         (B, H, W, len(heads)) float32 in [0, 1]. H and W must be multiples of
         `size_multiple(depth, stem_stride)`; the caller pads other sizes.
 
@@ -64,30 +58,22 @@ def build_unet(
     if not heads or tuple(heads) != HEADS[: len(heads)]:
         raise ValueError(f"heads are {heads}; they must be the first one, two or three of {HEADS}")
     if width < 1 or depth < 1 or stem_stride not in (1, 2):
-        raise ValueError(
-            f"build_unet got width={width}, depth={depth}, stem_stride={stem_stride}; expected "
-            "width and depth of at least 1, and stem_stride 1 or 2"
-        )
-    if normalisation not in ("batch", "group", "none"):
-        raise ValueError(f'normalisation is "{normalisation}"; expected "batch", "group" or "none"')
-    if normalisation == "group" and width % 8:
-        raise ValueError(f"width is {width}; group normalisation needs a multiple of 8")
+        shape = f"width {width}, depth {depth} and stem_stride {stem_stride}"
+        raise ValueError(f"{shape}; expected two numbers of at least 1, and 1 or 2")
+    if normalisation not in ("batch", "none"):
+        raise ValueError(f'normalisation is "{normalisation}"; expected "batch" or "none"')
 
     def convolve(x, filters, strides=1):
-        use_bias = normalisation == "none"  # a normalisation has an offset of its own
-        x = layers.Conv2D(
-            filters, 3, strides, "same", use_bias=use_bias, kernel_initializer="he_normal"
-        )(x)
-        if normalisation == "batch":
-            x = layers.BatchNormalization(momentum=MOMENTUM)(x)
-        elif normalisation == "group":
-            x = layers.GroupNormalization(groups=filters // 8)(x)
+        is_batch = normalisation == "batch"  # which has an offset of its own
+        he = {"kernel_initializer": "he_normal", "use_bias": not is_batch}
+        x = layers.Conv2D(filters, 3, strides, "same", **he)(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM)(x) if is_batch else x
         return layers.ReLU()(x)
 
     def upsample(x, filters):
         return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal")(x)
 
-    image = keras.Input((None, None, num_channels), name="image")
+    image = keras.Input((None, None, 3), name="image")
     x = convolve(image, width, strides=2) if stem_stride == 2 else image
 
     # Encoder: two convolutions at each level, then half the size. The decoder takes up the skips.

@@ -180,9 +180,9 @@ def test_batches_are_a_function_of_seed_epoch_and_step_and_balance_the_kinds():
 
 def test_the_files_open_in_predict_and_graph(tiny, tmp_path, capsys):
     google_colab.main()
-    assert {path.name for path in tiny.iterdir()} == {*PRODUCTS, "preview.png"}
+    assert {path.name for path in tiny.iterdir()} == {*PRODUCTS, "preview.png", "prediction_1.png"}
     printed = capsys.readouterr().out
-    for text in ("6 pairs", "WARNING: no GPU", "Done: look at preview.png"):
+    for text in ("6 pairs", "WARNING: no GPU", " holds predictions"):
         assert text in printed
     model = str(tiny / "trained_model.h5")
     network, settings = load_network(model)
@@ -224,7 +224,12 @@ def test_cut_off_and_run_again_it_ends_as_without_a_break(tiny, tmp_path, monkey
     again = load_network(tiny / PRODUCTS[1])[0].get_weights()
     for one, other in zip(weights.get_weights(), again, strict=True):
         np.testing.assert_allclose(other, one, rtol=0.01, atol=1e-3)
-    assert {path.name for path in tiny.iterdir()} == {*PRODUCTS, "preview.png", "previous"}
+    assert {path.name for path in tiny.iterdir()} == {
+        *PRODUCTS,
+        "preview.png",
+        "prediction_1.png",
+        "previous",
+    }
     (earlier,) = (tiny / "previous").iterdir()  # the training before is kept
     assert read_history(earlier / "history.csv") == whole
 

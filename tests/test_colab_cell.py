@@ -104,11 +104,12 @@ def test_a_cell_that_was_cut_off_goes_on_and_hands_over_both_files(runtime):
     assert not [output.evalue for output in outputs if output.output_type == "error"]
     text = printed(outputs)
     assert "An unfinished training goes on" in text and "WARNING: no GPU" in text
-    assert "Epoch 1/6" not in text and "Epoch 6/6" in text and "Done: look at preview.png" in text
+    assert "Epoch 1/6" not in text and "Epoch 6/6" in text and " holds predictions" in text
     figures = [output for output in outputs if output.output_type == "display_data"]
-    assert len(figures) == 1 and "image/png" in figures[0].data  # one figure, renewed
+    assert len(figures) == 2  # one that is renewed, and the prediction of a whole image
+    assert all("image/png" in figure.data for figure in figures)
     names = ["history.csv", "trained_model.h5"]
-    assert {path.name for path in results.iterdir()} == {*names, "preview.png"}
+    assert {path.name for path in results.iterdir()} == {*names, "preview.png", "prediction_1.png"}
     for name in names:
         assert (runtime.downloads / name).read_bytes() == (results / name).read_bytes()
 

@@ -144,7 +144,7 @@ def test_a_split_csv_decides(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "heads"),
     [
-        (("--stem-stride", "1", "--normalisation", "group"), list(HEADS)),
+        (("--stem-stride", "1"), list(HEADS)),
         (("--heads", "nucleus", "--precision", "float32"), ["nucleus"]),
     ],
 )

@@ -204,10 +204,9 @@ def check_agreement(engine: str, difference: float) -> None:
 def comparison_batches(architecture: dict) -> tuple[np.ndarray, np.ndarray]:
     """Two batches of different sizes on which an engine is compared with Keras: noise and blots."""
     multiple = network_geometry(architecture)["multiple"]
-    channels = architecture.get("num_channels", 3)
     random = np.random.default_rng(0)
-    noise = random.random((1, 2 * multiple, 3 * multiple, channels), np.float32)
-    blots = random.random((2, 4, 2, channels), np.float32)
+    noise = random.random((1, 2 * multiple, 3 * multiple, 3), np.float32)
+    blots = random.random((2, 4, 2, 3), np.float32)
     return noise, blots.repeat(multiple, axis=1).repeat(multiple, axis=2)
 
 

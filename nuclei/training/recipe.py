@@ -19,7 +19,6 @@ from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
 LEARNING_RATE = 6e-3  # peak of the schedule
 FINE_TUNING_RATE = 6e-4  # peak learning rate of fine-tuning: lower, to keep what the model knows
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-NORMALISATIONS = ("batch", "group", "none")
 PLACES = ("data_dir", "gt_dir", "split", "init")  # settings that name files on this machine
 
 
@@ -41,7 +40,6 @@ class Recipe:
         width: filters of the first level of the network.
         depth: how many times its encoder halves the size.
         stem_stride: 2 halves the size in the first convolution too.
-        normalisation: one of NORMALISATIONS.
         heads: names of the maps to learn; None is all, or those of `init`.
         precision: one of PRECISIONS; "auto" takes what is fastest on the device.
         seed: random seed of weights, split and crops.
@@ -60,7 +58,6 @@ class Recipe:
     width: int = WIDTH
     depth: int = DEPTH
     stem_stride: int = STEM_STRIDE
-    normalisation: str = "batch"
     heads: list[str] | None = None
     precision: str = "auto"
     seed: int = 7
@@ -88,7 +85,6 @@ class Recipe:
             "width": self.width,
             "depth": self.depth,
             "stem_stride": self.stem_stride,
-            "normalisation": self.normalisation,
         }
 
     def without_places(self) -> dict:
