@@ -134,6 +134,12 @@ def lock(file) -> bool:
     return True
 
 
+def is_companion(name: str) -> bool:
+    """Whether a member of an archive is what a system left beside the files (`__MACOSX`, `._a`)."""
+    parts = name.replace("\\", "/").split("/")
+    return "__MACOSX" in parts or parts[-1].startswith(".")
+
+
 def refuse_unsafe_archive(path: Path, archive: zipfile.ZipFile) -> None:
     """Check the members of a zip before anything is unpacked.
 

@@ -20,11 +20,18 @@ import numpy as np
 from PIL import Image
 
 from nuclei.cli import Progress
-from nuclei.files import DAMAGED_ARCHIVE, first_line, refuse_unsafe_archive, replacing
+from nuclei.files import (
+    DAMAGED_ARCHIVE,
+    first_line,
+    is_companion,
+    refuse_unsafe_archive,
+    replacing,
+)
 from nuclei.images.labels import merge_masks
 from nuclei.images.masks import read_nucleus
 from nuclei.images.pairs import image_files
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
+from nuclei.images.stems import normal
 
 UNREADABLE = (ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
 
@@ -127,7 +134,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
         with Progress("Importing", len(members), "images") as progress:
             for place, files in members.items():
                 progress.add()
-                stem = place.rsplit("/", 1)[-1]
+                stem = normal(place.rsplit("/", 1)[-1])
                 if not files.images or not files.masks:
                     result.images_incomplete += 1
                 elif stem not in stems and target.is_complete(stem) and not overwrite:
@@ -216,9 +223,8 @@ def dsb2018_members(names: Iterable[str]) -> dict[str, Members]:
     members: dict[str, Members] = {}
     for name in sorted(names):
         *above, kind, file = name.split("/")
-        is_hidden = file.startswith(".") or "__MACOSX" in above
         is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
-        if above and kind in ("images", "masks") and is_image and not is_hidden:
+        if above and kind in ("images", "masks") and is_image and not is_companion(name):
             files = members.setdefault("/".join(above), Members([], []))
             (files.images if kind == "images" else files.masks).append(name)
     return members

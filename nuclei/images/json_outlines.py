@@ -1,121 +1,122 @@
-"""Outlines of nuclei in parsed JSON: QuPath's GeoJSON and COCO.
+"""Outlines of nuclei in JSON, whatever tool wrote it: GeoJSON, COCO, LabelMe or VIA.
 
-Both write (x, y) in pixels, where (0, 0) is the upper left corner of the image; an `Outline` has
-(row, column).
+    drawn = json_outlines("gt/a.json", "a", shape)
+    described_stems("gt/instances_default.json")       # the images of a file for a whole set
+
+The tool is recognised by the content.
 """
 
+import functools
+import gzip
+import json
+import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+from nuclei.files import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
+from nuclei.images.coco_outlines import coco_outlines, coco_stems, is_coco
+from nuclei.images.geojson_outlines import AREAS, NO_AREAS, geojson_outlines
+from nuclei.images.outline import Drawn
+from nuclei.images.shape_outlines import is_labelme, labelme_outlines, via_files, via_outlines
+from nuclei.images.stems import named_stem
 
-from nuclei.polygons import Polygon, unpack_runs
-
-AREAS = ("Polygon", "MultiPolygon")  # geometries of GeoJSON that enclose pixels
-NO_AREAS = ("Point", "MultiPoint", "LineString", "MultiLineString")
-NO_NUCLEI = ("root", "tile", "tmaCore")  # kinds of objects in QuPath that hold others
-
-
-class Outline(NamedTuple):
-    """One drawn nucleus.
-
-    Attributes:
-        polygons: their areas add up. A polygon is a list of rings of (n, 2) float, (row, column) of
-            points; what an even number of its rings encloses is a hole.
-        may_be_region: whether it could also be the region that somebody worked in.
-        pixels: flat indices of the pixels, where the file has these instead of polygons.
-    """
-
-    polygons: list[Polygon]
-    may_be_region: bool = False
-    pixels: np.ndarray | None = None
+GEOJSON_TYPES = ("FeatureCollection", "Feature", "GeometryCollection", *AREAS, *NO_AREAS)
+# Tools whose JSON is not read, by keys of it, and the way out of each.
+OTHER_TOOLS = (
+    ({"nuc"}, "HoVer-Net's JSON; take the .mat file that it writes beside"),
+    ({"size", "objects"}, "Supervisely's JSON; export it as COCO"),
+    ({"image_id", "score"}, "a list of COCO results, which does not name its image; export COCO"),
+    ({"data", "annotations"}, "Label Studio's JSON; export it as COCO"),
+    ({"asset", "regions"}, "VoTT's JSON; export it as COCO"),
+)
 
 
-def geojson_outlines(data, path: Path) -> list[Outline]:
-    """The areas of a GeoJSON file, as QuPath understands its objects.
+def json_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
+    """The outlines that a file has for one image.
 
     Args:
-        data: a FeatureCollection, a Feature, a geometry or a list of them.
-        path: names the file in an error.
-
-    Raises:
-        ValueError: all objects are points or lines.
-    """
-    if isinstance(data, dict) and data.get("type") == "FeatureCollection":
-        data = data["features"]
-    outlines, num_others = [], 0
-    for feature in data if isinstance(data, list) else [data]:
-        properties = feature.get("properties") or {}
-        kind = properties.get("objectType") or properties.get("object_type") or "annotation"
-        name = (properties.get("classification") or {}).get("name") or ""
-        if kind in NO_NUCLEI or name.endswith("*"):
-            continue
-        geometry = feature.get("nucleusGeometry") or feature.get("geometry", feature)
-        polygons = geojson_polygons(geometry)
-        if polygons:
-            outlines.append(Outline(polygons, may_be_region=kind == "annotation"))
-        else:
-            num_others += 1
-    if num_others and not outlines:
-        raise ValueError(
-            f"{path} holds {num_others} objects and no area among them (points or lines); expected "
-            "outlines"
-        )
-    return outlines
-
-
-def geojson_polygons(geometry: dict) -> list[Polygon]:
-    """The polygons of a GeoJSON geometry, [] where it is a point or a line."""
-    kind = geometry["type"]
-    if kind == "GeometryCollection":
-        return [polygon for part in geometry["geometries"] for polygon in geojson_polygons(part)]
-    if kind not in AREAS:
-        if kind not in NO_AREAS:
-            raise ValueError(f"{kind!r} is no geometry of GeoJSON")
-        return []
-    polygons = [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
-    return [
-        # Points may have a height behind (x, y).
-        [np.array(ring, float).reshape(len(ring), -1)[:, 1::-1] for ring in rings]
-        for rings in polygons
-        if rings
-    ]
-
-
-def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> list[Outline]:
-    """The annotations that COCO JSON has for one image.
-
-    Args:
-        data: the parsed file.
-        path: names the file in an error.
-        stem: of the image; a file with one image needs no equal name.
+        path: plain, gzipped, or the only .geojson or .json file of a zip.
+        stem: of the image, for files that describe several.
         shape: height and width of the image in pixels.
 
     Raises:
-        ValueError: the file does not describe the image, or describes one of another size.
+        ValueError: the file is not of a known tool, or does not belong to the image.
     """
-    images = data["images"]
-    if len(images) > 1:
-        images = [image for image in images if Path(image["file_name"]).stem == stem]
-    if len(images) != 1:
+    data = parsed(path)
+    if is_coco(data):
+        return coco_outlines(data, path, stem, shape)
+    if is_labelme(data):
+        return labelme_outlines(data, path, shape)
+    if via_files(data) is not None:
+        return via_outlines(data, path, stem)
+    if isinstance(data, dict) and "type" in data and data.get("type") not in GEOJSON_TYPES:
+        raise ValueError(f"{str(data['type'])[:40]!r} is no geometry of GeoJSON")
+    first = data[0] if isinstance(data, list) and data else data
+    keys = {*first} if isinstance(first, dict) else set()
+    for known, words in OTHER_TOOLS:
+        if known <= keys:
+            raise ValueError(f"{path} is {words}")
+    if isinstance(data, list) or "type" in keys or "geometry" in keys:
+        return geojson_outlines(data)
+    raise ValueError(f"keys {', '.join(sorted(map(str, keys)))[:80] or 'none'}")
+
+
+def described_stems(path: Path) -> list[str]:
+    """The stems of the images that a COCO or VIA file describes; [] for every other file."""
+    try:
+        data = parsed(path)
+        if is_coco(data):
+            return coco_stems(data)
+        return [named_stem(name) for name, _ in (via_files(data) or {}).values()]
+    except Exception:  # whoever reads the file as a truth gets the reason
+        return []
+
+
+def parsed(path: Path):
+    """The content of a JSON file; the last few stay in memory, since many images may share one."""
+    status = path.stat()
+    return parse(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)
+def parse(path: Path, _changed: int, _size: int):
+    """Parse a file; the other arguments tell versions of it apart.
+
+    Raises:
+        ValueError: it is no JSON, or too large.
+    """
+    text = unpacked(path)
+    encoding = json.detect_encoding(text)
+    # Names in an old encoding cost no outline.
+    return json.loads(text.decode(encoding, "replace").removeprefix("\ufeff"))
+
+
+def unpacked(path: Path) -> bytes:
+    """The bytes of a file, of a gzipped file, or of the only .geojson or .json file of a zip.
+
+    Raises:
+        ValueError: there are more bytes than MAX_MEMBER_BYTES, or not one such file in the zip.
+    """
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if head == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            refuse_unsafe_archive(path, archive)
+            names = [
+                name
+                for name in archive.namelist()
+                if name.lower().endswith((".geojson", ".json")) and not is_companion(name)
+            ]
+            if len(names) != 1:
+                raise ValueError(
+                    f"{path} holds {len(names)} .geojson files and no .roi; expected one, or "
+                    "ImageJ ROIs"
+                )
+            return archive.read(names[0])
+    with gzip.open(path) if head == b"\x1f\x8b" else open(path, "rb") as file:
+        text = file.read(MAX_MEMBER_BYTES + 1)
+    if len(text) > MAX_MEMBER_BYTES:
         raise ValueError(
-            f"{path} describes {len(data['images'])} images, {len(images)} of which are called "
-            f"{stem}; expected a file for each image"
+            f"{path} unpacks to more than {MAX_MEMBER_BYTES:,} bytes; cut its image into smaller "
+            "ones"
         )
-    image = images[0]
-    if (image.get("height", shape[0]), image.get("width", shape[1])) != shape:
-        raise ValueError(
-            f"{path} was drawn on an image of {image['height']} x {image['width']} px (height x "
-            f"width), its image here has {shape[0]} x {shape[1]}; expected equal sizes"
-        )
-    outlines = []
-    for annotation in data["annotations"]:
-        if annotation["image_id"] != image["id"] or annotation.get("iscrowd"):
-            continue
-        drawn = annotation["segmentation"]
-        if isinstance(drawn, dict):
-            outlines.append(Outline([], pixels=unpack_runs(drawn["counts"], shape)))
-        elif drawn:
-            polygons = [[np.array(ring, float).reshape(-1, 2)[:, ::-1]] for ring in drawn]
-            outlines.append(Outline(polygons))
-    return outlines
+    return text

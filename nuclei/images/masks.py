@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.images.annotations import OUTLINE_SUFFIXES, read_outlines
+from nuclei.images.arrays import ARRAY_SUFFIXES, read_array
 from nuclei.images.labels import (
     BINARY,
     BINARY_LOSSY,
@@ -36,8 +37,8 @@ SPECK_PX = 6  # regions of fewer pixels are specks
 MAX_CLASSES = 9  # values of a mask that holds classes instead of nuclei, background included
 
 
-def read_truth(path, shape: tuple[int, int] | None = None) -> Truth:
-    """Read a mask in any of its usual forms, or outlines, as one id per nucleus.
+def read_truth(path, shape: tuple[int, int] | None = None, stem: str | None = None) -> Truth:
+    """Read a mask in any of its usual forms, an array or outlines, as one id per nucleus.
 
     These forms are recognised: 0/1, 0/255 or boolean (binary), the same after JPEG or with soft
     edges (cut half-way, the repaired share reported), integer ids (instances), one colour per
@@ -45,16 +46,19 @@ def read_truth(path, shape: tuple[int, int] | None = None) -> Truth:
     are its components, so touching nuclei are one.
 
     Args:
-        path: an image, or a file of outlines.
+        path: an image, a file of ARRAY_SUFFIXES, or a file of outlines.
         shape: height and width of the image in pixels, which files of outlines need.
+        stem: of the image, which outlines of a whole set need; None takes the name of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: as `read_stored` and `read_outlines`, or the values fit none of these forms,
-            such as ids that went through JPEG.
+        ValueError: as `read_stored`, `read_array` and `read_outlines`, or the values fit none of
+            these forms, such as ids that went through JPEG.
     """
     if str(path).lower().endswith(OUTLINE_SUFFIXES):
-        return read_outlines(path, shape)
+        return read_outlines(path, shape, stem)
+    if str(path).lower().endswith(ARRAY_SUFFIXES):
+        return truth_from_values(read_array(path), False, path)
     pixels, lossy = read_stored(path)
     if pixels.ndim == 3:
         pixels = pixels[..., :3]  # without alpha

@@ -14,9 +14,15 @@ import numpy as np
 
 from nuclei.files import named
 from nuclei.images.annotations import OUTLINE_SUFFIXES
+from nuclei.images.arrays import ARRAY_SUFFIXES
+from nuclei.images.json_outlines import described_stems
 from nuclei.images.labels import Truth
 from nuclei.images.masks import read_truth
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
+from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
+
+TRUTH_SUFFIXES = OUTLINE_SUFFIXES + ARRAY_SUFFIXES + IMAGE_SUFFIXES
+SET_SUFFIXES = (".json", ".zip")  # of files that may hold the truth of a whole set
 
 
 def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
@@ -27,10 +33,10 @@ def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[
     """
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), None)
         # macOS writes companions of real files with a leading dot (._a.png); they are no images.
-        if suffix and not path.name.startswith(".") and path.is_file():
-            files.setdefault(path.name[: -len(suffix)], []).append(path)
+        is_wanted = path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")
+        if is_wanted and path.is_file():
+            files.setdefault(stem_of(path, suffixes), []).append(path)
     return {stem: files[stem] for stem in sorted(files)}
 
 
@@ -65,26 +71,64 @@ def find_images(folder, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, P
 
 
 def find_truths(gt_dir, stems: Iterable[str] = ()) -> dict[str, Path]:
-    """The truth files of a folder, images or outlines.
+    """The truth files of a folder: images, arrays, outlines, or one file for several images.
+
+    A truth belongs to the image of its stem. Where there is none, it belongs to the image that is
+    called alike apart from .ome, _img, _masks, _cp_masks, _seg and so on. A COCO or VIA file that
+    belongs to no image serves all those that it describes and that have no truth of their own.
 
     Args:
-        gt_dir: the folder.
-        stems: stems of the images. The truth a.ome.tif belongs to the image a.ome.tif where there
-            is one, or else to a.png, a.tif and so on.
+        gt_dir: the folder, or one COCO or VIA file.
+        stems: stems of the images.
 
     Returns:
         {stem: path}, sorted by stem.
 
     Raises:
-        FileNotFoundError, ValueError: as `find_images`.
+        FileNotFoundError, ValueError: as `find_images`; ValueError also where two files describe
+            one image.
     """
-    stems = set(stems)
-    truths = find_images(gt_dir, OUTLINE_SUFFIXES + IMAGE_SUFFIXES)
-    for stem in [stem for stem in truths if stem.endswith(".ome") and stem not in stems]:
-        short = stem.removesuffix(".ome")
-        if short in stems and short not in truths:
-            truths[short] = truths.pop(stem)
+    stems, gt_dir = set(stems), Path(gt_dir)
+    if gt_dir.is_file() and gt_dir.name.lower().endswith(SET_SUFFIXES):
+        truths = {stem_of(gt_dir, TRUTH_SUFFIXES): gt_dir}
+    else:
+        truths = find_images(gt_dir, TRUTH_SUFFIXES)
+    images = {without_end(stem): stem for stem in sorted(stems - {*truths}, reverse=True)}
+    for end in TRUTH_ENDS + ("",):
+        for stem in [stem for stem in truths if stem not in stems and stem.endswith(end)]:
+            short = stem.removesuffix(end)
+            image = short if short in stems else images.get(short)
+            if image is not None and image not in truths:
+                truths[image] = truths.pop(stem)
+    truths |= described_truths(truths, stems)
     return {stem: truths[stem] for stem in sorted(truths)}
+
+
+def described_truths(truths: dict[str, Path], stems: set[str]) -> dict[str, Path]:
+    """The images without a truth of their own that a file for a whole set describes.
+
+    Args:
+        truths: {stem: path}; the files that serve a set are taken out of it.
+        stems: stems of the images.
+
+    Raises:
+        ValueError: two files describe one image.
+    """
+    result: dict[str, Path] = {}
+    for own_stem in [stem for stem in truths if stem not in stems]:
+        path = truths[own_stem]
+        is_set_file = path.name.lower().endswith(SET_SUFFIXES)
+        described = {*described_stems(path)} if is_set_file and stems - {*truths} else set()
+        if not described & stems:
+            continue
+        if repeated := sorted(described & {*result}):
+            raise ValueError(
+                f"{named(repeated)}: described by {result[repeated[0]]} and by {path}; keep one "
+                "truth for each image"
+            )
+        del truths[own_stem]
+        result |= {stem: path for stem in described if stem not in truths}
+    return result
 
 
 def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
@@ -103,7 +147,7 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
         raise ValueError(
             f"no pair between {raw_dir} (for example {next(iter(images.values())).name}) and "
             f"{gt_dir} (for example {next(iter(truths.values())).name}); an image and its truth "
-            "must have the same name before the suffix"
+            "must have the same name before the suffix, or one COCO or VIA file name the images"
         )
     return pairs
 
@@ -119,7 +163,8 @@ def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
             sizes differ.
     """
     image = read_image(image_path)
-    truth = read_truth(truth_path, image.shape[:2])
+    stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
+    truth = read_truth(truth_path, image.shape[:2], stem)
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(

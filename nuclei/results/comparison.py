@@ -11,6 +11,7 @@ says so. Missing and unreadable files stop the comparison, or are left out where
 import csv
 import os
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from nuclei.files import named
 from nuclei.images.labels import BINARY, BINARY_LOSSY
 from nuclei.images.masks import read_truth
 from nuclei.images.pairs import find_images, find_truths
+from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.stems import stem_of
 from nuclei.instances.confidence import expected_calibration_error
 from nuclei.instances.matching import match, matched_pairs
 from nuclei.scores import tally
@@ -46,7 +49,8 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
         FileNotFoundError, ValueError: no masks, a folder compared with itself, no stem in common,
             no prediction for some of the images.
     """
-    predicted_files, truth_files = find_images(predicted_dir), find_truths(truth_dir)
+    predicted_files = find_images(predicted_dir)
+    truth_files = find_truths(truth_dir, predicted_files)
     if os.path.samefile(predicted_dir, truth_dir):
         raise ValueError(
             f"{predicted_dir} and {truth_dir} are the same folder, and would score 1. "
@@ -89,7 +93,9 @@ def read_masks(predicted_path, truth_path):
         OSError, ValueError: a file cannot be read.
     """
     predicted = read_truth(predicted_path)
-    return predicted, read_truth(truth_path, predicted.labels.shape)  # outlines hold no size
+    stem = stem_of(Path(predicted_path), IMAGE_SUFFIXES)
+    truth = read_truth(truth_path, predicted.labels.shape, stem)  # outlines hold no size
+    return predicted, truth
 
 
 def compare_pairs(pairs, allow_missing=False):

@@ -1,0 +1,44 @@
+"""The stem of a file: its name without suffix, the same on every system.
+
+    stem_of(Path("raw/a.ome.tif"))       # "a.ome"
+    named_stem("images\\\\a.png")          # "a"
+
+Macs write ü as two characters, u and dots, other systems as one. The names look the same, so stems
+are compared in one form, NFC.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+
+# Ends of stems by which programs tell an image from its truth, the longer ones first.
+IMAGE_ENDS = (".ome", "_img")
+TRUTH_ENDS = (".ome", "_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
+
+
+def normal(text: str) -> str:
+    """A name in the form that all stems have."""
+    return unicodedata.normalize("NFC", text)
+
+
+def stem_of(path: Path, suffixes: Iterable[str] = ()) -> str:
+    """The stem of a file.
+
+    Args:
+        path: of the file.
+        suffixes: what may end the name, lower case, the longer ones first. Where none of them does,
+            the part behind the last dot is the suffix.
+    """
+    name = path.name.lower()
+    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), path.suffix)
+    return normal(path.name[: len(path.name) - len(suffix)])
+
+
+def named_stem(name) -> str:
+    """The stem of a file that another program names, with / or \\ between folders."""
+    return normal(PureWindowsPath(str(name)).stem)
+
+
+def without_end(stem: str, ends: Iterable[str] = IMAGE_ENDS) -> str:
+    """A stem without the first of `ends` that it has."""
+    return next((stem.removesuffix(end) for end in ends if stem.endswith(end)), stem)
