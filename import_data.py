@@ -2,13 +2,15 @@
 
     python import_data.py                                check data/raw and data/gt
     python import_data.py my_data                        check another folder
+    python import_data.py my_data --json check.json      and write what it found for programs
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
     python import_data.py --download                     fetch that public set (CC0) and bring it in
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their ground truth, paired by stem: `raw/a.jpg`
 belongs to `gt/a.png`. Images may be png, tif, jpg and bmp, of any size, 8-bit, 16-bit or float. The
-truth may be a mask, ids, one colour per nucleus, or outlines as corrected in QuPath (a.geojson),
-ImageJ (a.zip or a.roi) or a COCO tool (a.json); its form is recognised.
+truth may be a mask, ids, one colour per nucleus, an array of Cellpose (a_seg.npy) or HoVer-Net
+(a.mat), or outlines of QuPath (a.geojson), ImageJ (a.zip or a.roi), LabelMe, VIA or a COCO tool
+(a.json, or one .json for the whole set); its form is recognised.
 
 From Python:
 
@@ -28,6 +30,7 @@ import numpy as np
 from nuclei.cli import DATA_DIR, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
 from nuclei.images.check import check_pairs, describe_check
+from nuclei.images.check_record import check_record, failed_record, write_check
 from nuclei.images.download import download
 from nuclei.images.dsb2018 import import_dsb2018
 from nuclei.images.labels import Truth
@@ -65,6 +68,9 @@ def parse_args(argv) -> argparse.Namespace:
         nargs="?",
         default=DATA_DIR,
         help="folder with raw/ and gt/ to check (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the check to this file for programs (default: no)"
     )
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
@@ -118,6 +124,28 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
     return 1 if result.problems else 0
 
 
+def checked(data_dir: Path, json_file: str | None, status: int) -> int:
+    """Check a folder and say what it holds, also in a file for programs. Returns the exit status.
+
+    Args:
+        data_dir: holds raw/ and gt/.
+        json_file: gets the check, also one that fails; None writes none.
+        status: to return where training could run.
+    """
+    try:
+        check = check_pairs(data_dir / "raw", data_dir / "gt")
+    except (OSError, ValueError) as error:
+        if json_file is not None:
+            write_check(json_file, failed_record(data_dir, 1, " ".join(str(error).split())))
+        raise
+    status = 1 if check.stops else status
+    if json_file is not None:
+        write_check(json_file, check_record(data_dir, check, status))
+    print(f"{data_dir}: {len(check.pairs):,} sound pairs")
+    print(describe_check(check))
+    return status
+
+
 @user_errors_in_one_line
 def main(argv=None) -> int:
     """Check a data folder, or bring another layout into one and check it."""
@@ -129,10 +157,7 @@ def main(argv=None) -> int:
     if source is not None:
         data_dir = Path(args.out)
         status = bring_in(source, data_dir, args.overwrite)
-    check = check_pairs(data_dir / "raw", data_dir / "gt")
-    print(f"{data_dir}: {len(check.pairs):,} sound pairs")
-    print(describe_check(check))
-    return 1 if check.stops else status
+    return checked(data_dir, args.json, status)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def row_of(name, args, stems):
 
 def stems_to_stress(split_csv):
     """Choose validation images for the stress test: all of tissue, every fourth other one."""
-    with open(split_csv, newline="") as file:
+    with open(split_csv, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
     rows.sort(key=lambda row: row["stem"])
     tissue, others = [], []

@@ -86,7 +86,7 @@ def score(model, data, groups_csv, out):
     flags = ("--formats", "labels", "--overwrite")
     run("predict.py", data / "raw", "--model", model, "--out", out, *flags)
     run("evaluate.py", out, data / "gt", "--groups", groups_csv, "--worst", 0)
-    record = json.loads((out / "evaluation.json").read_text())
+    record = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     groups = {name: record["groups"][name] for name in ("held out", "others")}
     scores = {name: group["pooled"]["ap_50"]["value"] for name, group in groups.items()}
     means = {name: group["mean_of_images"]["mean_ap"]["value"] for name, group in groups.items()}
@@ -133,7 +133,7 @@ def main(argv=None):
     out.mkdir(parents=True, exist_ok=True)
     if comparison.table.is_file():
         comparison.rows = pd.read_csv(comparison.table).to_dict("records")
-    with open(args.split, newline="") as file:
+    with open(args.split, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (truth / f"{row['stem']}.png").is_file()]
     held_out = [row for row in rows if row["modality"] in args.without]
     others = [row for row in rows if row["modality"] not in args.without]

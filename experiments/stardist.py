@@ -130,7 +130,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     from stardist.models import Config2D, StarDist2D
 
-    with open(args.split, newline="") as file:
+    with open(args.split, newline="", encoding="utf-8") as file:
         rows = [
             row
             for row in csv.DictReader(file)

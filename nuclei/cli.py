@@ -168,6 +168,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
+def print_any_character() -> None:
+    """Let a console of any encoding print any name; what it lacks is escaped, such as \\u00fc."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # notebooks and tests put other objects here
+            stream.reconfigure(errors="backslashreplace")
+
+
 def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
     """Decorate a script's `main`: a user's mistake ends in one line on stderr and exit status 1.
 
@@ -176,6 +183,7 @@ def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guarded(argv=None) -> int:
+        print_any_character()
         script = Path(main.__globals__.get("__file__", "script")).name
         try:
             status = main(argv)

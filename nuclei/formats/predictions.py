@@ -19,6 +19,7 @@ from nuclei.images.labels import read_labels
 from nuclei.images.modality import modality
 from nuclei.images.pairs import find_images
 from nuclei.images.reading import read_image
+from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure
 
 PROBABILITIES = ("mean_probability", "std_probability")  # only the network knows them
@@ -67,7 +68,8 @@ def open_predictions(folder, images_dir=None):
         )
     tables, file_names, mpp = {}, {}, {}
     if (folder / "nuclei.csv").is_file():
-        rows = pd.read_csv(folder / "nuclei.csv", dtype={"image": str})
+        # A converter keeps names as they are; pandas takes "NA", "null" and "nan" for missing.
+        rows = pd.read_csv(folder / "nuclei.csv", converters={"image": str})
         groups = {stem: group for stem, group in rows.groupby("image", sort=False)}
         for stem in labels:
             table = groups.get(stem, rows.iloc[:0]).reset_index(drop=True)
@@ -110,7 +112,7 @@ def load_nuclei(predictions, stem, mpp=None):
         table = table.assign(**in_microns(table, mpp))
     table.insert(0, "image", stem)
     if image_path is not None:
-        file_name = image_path.name
+        file_name = text_of(image_path.name)
     else:
         file_name = predictions.file_names.get(stem, f"{stem}.png")
     return Nuclei(stem, file_name, labels, table, mpp)

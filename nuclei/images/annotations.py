@@ -1,7 +1,7 @@
 """Read ground truth that is drawn as outlines, whatever tool wrote it.
 
     truth = read_outlines("data/gt/a.geojson", shape=(1024, 1024))
-    truth.notes                     # what was left out: ("points or lines 2 left out",)
+    truth.left_out                  # "points or lines 2"
 
 GeoJSON of QuPath, ImageJ's ROIs, and the JSON of COCO, LabelMe and VIA are recognised by content.
 An outline becomes the pixels whose centres lie inside.
@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import first_line, is_system_fault
+from nuclei.images.drawn_regions import are_regions, split_crowds
 from nuclei.images.json_outlines import json_outlines
 from nuclei.images.labels import EMPTY, INSTANCES, Truth, merge_nuclei
 from nuclei.images.outline import CROWDS, DAMAGED, NO_LOSS, OUTSIDE, REGIONS, Drawn
-from nuclei.images.regions import are_regions, split_crowds
 from nuclei.images.rois import holds_rois, roi_outlines
 from nuclei.images.stems import stem_of
 from nuclei.polygons import fill
@@ -34,7 +34,7 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     also in a gz or zip), an ImageJ ROI or a zip of them, the JSON of COCO, LabelMe and VIA. Where
     nuclei overlap, the smaller one lies on top. Points, lines, damaged objects, groups in one mask,
     what QuPath itself ignores (classes ending in *) and a large annotation around other objects are
-    left out, and the notes of the result count them.
+    left out, and counted in the result.
 
     Args:
         path: a file of OUTLINE_SUFFIXES.
@@ -60,8 +60,8 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     drawn = parse_outlines(path, stem, shape)
     nuclei = filled(drawn, path, shape)
     labels = merge_nuclei(nuclei, shape)[0]
-    notes = (f"left out: {drawn.summary()}",) if drawn.summary() else ()
-    return Truth(labels, INSTANCES if nuclei else EMPTY, 0.0, notes)
+    form = INSTANCES if nuclei else EMPTY
+    return Truth(labels, form, repaired=0.0, left_out=drawn.summary())
 
 
 def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:

@@ -13,13 +13,20 @@ import numpy as np
 
 from nuclei.cli import Progress
 from nuclei.files import MAX_NAMED
-from nuclei.images.annotations import OUTLINE_SUFFIXES
 from nuclei.images.labels import BINARY, BINARY_LOSSY, equivalent_diameters
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
+from nuclei.images.pairs import (
+    TRUTH_SUFFIXES,
+    find_images,
+    find_pairs,
+    find_truths,
+    read_pair,
+)
 from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
 
 MAX_FOREGROUND = 0.9  # share of nucleus pixels above which a truth is suspect
+BROKEN = "pairs that cannot be used (unreadable, unequal sizes, or truth in no known form)"
 HEADER = (
     "modality",
     "pairs",
@@ -35,21 +42,27 @@ class CheckedPair(NamedTuple):
     """What one pair holds.
 
     Attributes:
+        image: name of the file.
+        truth: name of the file.
         modality: as `modality` says.
         height: in pixels.
         width: in pixels.
         dtype: of the image as read.
         form: of the truth, see `Truth`.
         repaired: share of the truth's pixels that was neither background nor nucleus, 0...1.
+        left_out: of the truth, see `Truth`.
         diameters_px: (n,) float, of the circle of equal area, one for each nucleus.
     """
 
+    image: str
+    truth: str
     modality: str
     height: int
     width: int
     dtype: str
     form: str
     repaired: float
+    left_out: str
     diameters_px: np.ndarray
 
 
@@ -58,11 +71,13 @@ class Check(NamedTuple):
 
     Attributes:
         pairs: the sound pairs by stem.
-        problems: a kind of problem, in words, and the offenders.
+        broken: what is wrong with each pair that cannot be used.
+        problems: a kind of other problem, in words, and the offenders.
         stops: reasons why training could not run; none: it can.
     """
 
     pairs: dict[str, CheckedPair]
+    broken: list[str]
     problems: list[tuple[str, list[str]]]
     stops: list[str]
 
@@ -90,19 +105,22 @@ def check_pairs(raw_dir, gt_dir) -> Check:
             elif areas_px.sum() > MAX_FOREGROUND * truth.labels.size:
                 full.append(truth_path.name)
             pairs[stem] = CheckedPair(
+                image=image_path.name,
+                truth=truth_path.name,
                 modality=modality(image),
                 height=image.shape[0],
                 width=image.shape[1],
                 dtype=str(image.dtype),
                 form=truth.form,
                 repaired=truth.repaired,
+                left_out=truth.left_out,
                 diameters_px=equivalent_diameters(areas_px),
             )
     problems = [
         *unpaired_files(raw_dir, gt_dir),
         (
-            "pairs that cannot be used (unreadable, unequal sizes, or truth in no known form)",
-            broken,
+            "truth of which something was left out",
+            [f"{pair.truth}: {pair.left_out}" for pair in pairs.values() if pair.left_out],
         ),
         ("truth that is empty (valid: an image without nuclei)", empty),
         (
@@ -121,19 +139,21 @@ def check_pairs(raw_dir, gt_dir) -> Check:
         )
     if len(full) + len(empty) == len(pairs):
         stops.append("no truth shows both nuclei and background")
-    return Check(pairs, [(kind, names) for kind, names in problems if names], stops)
+    return Check(pairs, broken, [(kind, names) for kind, names in problems if names], stops)
 
 
 def unpaired_files(raw_dir, gt_dir) -> list[tuple[str, list[str]]]:
     """The files of a data set that belong to no pair: (kind of problem, names)."""
     images = find_images(raw_dir)
     truths = find_truths(gt_dir, images)
-    expected = ((raw_dir, IMAGE_SUFFIXES), (gt_dir, OUTLINE_SUFFIXES + IMAGE_SUFFIXES))
+    expected = ((raw_dir, IMAGE_SUFFIXES), (gt_dir, TRUTH_SUFFIXES))
     others = [
         str(path)
         for folder, suffixes in expected
         for path in sorted(Path(folder).iterdir())
-        if not path.name.lower().endswith(suffixes) and not path.name.startswith(".")
+        # Of hidden files, only those that look like images or truth, and not macOS's companions.
+        if path.name.lower().endswith(suffixes) == path.name.startswith(".")
+        and not path.name.startswith("._")
     ]
     return [
         (
@@ -142,7 +162,12 @@ def unpaired_files(raw_dir, gt_dir) -> list[tuple[str, list[str]]]:
         ),
         (
             "truth without an image (left out of training)",
-            [path.name for stem, path in truths.items() if stem not in images],
+            [
+                # A file for a whole set is named with the image that it describes.
+                path.name if stem in (own, without_end(own, TRUTH_ENDS)) else f"{path.name}: {stem}"
+                for stem, path in truths.items()
+                if stem not in images and (own := stem_of(path, TRUTH_SUFFIXES))
+            ],
         ),
         ("other files (left out)", others),
     ]
@@ -165,7 +190,8 @@ def describe_check(check: Check) -> str:
             f"{np.mean(list(repaired.values())):.1%} of their pixels were neither background nor "
             f"nucleus, at most {repaired[worst]:.1%} ({worst})."
         )
-    for kind, names in check.problems:
+    broken = [(BROKEN, check.broken)] if check.broken else []
+    for kind, names in broken + check.problems:
         lines.append(f"{len(names):,} {kind}:")
         lines.extend(f"    {name}" for name in names[:MAX_NAMED])
         if len(names) > MAX_NAMED:

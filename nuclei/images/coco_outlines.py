@@ -109,7 +109,7 @@ def read_annotations(annotations: list[dict], shape: tuple[int, int], drawn: Dra
 
     By the standard, `iscrowd` 1 marks a group of objects. CVAT writes it on every mask that was
     drawn with its brush. So it is believed only in a file that has masks without it; see
-    `nuclei.images.regions.split_crowds` for the others.
+    `nuclei.images.drawn_regions.split_crowds` for the others.
     """
     marks_groups = any(
         isinstance(annotation.get("segmentation"), dict) and not is_crowd(annotation)

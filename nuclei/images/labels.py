@@ -32,13 +32,13 @@ class Truth(NamedTuple):
         form: BINARY, BINARY_LOSSY, INSTANCES, INSTANCE_COLOURS or EMPTY.
         repaired: share of pixels, 0...1, that held neither the background nor the nucleus value
             (JPEG noise, soft edges).
-        notes: what a user should know about how the file was understood, such as what was left out.
+        left_out: objects of the file that are not in the labels, in words and counts; "" for none.
     """
 
     labels: np.ndarray
     form: str
     repaired: float
-    notes: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def joined(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nuclei.files import first_line
 from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.stems import normal
 
 PARTS = ("train", "validation", "test")
 
@@ -94,6 +95,7 @@ def split_of_rows(rows: csv.DictReader, csv_path: Path) -> dict[str, str]:
         stem, part = (row["stem"] or "").strip(), (row["split"] or "").strip().lower()
         if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
             stem = Path(stem).stem
+        stem = normal(stem)
         if part not in PARTS or not stem:
             raise ValueError(
                 f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem "

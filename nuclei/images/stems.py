@@ -7,6 +7,7 @@ Macs write ü as two characters, u and dots, other systems as one. The names loo
 are compared in one form, NFC.
 """
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
@@ -16,9 +17,22 @@ IMAGE_ENDS = (".ome", "_img")
 TRUTH_ENDS = (".ome", "_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 
 
-def normal(text: str) -> str:
+def text_of(name: str) -> str:
+    """A file name as text that can be written to a file.
+
+    Linux lets names hold bytes that are no UTF-8, such as those of an old archive, and Python keeps
+    them as characters that no encoding has. They are taken as Latin-1.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
+
+
+def normal(name: str) -> str:
     """A name in the form that all stems have."""
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", text_of(name))
 
 
 def stem_of(path: Path, suffixes: Iterable[str] = ()) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.formats.registry import Nuclei, write_formats
+from nuclei.images.stems import text_of
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
 from nuclei.model_file import Model
@@ -63,7 +64,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
     labels, mpp = found.labels, run.options.mpp
     return {
         "image": job.stem,
-        "file": job.path.name,
+        "file": text_of(job.path.name),
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
         "modality": found.kind,
@@ -105,7 +106,7 @@ def write_image(found, table, job: Job, run: Run) -> None:
         overlay = draw_overlay(found.image, found.intensity, labels)
         write_jpeg(out / "overlays" / f"{stem}.jpg", overlay)
     others = [name for name in job.formats if name not in DEFAULT_FORMATS]
-    write_formats(out, others, Nuclei(stem, job.path.name, labels, table, run.options.mpp))
+    write_formats(out, others, Nuclei(stem, text_of(job.path.name), labels, table, run.options.mpp))
 
 
 def write_rows(out: Path, job: Job, tables, summary: dict) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nuclei.images.stems import text_of
 from nuclei.inference.folder import describe_failure
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
@@ -91,7 +92,7 @@ def process_slide(job, run, cluster=None):
     summary = {
         **found.summary(),
         "image": job.stem,
-        "file": job.path.name,
+        "file": text_of(job.path.name),
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,
