@@ -4,6 +4,7 @@
     python import_data.py my_data                        check another folder
     python import_data.py my_data --json check.json      and write what it found for programs
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
+    python import_data.py --from "Fold 1"                bring a folder of PanNuke or CoNIC in
     python import_data.py --download                     fetch that public set (CC0) and bring it in
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their ground truth, paired by stem: `raw/a.jpg`
@@ -29,6 +30,7 @@ import numpy as np
 
 from nuclei.cli import DATA_DIR, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
+from nuclei.images.array_sets import array_sets, import_array_sets
 from nuclei.images.check import check_pairs, describe_check
 from nuclei.images.check_record import check_record, failed_record, write_check
 from nuclei.images.download import download
@@ -78,7 +80,8 @@ def parse_args(argv) -> argparse.Namespace:
         "--from",
         dest="source",
         metavar="FOLDER_OR_ZIP",
-        help="import this DSB2018/BBBC038 folder or zip (default: import nothing)",
+        help="import this DSB2018/BBBC038 folder or zip, or this folder of PanNuke or CoNIC "
+        "(images.npy with masks.npy or labels.npy) (default: import nothing)",
     )
     source.add_argument(
         "--download",
@@ -116,7 +119,8 @@ def parse_args(argv) -> argparse.Namespace:
 
 def bring_in(source, out_dir, overwrite: bool) -> int:
     """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0."""
-    result = import_dsb2018(source, out_dir, overwrite)
+    import_set = import_array_sets if array_sets(source) else import_dsb2018
+    result = import_set(source, out_dir, overwrite)
     print(f"{source} -> {out_dir}: {result}")
     if result.problems:
         print(f"{len(result.problems)} images were not imported:")

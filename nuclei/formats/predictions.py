@@ -68,8 +68,7 @@ def open_predictions(folder, images_dir=None):
         )
     tables, file_names, mpp = {}, {}, {}
     if (folder / "nuclei.csv").is_file():
-        # A converter keeps names as they are; pandas takes "NA", "null" and "nan" for missing.
-        rows = pd.read_csv(folder / "nuclei.csv", converters={"image": str})
+        rows = read_rows(folder / "nuclei.csv")
         groups = {stem: group for stem, group in rows.groupby("image", sort=False)}
         for stem in labels:
             table = groups.get(stem, rows.iloc[:0]).reset_index(drop=True)
@@ -81,6 +80,22 @@ def open_predictions(folder, images_dir=None):
             pairs = zip(summary["image"], summary["mpp"], strict=True)
             mpp = {stem: float(text) for stem, text in pairs if text}
     return Predictions(labels, images, tables, file_names, mpp)
+
+
+def read_rows(path):
+    """The rows of nuclei.csv: numbers, and the column "image" as text.
+
+    Pandas alone takes images called NA, null or nan for missing values.
+    """
+    import pandas as pd
+
+    numbers = [name for name in pd.read_csv(path, nrows=0) if name != "image"]
+    return pd.read_csv(
+        path,
+        dtype={"image": str},
+        keep_default_na=False,
+        na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
+    )
 
 
 def load_nuclei(predictions, stem, mpp=None):

@@ -111,7 +111,7 @@ def compare_pairs(pairs, allow_missing=False):
     Raises:
         ValueError: sizes that differ, one file under two names, files that cannot be read.
     """
-    comparisons, unreadable = {}, []
+    comparisons, unreadable, incomplete = {}, [], []
     forms = {"predicted": Counter(), "true": Counter()}
     for stem, paths in pairs.items():
         if os.path.samefile(*paths):
@@ -133,6 +133,8 @@ def compare_pairs(pairs, allow_missing=False):
         for side, mask in zip(forms, masks, strict=True):
             # A label image of a single nucleus looks binary, but it loses nothing.
             forms[side][mask.form] += mask.labels.max() > 1
+        if masks[1].left_out:
+            incomplete.append(f"{Path(paths[1]).name}: {masks[1].left_out}")
         matching = match(truth, predicted)
         right = matching.predicted_ids[matched_pairs(matching)]
         is_right = np.isin(np.arange(1, predicted.max() + 1), right)
@@ -145,6 +147,8 @@ def compare_pairs(pairs, allow_missing=False):
                 f"{message}. Repair them, or leave them out of the scores with --allow-missing."
             )
         notes.append(f"{message}; left out.")
+    if incomplete:
+        notes.append(f"Left out of {len(incomplete)} files of truth: {named(incomplete)}.")
     return comparisons, notes + notes_on_forms(forms, len(comparisons))
 
 

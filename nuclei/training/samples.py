@@ -116,7 +116,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
             f"{num_unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; "
             "python import_data.py names them"
         )
-    samples, forms, problems = {}, {}, []
+    samples, forms, problems, incomplete = {}, {}, [], []
     with ArrayStore(folder, say) as store:
         for stem, (image_path, truth_path) in pairs.items():
             try:
@@ -126,12 +126,16 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
                 continue
             samples[stem] = sample_of(image, truth, store)
             forms[stem] = truth.form
+            if truth.left_out:
+                incomplete.append(f"{Path(truth_path).name}: {truth.left_out}")
     if problems:
         raise ValueError(
             f"{len(problems)} of {len(pairs)} pairs cannot be used: {'; '.join(problems[:5])}"
             f"{' ...' if len(problems) > 5 else ''} (mend or remove them; `python import_data.py` "
             "checks all)"
         )
+    if incomplete:
+        say(f"Left out of {len(incomplete)} files of ground truth: {named(incomplete)}")
     if not any(sample.labels.any() for sample in samples.values()):
         raise ValueError(
             f"{gt_dir}: none of the {len(samples)} masks holds a nucleus; nothing can be learned "

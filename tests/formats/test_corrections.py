@@ -130,7 +130,7 @@ def test_corrections_made_in_imagej_arrive(examples, predictions, tmp_path):
     free.tofile(tmp_path / "one.roi")
     assert read_truth(tmp_path / "one.roi", labels.shape).labels.max() == 1
     roifile.roiwrite(tmp_path / "points.zip", [point])
-    with pytest.raises(ValueError, match="1 ROIs and no area"):
+    with pytest.raises(ValueError, match="points or lines 1 and no area"):
         read_truth(tmp_path / "points.zip", labels.shape)
 
 
@@ -165,9 +165,13 @@ def test_coco_of_other_tools_is_read_by_the_name_of_the_image(tmp_path):
     for name, image in (("a.json", 1), ("b.json", 1), ("c.json", 0)):
         (tmp_path / name).write_text(json.dumps(data))
         if not image:
-            with pytest.raises(ValueError, match="describes 2 images, 0 of which are called c"):
+            with pytest.raises(
+                ValueError, match="describes 2 images .a, b., 0 of which are called c"
+            ):
                 read_truth(tmp_path / name, shape)
-    labels = read_truth(tmp_path / "a.json", shape).labels
+    truth = read_truth(tmp_path / "a.json", shape)
+    labels = truth.labels
+    assert truth.left_out == "crowd regions 1, objects without a geometry 1"
     expected = disc(shape, 20, 20, 8) * 1 + other * 2
     assert labels.max() == 2 and worst_overlap(expected, labels) >= 0.97
     assert read_truth(tmp_path / "b.json", shape).labels.max() == 1
@@ -175,7 +179,11 @@ def test_coco_of_other_tools_is_read_by_the_name_of_the_image(tmp_path):
         read_truth(tmp_path / "a.json", (40, 61))
     data["annotations"][1]["segmentation"]["counts"] = [5, 5]
     (tmp_path / "a.json").write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="runs of 10 px"):
+    truth = read_truth(tmp_path / "a.json", shape)  # one damaged object costs no other one
+    assert truth.labels.max() == 1 and "damaged objects 1" in truth.left_out
+    del data["annotations"][0]
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="damaged.*runs of 10 px"):
         read_truth(tmp_path / "a.json", shape)
 
 

@@ -55,7 +55,8 @@ def test_archives_are_checked_before_they_are_read(tmp_path, monkeypatch):
                 archive.writestr(member, content)
         with pytest.raises(ValueError, match=word):
             read_truth(tmp_path / name, (5, 5))
-    monkeypatch.setattr("nuclei.images.annotations.MAX_MEMBER_BYTES", 1000)
+    for room in ("json_outlines", "rois"):
+        monkeypatch.setattr(f"nuclei.images.{room}.MAX_MEMBER_BYTES", 1000)
     (tmp_path / "bomb.geojson.gz").write_bytes(gzip.compress(b" " * 2000))
     with pytest.raises(ValueError, match="unpacks to more than 1,000 bytes"):
         read_truth(tmp_path / "bomb.geojson.gz", (5, 5))
