@@ -1,6 +1,7 @@
 """Errors in one line, progress, and the types of flags."""
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -57,6 +58,25 @@ def test_a_reader_that_leaves_is_no_error(tmp_path, buffered):
     )
     os.close(writing)
     assert (run.returncode, run.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932", "utf-8"])
+def test_a_console_of_any_encoding_prints_any_name(monkeypatch, encoding):
+    consoles = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+
+    @user_errors_in_one_line
+    def main(argv=None):
+        print("Größe 細胞 \udce9")
+        with Progress("Größe", 10, "µm", log=True) as progress:
+            progress.add(10, note="細胞")
+        raise ValueError("細胞.png is damaged")
+
+    monkeypatch.setattr(sys, "stdout", consoles[0])
+    monkeypatch.setattr(sys, "stderr", consoles[1])
+    assert main([]) == 1
+    for console, words in zip(consoles, ("10 of 10", "png is damaged"), strict=True):
+        console.flush()
+        assert words in console.buffer.getvalue().decode(encoding)
 
 
 def on_terminal(monkeypatch, columns=100):

@@ -74,7 +74,11 @@ def plain_data(content: bytes):
 
 
 def with_arrays(value):
-    """Put together the arrays in a value, in dictionaries, and in an array of one object."""
+    """Put arrays of numbers together, also those in dictionaries and in an array of one object.
+
+    Raises:
+        ValueError: bytes of an array are missing.
+    """
     if isinstance(value, dict):
         return {key: with_arrays(item) for key, item in value.items()}
     if not isinstance(value, Named):
@@ -84,31 +88,31 @@ def with_arrays(value):
         _, shape, dtype, is_fortran, content = value.state
         if isinstance(content, list):  # an array of objects
             return with_arrays(content[0]) if len(content) == 1 else value
-        return array_of(content, dtype, shape, "F" if is_fortran else "C")
-    if short == "_frombuffer" and len(value.args) == 4:  # protocol 5
+        order = "F" if is_fortran else "C"
+    elif short == "_frombuffer" and len(value.args) == 4:  # protocol 5
         content, dtype, shape, order = value.args
-        return array_of(content, dtype, shape, order)
-    return value
-
-
-def array_of(content, dtype, shape, order: str) -> np.ndarray:
-    """An array of numbers from its bytes.
-
-    Args:
-        content: bytes or bytearray.
-        dtype: a `Named` numpy.dtype.
-        shape: lengths of its axes.
-        order: "C" or "F".
-
-    Raises:
-        ValueError: it holds something else than numbers, or bytes are missing.
-    """
-    code = dtype.args[0] if isinstance(dtype, Named) and dtype.args else ""
-    is_number = isinstance(code, str) and code[:1] in ("b", "i", "u", "f") and code[1:].isdigit()
-    if not is_number or not isinstance(content, bytes | bytearray | pickle.PickleBuffer):
-        raise ValueError("an array of something else than numbers")
-    byte_order = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "|"
-    numbers = np.frombuffer(content, np.dtype(code).newbyteorder(byte_order))
+    else:
+        return value
+    code, content = type_code(dtype), bytes_of(content)
+    if code is None or content is None:
+        return value
+    numbers = np.frombuffer(content, code)
     if numbers.size != math.prod(shape):
         raise ValueError(f"{numbers.size} numbers for an array of shape {shape}")
     return numbers.reshape(shape, order=order)
+
+
+def type_code(dtype) -> str | None:
+    """The code of a pickled numpy.dtype, such as "<i4"; None where it is no type of numbers."""
+    code = dtype.args[0] if isinstance(dtype, Named) and dtype.args else None
+    if not isinstance(code, str) or code[:1] not in "biuf" or not code[1:].isdigit():
+        return None
+    state = dtype.state if isinstance(dtype.state, tuple) else ()
+    return ("=" if len(state) < 2 or state[1] not in ("<", ">") else state[1]) + code
+
+
+def bytes_of(content) -> bytes | bytearray | pickle.PickleBuffer | None:
+    """The bytes of a pickled array. Protocols 0 to 2 know no bytes and write them as Latin-1."""
+    if isinstance(content, Named) and content.name == "_codecs.encode":
+        return content.args[0].encode("latin-1")
+    return content if isinstance(content, bytes | bytearray | pickle.PickleBuffer) else None

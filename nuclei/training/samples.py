@@ -110,7 +110,8 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
         ValueError: no pairs, no nuclei, or files that cannot be read or do not fit together.
     """
     pairs = find_pairs(raw_dir, gt_dir)
-    num_unpaired = len(find_images(raw_dir)) + len(find_truths(gt_dir)) - 2 * len(pairs)
+    images = find_images(raw_dir)
+    num_unpaired = len(images) + len(find_truths(gt_dir, images)) - 2 * len(pairs)
     if num_unpaired:
         say(
             f"{num_unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; "

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from matching_tools import discs, write_masks
+from outline_tools import write_json
 from PIL import Image
 
 from nuclei.results.comparison import compare_pairs, pair_masks
@@ -51,3 +52,13 @@ def test_a_file_is_not_compared_with_itself(tmp_path, labels):
         os.link(path, tmp_path / "linked" / path.name)
     with pytest.raises(ValueError, match="one file"):
         compare(tmp_path / "linked", tmp_path / "truth")
+
+
+def test_what_was_left_out_of_a_truth_is_said(tmp_path, labels):
+    write_masks(tmp_path / "labels", {"a": labels})
+    shapes = [{"shape_type": "circle", "points": [[15.5, 15.5], [20.5, 15.5]]}]
+    shapes.append({"shape_type": "point", "points": [[40, 40]]})
+    write_json(tmp_path / "truth" / "a.json", {"shapes": shapes})
+    sums, notes = compare(tmp_path / "labels", tmp_path / "truth")
+    assert sums[0]["num_true"] == 1
+    assert notes == ["Left out of 1 files of truth: a.json: points or lines 1."]

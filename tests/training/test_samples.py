@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from outline_tools import write_json
 from PIL import Image
 from training_samples import sample
 from training_tools import write_pair
@@ -52,6 +53,24 @@ def test_unpaired_files_are_counted(tmp_path):
     lines = []
     load(tmp_path, lines.append)
     assert "1 files" in lines[0]
+
+
+def test_one_file_of_truth_serves_all_images_and_what_it_leaves_out_is_said(tmp_path):
+    write_pair(tmp_path, "a")
+    write_pair(tmp_path, "b", seed=1)
+    regions = [{"shape_attributes": {"name": "circle", "cx": 20, "cy": 20, "r": 9}}]
+    regions.append({"shape_attributes": {"name": "point", "cx": 20, "cy": 20}})
+    for stem in "ab":
+        (tmp_path / "gt" / f"{stem}.png").unlink()
+    write_json(
+        tmp_path / "gt" / "via.json",
+        {stem: {"filename": f"{stem}.png", "regions": regions} for stem in "ab"},
+    )
+    lines = []
+    samples, forms = load(tmp_path, lines.append)
+    assert forms == {"a": "instances", "b": "instances"} and samples["b"].labels.max() == 1
+    (line,) = lines
+    assert line.startswith("Left out of 2 files of ground truth: via.json: points or lines 1")
 
 
 def test_pairs_that_cannot_be_used_are_named(tmp_path):

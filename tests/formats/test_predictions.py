@@ -1,0 +1,28 @@
+"""A folder of predictions is read again, whatever its images are called."""
+
+import numpy as np
+from formats_tools import run
+from results_tools import write_predictions
+from synthetic import draw
+
+from nuclei.formats.predictions import load_nuclei, open_predictions
+from nuclei.inference.find import Found
+
+NAMES = ("NA", "null", "nan", "None", "007", "1e5", "True", "Größe ü", "a,b", "-x", "plain")
+
+
+def test_a_name_that_means_missing_elsewhere_is_a_name(tmp_path):
+    image, labels = draw("fluorescence", 60, 70, num_nuclei=4, diameter=14, seed=2)
+    maps = np.stack([np.where(labels > 0, 0.9, 0.1)] * 2, axis=-1).astype(np.float32)
+    for name in NAMES:
+        found = Found(image, (0.0, 255.0), labels, maps, 1.0)
+        write_predictions(tmp_path, found, name, formats=("labels", "csv"))
+    folder = open_predictions(tmp_path)
+    assert set(folder.tables) == set(folder.labels) == set(NAMES)
+    for name in NAMES:
+        table = load_nuclei(folder, name).table
+        assert len(table) == labels.max() and set(table["image"]) == {name}
+        # No stains in fluorescence: empty cells stay missing numbers.
+        assert table["area_px"].dtype.kind in "if" and table["haematoxylin_od"].isna().all()
+    assert run(tmp_path, "--formats", "csv,coco", "--out", tmp_path / "other") == 0
+    assert len(list((tmp_path / "other" / "coco").iterdir())) == len(NAMES)

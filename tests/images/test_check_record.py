@@ -1,0 +1,74 @@
+"""The check for programs: what each file was taken for, warnings, errors and the exit status."""
+
+import json
+
+import numpy as np
+from formats_tools import circle
+from images_tools import data_set, discs, fluorescence, save
+from outline_tools import SHAPE, write_json
+
+import import_data
+
+PAIR = {
+    "stem": "image0",
+    "image": "image0.png",
+    "truth": "image0.png",
+    "modality": "fluorescence",
+    "height_px": 96,
+    "width_px": 112,
+    "dtype": "uint8",
+    "form": "instances",
+    "repaired": 0.0,
+    "left_out": "",
+    "nuclei": 9,
+}
+
+
+def check(tmp_path, expected_status):
+    """The record that the script writes."""
+    path = tmp_path / "new" / "check.json"
+    assert import_data.main([str(tmp_path), "--json", str(path)]) == expected_status
+    record = json.loads(path.read_bytes())
+    assert record["schema"] == 1 and record["exit_status"] == expected_status
+    assert record["folder"] == str(tmp_path)
+    return record
+
+
+def test_a_sound_folder(tmp_path, capsys):
+    data_set(tmp_path, 3)
+    save(tmp_path / "raw" / "alone.png", fluorescence(discs()))
+    record = check(tmp_path, 0)
+    assert record["can_train"] and record["errors"] == []
+    assert record["counts"] == {"pairs": 3, "nuclei": 27}
+    first = record["pairs"][0]
+    assert abs(first.pop("median_diameter_px") - 12) < 1 and first == PAIR
+    (warning,) = record["warnings"]
+    assert warning["files"] == ["alone.png"] and "images without truth" in warning["message"]
+    assert "3 sound pairs" in capsys.readouterr().out  # the words for people stay
+
+
+def test_a_folder_with_faults(tmp_path, capsys):
+    data_set(tmp_path, 2)
+    (tmp_path / "gt" / "image1.png").write_bytes(b"no image")
+    save(tmp_path / "raw" / "empty.png", np.full((50, 50), 6, np.uint8))
+    save(tmp_path / "gt" / "empty.png", np.zeros((50, 50), np.uint8))
+    save(tmp_path / "raw" / "drawn.png", np.full(SHAPE, 6, np.uint8))
+    shapes = [{"shape_type": "polygon", "points": circle(30, 30, 9)}]
+    shapes.append({"shape_type": "point", "points": [[1, 1]]})
+    write_json(tmp_path / "gt" / "drawn.json", {"shapes": shapes})
+    record = check(tmp_path, 1)
+    by_stem = {pair["stem"]: pair for pair in record["pairs"]}
+    assert by_stem["empty"]["median_diameter_px"] is None and by_stem["empty"]["form"] == "empty"
+    assert by_stem["drawn"]["left_out"] == "points or lines 1"
+    messages = {warning["message"]: warning["files"] for warning in record["warnings"]}
+    assert messages["truth of which something was left out"] == ["drawn.json: points or lines 1"]
+    assert not record["can_train"] and len(record["errors"]) == 2
+    assert "image1.png is no image" in record["errors"][0] and "repair" in record["errors"][1]
+    assert "drawn.json: points or lines 1" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_checked(tmp_path, capsys):
+    record = check(tmp_path, 1)
+    (error,) = record["errors"]
+    assert "raw does not exist" in error and error in capsys.readouterr().err
+    assert record["pairs"] == [] and not record["can_train"]
