@@ -163,4 +163,4 @@ def rings_of(drawing: list) -> list:
                 raise ValueError(f"a polygon of {len(numbers)} numbers; expected x, y, x, y, ...")
             numbers = list(zip(numbers[::2], numbers[1::2], strict=True))
         rings.append(numbers)
-    return rings
+    return [ring for ring in rings if len(ring) > 2] or rings  # stray points beside an outline

@@ -125,4 +125,4 @@ def geojson_polygons(geometry: dict) -> list[Polygon]:
             raise ValueError(f"{str(kind)[:40]!r} is no geometry of GeoJSON")
         return []
     polygons = [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
-    return [[ring_of(ring) for ring in rings if ring] for rings in polygons if rings]
+    return [[ring_of(ring) for ring in rings if ring] for rings in polygons if any(rings)]

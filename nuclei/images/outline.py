@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.files import first_line
+from nuclei.files import first_line, is_system_fault
 from nuclei.polygons import Polygon
 
 # What can be left out of a file of outlines. Users read these words in front of a count.
@@ -90,9 +90,9 @@ class Drawn:
         for item in objects:
             try:
                 read(item)
-            except MemoryError:
-                raise
             except Exception as error:  # wrong types raise errors of all kinds
+                if isinstance(error, MemoryError) or is_system_fault(error):
+                    raise
                 self.leave_out_damaged(error)
 
     def summary(self) -> str:

@@ -105,6 +105,7 @@ def test_the_objects_of_version_0_2(tmp_path):
             {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": []}},
             "points or lines 1",
         ),
+        ({"type": "MultiPolygon", "coordinates": [[[], []]]}, "points or lines 1"),
         ({"type": "Feature", "geometry": {"type": "Curve"}}, "damaged objects 1"),
         ({"type": "Feature", "geometry": {"coordinates": [[[0, 0]]]}}, "damaged objects 1"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "damaged objects 1"),
