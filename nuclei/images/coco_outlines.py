@@ -41,9 +41,10 @@ def coco_stems(data: dict) -> list[str]:
 
 
 def key_of(number) -> str:
-    """An id in one form: tools write 1, "1" and 1.0 for the same image."""
+    """An id in one form: tools write 1, "1", "0001" and 1.0 for the same image."""
     is_whole = isinstance(number, float) and number.is_integer()
-    return str(int(number) if is_whole else number).strip()
+    text = str(int(number) if is_whole else number).strip()
+    return str(int(text)) if text.isdecimal() and len(text) < 20 else text
 
 
 def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
@@ -72,11 +73,15 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
             f"{path} gives {keys.count(own)} images the one id {own}, so nobody knows to which of "
             "them its annotations belong; export it again"
         )
-    annotations = [item for item in data["annotations"] or [] if isinstance(item, dict)]
-    only_one = keys == [own]
+    # Some tools write the name of the image in place of its id.
+    by_name = {str(image.get("file_name")): key_of(image.get("id")) for image in images}
     drawn, mine = Drawn(), []
-    for annotation in annotations:
-        key = key_of(annotation.get("image_id", own if only_one else None))
+    for annotation in data["annotations"] or []:
+        if not isinstance(annotation, dict):
+            drawn.leave_out_damaged(ValueError(f"{str(annotation)[:40]!r} is no annotation"))
+            continue
+        key = key_of(annotation.get("image_id", own if keys == [own] else None))
+        key = key if key in keys else by_name.get(key, key)
         if key == own:
             mine.append(annotation)
         elif key not in keys:

@@ -46,7 +46,8 @@ class Named:
         pass
 
 
-class InertUnpickler(pickle.Unpickler):
+# Not the unpickler in C, whose memory a number in a hostile file can fill.
+class InertUnpickler(pickle._Unpickler):
     """An unpickler that imports nothing."""
 
     def find_class(self, module, name):
@@ -59,7 +60,10 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def plain_data(content: bytes):
-    """The content of a pickle: plain Python values, NumPy arrays, and `Named` for all else.
+    """The content of a pickle: plain Python values, and `Named` for all that it names.
+
+    Arrays of numbers are put together where they are the content, or values of a dictionary that
+    is. np.save wraps a dictionary in an array of one object, which is opened.
 
     Raises:
         ValueError: it is no whole pickle.
@@ -70,24 +74,23 @@ def plain_data(content: bytes):
         raise
     except Exception as error:  # a damaged pickle raises errors of all kinds
         raise ValueError(f"no whole pickle ({type(error).__name__}: {error})") from error
-    return with_arrays(data)
+    state = data.state if isinstance(data, Named) else None
+    if isinstance(state, tuple) and isinstance(state[-1], list) and len(state[-1]) == 1:
+        data = state[-1][0]
+    if isinstance(data, dict):
+        return {key: array_in(value) for key, value in data.items()}
+    return array_in(data)
 
 
-def with_arrays(value):
-    """Put arrays of numbers together, also those in dictionaries and in an array of one object.
+def array_in(value):
+    """The array of numbers that a `Named` stands for; any other value as it is.
 
     Raises:
-        ValueError: bytes of an array are missing.
+        ValueError: bytes of the array are missing.
     """
-    if isinstance(value, dict):
-        return {key: with_arrays(item) for key, item in value.items()}
-    if not isinstance(value, Named):
-        return value
-    short = value.name.rsplit(".", 1)[-1]
+    short = value.name.rsplit(".", 1)[-1] if isinstance(value, Named) else ""
     if short == "_reconstruct" and isinstance(value.state, tuple) and len(value.state) == 5:
         _, shape, dtype, is_fortran, content = value.state
-        if isinstance(content, list):  # an array of objects
-            return with_arrays(content[0]) if len(content) == 1 else value
         order = "F" if is_fortran else "C"
     elif short == "_frombuffer" and len(value.args) == 4:  # protocol 5
         content, dtype, shape, order = value.args

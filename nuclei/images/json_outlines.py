@@ -67,7 +67,7 @@ def described_stems(path: Path) -> list[str]:
         if is_coco(data):
             return coco_stems(data)
         return [named_stem(name) for name, _ in (via_files(data) or {}).values()]
-    except Exception:  # whoever reads the file as a truth gets the reason
+    except Exception:  # reading it as a truth tells the reason
         return []
 
 

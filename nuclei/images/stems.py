@@ -20,7 +20,7 @@ TRUTH_ENDS = (".ome", "_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg
 def text_of(name: str) -> str:
     """A file name as text that can be written to a file.
 
-    Linux lets names hold bytes that are no UTF-8, such as those of an old archive, and Python keeps
+    Linux lets names hold bytes that are no UTF-8, such as names in an old archive, and Python keeps
     them as characters that no encoding has. They are taken as Latin-1.
     """
     try:

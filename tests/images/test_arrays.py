@@ -68,6 +68,15 @@ def test_nothing_that_a_pickle_names_is_run(tmp_path, monkeypatch):
         read_array("c_seg.npy")
 
 
+def test_hostile_pickles_neither_fill_the_memory_nor_run_for_ever():
+    huge_index = b"\x80\x02Nr\xff\xff\xff\xff."  # an entry far behind the end of a list
+    assert plain_data(huge_index) is None
+    shared = {}
+    for _ in range(60):
+        shared = {"a": shared, "b": shared}  # 2 ** 60 entries if each were visited
+    assert set(plain_data(pickle.dumps(shared))) == {"a", "b"}
+
+
 def test_the_outputs_of_cellpose_pair_with_their_image(tmp_path):
     raw, gt = tmp_path / "raw", tmp_path / "gt"
     for stem in ("a", "b", "c_img", "d", "e_seg"):

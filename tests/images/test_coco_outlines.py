@@ -52,7 +52,7 @@ def test_groups_are_left_out_and_counted_or_divided_where_they_lie_apart(tmp_pat
     assert read(tmp_path, data).left_out == "crowd regions 1"
 
 
-@pytest.mark.parametrize("image_id", ["1", 1.0, "1 "])
+@pytest.mark.parametrize("image_id", ["1", 1.0, "1 ", "0001", "a.png"])
 def test_ids_match_as_text_and_as_numbers(tmp_path, image_id):
     data = coco([[flat(ring)] for ring in rings()], image_id=image_id)
     assert read(tmp_path, data).labels.max() == NUM
