@@ -133,7 +133,11 @@ def read_annotations(annotations: list[dict], shape: tuple[int, int], drawn: Dra
             pixels = runs_of(drawing, shape)
             drawn.outlines.append(Outline([], pixels=pixels, may_be_crowd=is_crowd(annotation)))
         else:
-            drawn.add([[ring_of(points)] for points in rings_of(drawing)])
+            rings = rings_of(drawing)
+            if len(rings) == 1 and len(rings[0]) == 2:  # x, y, width, height in place of a polygon
+                drawn.leave_out(BOXES)
+            else:
+                drawn.add([[ring_of(points)] for points in rings])
 
     drawn.try_each(annotations, read)
 

@@ -164,7 +164,7 @@ def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
     """
     image = read_image(image_path)
     stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, image.shape[:2], stem)
+    truth = read_truth(truth_path, image.shape[:2], stem=stem)
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(

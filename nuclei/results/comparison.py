@@ -94,7 +94,7 @@ def read_masks(predicted_path, truth_path):
     """
     predicted = read_truth(predicted_path)
     stem = stem_of(Path(predicted_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, predicted.labels.shape, stem)  # outlines hold no size
+    truth = read_truth(truth_path, predicted.labels.shape, stem=stem)  # outlines hold no size
     return predicted, truth
 
 

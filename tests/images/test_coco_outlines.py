@@ -70,7 +70,7 @@ def test_annotations_of_unknown_images_are_counted_and_are_no_empty_image(tmp_pa
         read(tmp_path, data)
     assert read(tmp_path, coco([])).form == "empty"
     with pytest.raises(ValueError, match="boxes without an outline 3 and no area"):
-        read(tmp_path, coco([[], None, []]))
+        read(tmp_path, coco([[], None, [[5, 5, 20, 20]]]))
 
 
 def test_polygons_in_all_their_spellings_and_one_damaged_among_them(tmp_path):
