@@ -26,7 +26,7 @@ SHARED_TIMES = 3  # area over that of the median id, from which many nuclei may 
 MAX_SOFT = 0.7  # share of soft edges in the foreground, above which no ids are left
 MIN_SOFT_EDGE = 0.25  # share of the outline of nuclei from which their edges are soft
 MIN_SCATTERED = 0.5  # share of the values that lie far apart, from which a value is no nucleus
-MAX_SCATTERED = 0.2  # the same, from which ids are suspect
+MAX_SCATTERED = 0.1  # the same, from which ids are suspect
 MIN_WRAPPED = 0.05  # the same, where the highest id is the highest number of 8 or 16 bits
 MIN_CUT_PLACES = 3  # of that highest id, from which the ids above it were cut; also so many ids
 TOP_VALUES = (255, 65535)  # the highest numbers of 8 and 16 bits
@@ -60,14 +60,16 @@ def truth_from_regions(exact: Exact, regions: Regions, form: str) -> Truth | Non
         return None
     if exact.num_values == 1:
         meaning = "" if is_usual else exact.meaning(f"{exact.names[1]} nuclei")
-        return Truth(components(exact.ids > 0), BINARY, soft, exact.void, meaning)
+        labels = components(exact.ids > 0)
+        return Truth(labels, BINARY, soft, void=exact.void, meaning=meaning)
     borders = find_borders(exact.ids, border_candidates(exact))
     if borders:
         labels = without_gaps(filled_borders(exact.ids, borders))
         inside = [value for value in range(1, len(exact.names)) if value not in borders]
         nuclei = f"{listed(exact.names, inside)} nuclei"
         border = f"{listed(exact.names, borders)} border, part of the nearest nucleus"
-        return Truth(labels, INSTANCES, soft, exact.void, exact.meaning(nuclei, border))
+        meaning = exact.meaning(nuclei, border)
+        return Truth(labels, INSTANCES, soft, void=exact.void, meaning=meaning)
     places = regions.places()
     warning = warning_about_ids(exact, places)
     if are_classes(exact, regions, places):
@@ -75,14 +77,17 @@ def truth_from_regions(exact: Exact, regions: Regions, form: str) -> Truth | Non
         words = listed(exact.names, range(1, len(exact.names)))
         meaning = exact.meaning(f"{words} nuclei, one for each region of equal value")
         soft += float(is_stray.mean())
-        return Truth(without_gaps(pieces), FEW_VALUES, soft, exact.void, meaning, warning)
-    labels = exact.ids
-    if warning:  # ids that were cut or wrapped: each region of one is a nucleus
-        pieces, _ = regions.without_specks()
-        labels = np.where((places > 1)[labels], pieces + exact.num_values, labels)
-    word = "value" if form == INSTANCES else "colour"
-    meaning = "" if is_usual else exact.meaning(f"each other {word} one nucleus")
-    return Truth(without_gaps(labels), form, soft, exact.void, meaning, warning)
+        labels, form = pieces, FEW_VALUES
+    else:
+        labels = exact.ids
+        if warning:  # ids that were cut or wrapped: each region of one is a nucleus
+            pieces, _ = regions.without_specks()
+            labels = np.where((places > 1)[labels], pieces + exact.num_values, labels)
+        word = "value" if form == INSTANCES else "colour"
+        meaning = "" if is_usual else exact.meaning(f"each other {word} one nucleus")
+    return Truth(
+        without_gaps(labels), form, soft, void=exact.void, meaning=meaning, warning=warning
+    )
 
 
 def border_candidates(exact: Exact) -> list[int]:
