@@ -18,6 +18,7 @@ from nuclei.images.labels import Truth
 LOW_DICE = 0.5  # below: the truth and the model disagree on most nuclei
 MIN_GAIN = 0.15  # of Dice, by which another place or turn must fit better
 MIN_FIT = 0.5  # Dice that it must reach
+MIN_FOUND = 0.01  # share of the image that a model must find where the truth is empty
 MIN_SHIFT_PX = 2  # smaller shifts are differences in taste about edges
 MAX_SHIFT = 0.5  # of the height or width: of what is moved farther too little is left to compare
 COARSE_PX = 128  # height and width of the masks by which files are compared with each other
@@ -68,13 +69,18 @@ class Agreement:
         self.pairs: list[Pair] = []
 
     def add(self, name: str, image: np.ndarray, truth: Truth) -> None:
-        """Compare one pair. Images without nuclei in truth and model are left out."""
+        """Compare one pair. Images without nuclei in the truth, and few in the model, are left out."""
         known = np.ones(truth.labels.shape, bool) if truth.void is None else ~truth.void
         found, true = (self.find(image) > 0) & known, (truth.labels > 0) & known
-        if not found.any() and not true.any():
-            return
         value = dice(true, found)
-        better = best_change(true, found, known, value)
+        if not true.any():
+            if found.mean() < MIN_FOUND:
+                return
+            better = "the truth is empty, and the model finds nuclei"
+        elif not found.any():
+            better = "the model finds no nucleus"
+        else:
+            better = best_change(true, found, known, value)
         self.pairs.append(
             Pair(name, value, better, true.shape, coarse(true), coarse(found)),
         )
