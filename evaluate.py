@@ -18,7 +18,7 @@ import csv
 import sys
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, TRUTH_DIR, user_errors_in_one_line
+from nuclei.cli import PREDICTIONS_DIR, TRUTH_DIR, add_ignore_flag, user_errors_in_one_line
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.split import read_split
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
@@ -122,6 +122,7 @@ def make_parser():
         action="store_true",
         help="leave out images whose prediction is missing or unreadable (default: stop)",
     )
+    add_ignore_flag(add)
     add = parser.add_argument_group("results").add_argument
     add(
         "--groups",
@@ -153,7 +154,7 @@ def main(argv=None):
     groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
     pairs, notes = pair_masks(predicted_dir, truth_dir, stems, args.allow_missing)
-    comparisons, more_notes = compare_pairs(pairs, args.allow_missing)
+    comparisons, more_notes = compare_pairs(pairs, args.allow_missing, args.ignore or ())
     notes += more_notes
 
     sums = {stem: comparison.sums for stem, comparison in comparisons.items()}

@@ -33,6 +33,18 @@ def positive(text: str) -> int:
     return value
 
 
+def add_ignore_flag(add) -> None:
+    """Add --ignore, the values of void in ground truth, by an `add_argument`."""
+    add(
+        "--ignore",
+        action="append",
+        type=int,
+        metavar="VALUE",
+        help="value of the ground truth that is neither nucleus nor background (void); may be "
+        "given several times (default: 255 or 65535 where it lies beside a few small numbers)",
+    )
+
+
 def choice_of(choices) -> Callable[[str], list[str]]:
     """argparse type: names among `choices`, separated by commas, as a list without repetition."""
 

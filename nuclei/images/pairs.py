@@ -152,8 +152,12 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
     return pairs
 
 
-def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
+def read_pair(image_path, truth_path, ignore=()) -> tuple[np.ndarray, Truth]:
     """Read an image and its truth, which must have one size.
+
+    Args:
+        image_path, truth_path: the two files.
+        ignore: values of void in the truth, as for `read_truth`.
 
     Returns:
         The image as `read_image` gives it, the truth as `read_truth` does.
@@ -164,7 +168,7 @@ def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
     """
     image = read_image(image_path)
     stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, image.shape[:2], stem=stem)
+    truth = read_truth(truth_path, image.shape[:2], ignore, stem)
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(

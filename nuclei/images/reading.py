@@ -162,7 +162,8 @@ def read_with_pillow(path: Path, head: bytes) -> Stored:
         if image.mode in ("P", "PA"):
             image = image.convert("RGBA")
         elif image.mode in ("LA", "CMYK", "YCbCr", "LAB"):
-            image = image.convert("L" if image.mode == "LA" else "RGB")
+            # Grey with alpha becomes RGBA, since the alpha of a mask may hold its shape.
+            image = image.convert("RGBA" if image.mode == "LA" else "RGB")
         is_deep_png = head[:4] == b"\x89PNG" and head[24] == 16 and head[25] & 6  # 16-bit colour
         bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE_TAG, ())
         if is_deep_png or 16 in bits and image.mode.startswith("RGB"):

@@ -43,6 +43,7 @@ class Recipe:
         heads: names of the maps to learn; None is all, or those of `init`.
         precision: one of PRECISIONS; "auto" takes what is fastest on the device.
         seed: random seed of weights, split and crops.
+        ignore: values of the truth that are void; None takes 255 beside a few small numbers.
     """
 
     data_dir: str = DATA_DIR
@@ -61,6 +62,7 @@ class Recipe:
     heads: list[str] | None = None
     precision: str = "auto"
     seed: int = 7
+    ignore: list[int] | None = None
 
     @property
     def raw_dir(self) -> Path:
