@@ -9,10 +9,10 @@ import weakref
 from xml.etree import ElementTree
 
 import numpy as np
+from nuclei.slides.planes import choose_planes
 
 from nuclei.files import first_line
 from nuclei.machine import is_installed
-from nuclei.slides.planes import choose_planes
 from nuclei.slides.slide import Slide
 
 # µm per pixel. A TIFF of 300 dots per inch states 85, which is meant for a printer.

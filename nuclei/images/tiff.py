@@ -1,0 +1,310 @@
+"""TIFF files of all flavours, as an array with a letter for each axis.
+
+    content = read_tiff("a.tif")
+    content.pixels.shape, content.axes      # (2, 512, 512), "CYX"
+
+Of several images in a file the largest is read: the others are thumbnails and labels. CMYK and
+CIELAB become RGB. What cannot be read right is refused by name.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nuclei.images.pixel_size import is_for_printers, ome_pixels, plausible_mpp, tiff_pixel_size
+
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, of both byte orders
+TIFF_JPEG = (6, 7, 34892)  # values of the tag Compression: old, new and lossy DNG JPEG
+ORIENTATION_TAG = 274  # of EXIF and TIFF
+MAX_PIXELS = 500_000_000  # px of one image: 1.5 GB as 8-bit RGB; a decompression bomb has more
+MAX_STACK = 20  # images of MAX_PIXELS that all planes of a file may have
+HELD_BYTES = 1_000_000_000  # of a stack in memory; a larger one is unpacked into a temporary file
+MAX_SAMPLES = 5  # length of a last axis up to which it holds channels, not columns
+MIN_COLUMNS = 16  # length of the two axes before it
+COLOURS = ("RGB", "SEPARATED", "CIELAB", "ICCLAB", "YCBCR")  # photometrics of several samples
+GREYS = ("MINISBLACK", "MINISWHITE", "PALETTE", "MASK")
+
+
+class Content(NamedTuple):
+    """What an image file holds.
+
+    Attributes:
+        pixels: array of any real dtype, upright.
+        axes: a letter for each axis: Y rows, X columns, S colours, C channels, Z focal planes, T
+            times, Q pages of unknown meaning.
+        lossy: whether JPEG changed the values.
+        names: of the channels; may be empty.
+        mpp: µm per pixel that the file states, or None.
+        notes: lines for the user on what is odd in the file.
+    """
+
+    pixels: np.ndarray
+    axes: str
+    lossy: bool = False
+    names: tuple[str, ...] = ()
+    mpp: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def refuse_bomb(path, shape: tuple[int, ...], most: int | None = None) -> None:
+    """Raise ValueError before a file is decoded that would fill the memory.
+
+    Args:
+        path: for the message.
+        shape: the length of each axis that counts.
+        most: pixels; None for MAX_PIXELS.
+    """
+    most = MAX_PIXELS if most is None else most
+    if math.prod(shape) > most:
+        raise ValueError(
+            f"{path} declares {' x '.join(map(str, shape))} px, more than the {most:,} px "
+            "that are decoded at once; cut it into tiles, or raise MAX_PIXELS in "
+            "nuclei/images/tiff.py if the file is trusted"
+        )
+
+
+def largest_series(tiff):
+    """The image of a TIFF that has most pixels: labels, thumbnails and macro pictures have fewer.
+
+    Of several that are equally large it is the first.
+    """
+    return max(
+        tiff.series, key=lambda series: series.keyframe.imagelength * series.keyframe.imagewidth
+    )
+
+
+def read_tiff(path: Path) -> Content:
+    """Read the largest image of a TIFF, with all its planes.
+
+    Raises:
+        ValueError: the file declares too many pixels, or is of a kind that cannot be read right.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        series = largest_series(tiff)
+        page = series.keyframe
+        refuse_bomb(path, (page.imagelength, page.imagewidth))
+        refuse_bomb(path, series.shape, MAX_STACK * MAX_PIXELS)
+        photometric = getattr(page.photometric, "name", str(page.photometric))
+        if photometric not in COLOURS + GREYS:
+            raise ValueError(
+                f"{path} is a TIFF of the kind {photometric}; expected grey, RGB, CMYK or CIELAB: "
+                "export it as RGB or grey"
+            )
+        lossy = page.compression in TIFF_JPEG
+        axes, sizes = plain_axes(series.axes, series.shape)
+        if photometric == "YCBCR" and not lossy:
+            pixels = read_frames_with_pillow(path, [page.index])[0]  # tifffile leaves it as it is
+            axes, sizes = "YXS", pixels.shape
+        else:
+            pixels, needs_colours = read_series(path, series)
+            if not needs_colours and pixels.size != math.prod(sizes):
+                sizes, axes = pixels.shape, axes if pixels.ndim == len(axes) else f"{axes}S"
+            pixels = pixels.reshape(sizes)
+            if needs_colours:
+                pixels, axes = with_meaning(path, tiff, page, photometric, pixels, axes)
+        pixels, axes = without_alpha(page, pixels, axes)
+        pixels = upright(pixels, page.tags.valueof(ORIENTATION_TAG, 1), axes)
+        notes = describe_series(tiff, series)
+        mpp = stated_mpp(tiff, series, notes)
+        return Content(pixels, axes, lossy, channel_names(tiff, series), mpp, tuple(notes))
+
+
+def plain_axes(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """(axes, shape) without axes of length 1, and with the letters of `Content`.
+
+    tifffile calls an axis of unknown meaning Q or I. Two of them are channels and focal planes:
+    there are fewer channels. An array (H, W, 3) that was written as H pages has its channels last.
+    """
+    pairs = [
+        (axis if axis in "YXSCZT" else "Q", size)
+        for axis, size in zip(axes, shape, strict=True)
+        if size > 1 or axis in "YX"
+    ]
+    letters, sizes = [axis for axis, _ in pairs], [size for _, size in pairs]
+    is_last = (
+        letters[-3:] == ["Q", "Y", "X"]
+        and 1 < sizes[-1] <= MAX_SAMPLES
+        and min(sizes[-3:-1]) >= MIN_COLUMNS
+    )
+    if is_last:
+        letters[-3:] = ["Y", "X", "C" if "C" not in letters else "Q"]
+    unknown = [index for index, letter in enumerate(letters) if letter == "Q"]
+    if len(unknown) > 1 or unknown and "C" in letters and "Z" not in letters:
+        free = [letter for letter in "CZT" if letter not in letters]
+        # The shortest is the channel; of equal ones the last, as ImageJ orders them.
+        for index in sorted(unknown, key=lambda index: (sizes[index], -index)):
+            letters[index] = free.pop(0) if free else "Q"
+    if letters.count("Q") > 1:
+        return axes, shape
+    return "".join(letters), tuple(sizes)
+
+
+def read_series(path: Path, series) -> tuple[np.ndarray, bool]:
+    """(pixels, whether they are as they lie in the file) of a series.
+
+    tifffile decodes LZW and JPEG only with imagecodecs; without it Pillow does, which brings all
+    colours to RGB itself.
+    """
+    is_large = series.size * series.dtype.itemsize > HELD_BYTES
+    try:
+        return series.asarray(level=0, out="memmap" if is_large else None), True
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    pages = [page.index for page in series.pages if page is not None]
+    frames = read_frames_with_pillow(path, pages)
+    return frames[0] if len(frames) == 1 else np.stack(frames), False
+
+
+def read_frames_with_pillow(path: Path, indices: list[int]) -> list[np.ndarray]:
+    """Decode pages of a TIFF by Pillow: (H, W) or (H, W, 3 or 4), not turned."""
+    from nuclei.images.pictures import decoded
+
+    with Image.open(path, formats=("TIFF",)) as image:
+        frames = []
+        for index in indices:
+            image.seek(index)
+            frames.append(decoded(path, image, is_single=len(indices) == 1))
+        return frames
+
+
+def with_meaning(path, tiff, page, photometric: str, pixels, axes: str):
+    """(pixels, axes) with the colours that the values stand for: palette, inverted, CMYK, CIELAB.
+
+    Raises:
+        ValueError: there is no such number of samples.
+    """
+    if photometric == "PALETTE" and page.colormap is not None and "S" not in axes:
+        return np.moveaxis(page.colormap >> 8, 0, -1).astype(np.uint8)[pixels], f"{axes}S"
+    if photometric == "MINISWHITE" and pixels.dtype.kind in "bu":
+        # ImageJ's inverting display table also sets this, on masks whose nuclei are 255.
+        return (pixels if tiff.is_imagej else ~pixels), axes
+    if photometric not in ("SEPARATED", "CIELAB", "ICCLAB"):
+        return pixels, axes
+    least = 4 if photometric == "SEPARATED" else 3
+    position = axes.find("S")
+    if position < 0 or pixels.shape[position] < least or pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{path} is a TIFF of the kind {photometric} with shape {pixels.shape} and dtype "
+            f"{pixels.dtype}; expected {least} samples of 8 or 16 bits: export it as RGB"
+        )
+    samples = np.moveaxis(pixels, position, -1)[..., :least]
+    convert = from_cmyk if photometric == "SEPARATED" else from_lab
+    return convert(samples, photometric), axes.replace("S", "") + "S"
+
+
+def from_cmyk(samples: np.ndarray, _: str) -> np.ndarray:
+    """RGB of cyan, magenta, yellow and black ink (..., 4), without a colour profile."""
+    white = np.iinfo(samples.dtype).max
+    light = 1 - samples.astype(np.float32) / white
+    return (light[..., :3] * light[..., 3:] * white).round().astype(samples.dtype)
+
+
+def from_lab(samples: np.ndarray, photometric: str) -> np.ndarray:
+    """RGB (sRGB) of CIELAB (..., 3) as TIFF stores it: a and b signed, or with an offset (ICC)."""
+    from skimage.color import lab2rgb
+
+    white = np.iinfo(samples.dtype).max
+    step = 1 if samples.dtype == np.uint8 else 256
+    lightness = samples[..., 0].astype(np.float32) * (100 / white)
+    if photometric == "ICCLAB":
+        chroma = samples[..., 1:].astype(np.float32) / step - 128
+    else:
+        chroma = samples[..., 1:].view(f"i{samples.dtype.itemsize}").astype(np.float32) / step
+    rgb = lab2rgb(np.concatenate([lightness[..., None], chroma], axis=-1))
+    return (rgb * white).round().astype(samples.dtype)
+
+
+def without_alpha(page, pixels: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
+    """(pixels, axes) where samples that are no colours are called channels, C.
+
+    An alpha sample of a grey image is dropped, as microscopes write it constant. An RGB file whose
+    alpha takes many values holds four channels: some programs write every array of four so.
+    """
+    position = axes.find("S")
+    if position < 0:
+        return pixels, axes
+    photometric = getattr(page.photometric, "name", "")
+    num_colours = pixels.shape[position]
+    num_alpha = sum(getattr(sample, "value", sample) in (1, 2) for sample in page.extrasamples)
+    if photometric in GREYS and photometric != "PALETTE":
+        pixels = np.moveaxis(pixels, position, -1)[..., : max(1, num_colours - num_alpha)]
+        if pixels.shape[-1] == 1:
+            return pixels[..., 0], axes.replace("S", "")
+        return pixels, axes.replace("S", "") + "C"
+    if num_colours in (3, 4):
+        samples = np.moveaxis(pixels, position, -1)
+        is_data = num_colours == 4 and not is_alpha(samples[..., 3]) and "C" not in axes
+        return samples, axes.replace("S", "") + ("C" if is_data else "S")
+    return pixels, axes.replace("S", "C" if "C" not in axes else "Q")
+
+
+def is_alpha(sample: np.ndarray) -> bool:
+    """Whether most pixels of a fourth sample are fully transparent or opaque, or all are equal."""
+    if sample.dtype.kind == "f":
+        lowest, highest = 0.0, 1.0
+    else:
+        lowest, highest = 0, np.iinfo(sample.dtype).max
+    extreme = (sample == lowest) | (sample == highest)
+    return bool(extreme.mean() > 0.5 or (sample == sample.flat[0]).all())
+
+
+def channel_names(tiff, series) -> tuple[str, ...]:
+    """Names of the channels that OME, Micro-Manager or ImageJ state; empty without any."""
+    if tiff.is_ome:
+        children = list(ome_pixels(tiff, series))
+        return tuple(child.get("Name") or "" for child in children if child.tag.endswith("Channel"))
+    if tiff.is_micromanager:
+        names = (tiff.micromanager_metadata or {}).get("Summary", {}).get("ChNames")
+        return tuple(map(str, names)) if isinstance(names, list) else ()
+    if tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or []
+        num_channels = dict(zip(series.axes, series.shape, strict=True)).get("C", 1)
+        # ImageJ labels planes: of a plain stack of channels these are the channels.
+        if len(labels) == num_channels > 1:
+            return tuple(" ".join(str(label).split()) for label in labels)
+    return ()
+
+
+def describe_series(tiff, series) -> list[str]:
+    """A line where the file holds other images as large as the one that is read."""
+    size = series.keyframe.imagelength, series.keyframe.imagewidth
+    equal = [
+        other
+        for other in tiff.series
+        if (other.keyframe.imagelength, other.keyframe.imagewidth) == size
+    ]
+    if len(equal) < 2:
+        return []
+    return [f"image 1 of {len(equal)} in the file is taken; save the others as files of their own"]
+
+
+def stated_mpp(tiff, series, notes: list) -> float | None:
+    """µm per pixel that a TIFF states; `notes` gets a line where it is odd."""
+    x, y = tiff_pixel_size(tiff, series)
+    if not x or not y or is_for_printers(x, y) and not tiff.is_ome:
+        return None
+    return plausible_mpp(x, y, notes)
+
+
+def upright(pixels: np.ndarray, orientation, axes: str = "") -> np.ndarray:
+    """Undo a camera's rotation: EXIF/TIFF orientation 1...8 (anything else counts as 1).
+
+    Args:
+        pixels: array with rows and columns.
+        orientation: of the tag.
+        axes: a letter for each axis; empty where rows and columns are the first two.
+    """
+    row, column = (axes.index("Y"), axes.index("X")) if axes else (0, 1)
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(row, column)
+    if orientation in (3, 4, 7, 8):
+        pixels = np.flip(pixels, row)
+    if orientation in (2, 3, 6, 7):
+        pixels = np.flip(pixels, column)
+    return pixels if isinstance(pixels, np.memmap) else np.ascontiguousarray(pixels)
