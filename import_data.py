@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, add_plane_flags, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
 from nuclei.images.array_sets import array_sets, import_array_sets
 from nuclei.images.check import check_pairs, describe_check
@@ -74,6 +74,7 @@ def parse_args(argv) -> argparse.Namespace:
     parser.add_argument(
         "--json", metavar="FILE", help="write the check to this file for programs (default: no)"
     )
+    add_plane_flags(parser)
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
@@ -128,16 +129,17 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
     return 1 if result.problems else 0
 
 
-def checked(data_dir: Path, json_file: str | None, status: int) -> int:
+def checked(data_dir: Path, args: argparse.Namespace, status: int) -> int:
     """Check a folder and say what it holds, also in a file for programs. Returns the exit status.
 
     Args:
         data_dir: holds raw/ and gt/.
-        json_file: gets the check, also one that fails; None writes none.
+        args: the flags; the file `json` gets the check, also one that fails.
         status: to return where training could run.
     """
+    json_file = args.json
     try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt")
+        check = check_pairs(data_dir / "raw", data_dir / "gt", args.channel, args.plane)
     except (OSError, ValueError) as error:
         if json_file is not None:
             write_check(json_file, failed_record(data_dir, 1, " ".join(str(error).split())))
@@ -161,7 +163,7 @@ def main(argv=None) -> int:
     if source is not None:
         data_dir = Path(args.out)
         status = bring_in(source, data_dir, args.overwrite)
-    return checked(data_dir, args.json, status)
+    return checked(data_dir, args, status)
 
 
 if __name__ == "__main__":

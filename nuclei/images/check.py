@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.cli import Progress
+from nuclei.cli import Notes, Progress
 from nuclei.files import MAX_NAMED
 from nuclei.images.labels import BINARY, BINARY_LOSSY, equivalent_diameters
 from nuclei.images.modality import modality
@@ -82,8 +82,12 @@ class Check(NamedTuple):
     stops: list[str]
 
 
-def check_pairs(raw_dir, gt_dir) -> Check:
-    """Read every pair of a data set.
+def check_pairs(raw_dir, gt_dir, channel=None, plane=None) -> Check:
+    """Read every pair of a data set, and say what is chosen in files of several planes.
+
+    Args:
+        raw_dir, gt_dir: the folders.
+        channel, plane: as of `open_image`.
 
     Raises:
         FileNotFoundError, ValueError: as `find_pairs`.
@@ -91,11 +95,11 @@ def check_pairs(raw_dir, gt_dir) -> Check:
     pairs: dict[str, CheckedPair] = {}
     broken, empty, full = [], [], []
     paths = find_pairs(raw_dir, gt_dir)
-    with Progress("Reading", len(paths), "pairs") as progress:
+    with Progress("Reading", len(paths), "pairs") as progress, Notes() as notes:
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:
-                image, truth = read_pair(image_path, truth_path)
+                image, truth = read_pair(image_path, truth_path, channel, plane, notes)
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue

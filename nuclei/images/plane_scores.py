@@ -13,10 +13,16 @@ FLOOR_PERCENTILES = (0.5, 99.8)  # grey levels that become 0 and 1
 
 
 def as_grey(plane: np.ndarray) -> np.ndarray:
-    """A plane as (h, w) float32 of at most MAX_SIDE_PX, NaN and infinity as its darkest value."""
+    """A plane as (h, w) float32 of at most MAX_SIDE_PX, NaN and infinity as its darkest value.
+
+    Args:
+        plane: (h, w), or (h, w, 3), which is averaged.
+    """
     import cv2  # late: few files need it
 
     grey = plane.astype(np.float32)
+    if grey.ndim == 3:
+        grey = grey.mean(axis=-1)
     if not np.isfinite(grey).all():
         finite = grey[np.isfinite(grey)]
         grey = np.where(np.isfinite(grey), grey, finite.min() if finite.size else 0)

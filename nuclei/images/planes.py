@@ -145,8 +145,9 @@ def choose_planes(stack: Stack, channel=None, plane=None) -> tuple[Planes, list[
             note = f"image 1 of {count} of the {what} is taken"
         notes += [note] if note else []
     if colour and channel is not None:
-        taken["channel"] = find_channel(stack.path, COLOURS, channel) + 1
-        notes.append(f"channel {taken['channel']} of 3 is taken, {COLOURS[taken['channel'] - 1]}")
+        indices[colour], colour = find_channel(stack.path, COLOURS, channel), None
+        taken["channel"] = indices["S"] + 1
+        notes.append(f"channel {taken['channel']} of 3 is taken, {COLOURS[indices['S']]}")
     elif channel is not None and "channel" not in taken:
         refuse_second_channel(stack, channel)
         notes.append(f"it has one channel without a name: --channel {channel} changes nothing")
@@ -236,11 +237,14 @@ def choose_focus(stack: Stack, axis: str, indices: dict, plane) -> tuple[int | s
 def choose_page(stack: Stack, indices: dict) -> tuple[int, str]:
     """(index, note) of the page to read, of pages that may be channels or focal planes."""
     count = stack.size("Q")
-    looks = [nuclear_likeness(stack.sample({**indices, "Q": k})) for k in range(count)]
+    pages = [stack.sample({**indices, "Q": k}) for k in range(count)]
+    looks, reason = [nuclear_likeness(page) for page in pages], "which looks most like nuclei"
+    if not max(looks):
+        looks, reason = [sharpness(page) for page in pages], "the sharpest"
     index = int(np.argmax(looks))
     return index, (
-        f"page {index + 1} of {count} is taken, which looks most like nuclei; the file does not "
-        "say whether its pages are channels or a z-stack (--channel or --plane takes another)"
+        f"page {index + 1} of {count} is taken, {reason}; the file does not say whether its pages "
+        "are channels or a z-stack (--channel or --plane takes another)"
     )
 
 

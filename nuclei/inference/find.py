@@ -39,7 +39,8 @@ class Options:
         min_area_px: area in image pixels below which an object is dropped; None takes the model's.
         tile_px: side of the tiles that the network sees.
         batch_size: tiles in one call of the network.
-        channel: name or number (from 1) of the channel of a fluorescence slide; None chooses it.
+        channel: name or number (from 1) of the channel of a file; None chooses it.
+        plane: number (from 1) of a focal plane, or "max"; None takes the sharpest.
         tissue_mask: search only where a slide has tissue.
     """
 
@@ -51,6 +52,7 @@ class Options:
     tile_px: int = TILE_PX
     batch_size: int = 1
     channel: str | None = None
+    plane: str | None = None
     tissue_mask: bool = True
 
     def scale_for(self, model: Model, mpp: float | None = None) -> float | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import MODEL_DIR
+from nuclei.cli import MODEL_DIR, Notes
 from nuclei.files import named
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
@@ -94,13 +94,14 @@ class ArrayStore:
         return np.memmap(self.file, array.dtype, "r", start, array.shape)
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, channel=None, plane=None):
     """Read every pair of image and truth.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
+        channel, plane: what is read of files of several planes, as of `open_image`.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -118,10 +119,10 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
             "python import_data.py names them"
         )
     samples, forms, problems, incomplete = {}, {}, [], []
-    with ArrayStore(folder, say) as store:
+    with ArrayStore(folder, say) as store, Notes(say) as notes:
         for stem, (image_path, truth_path) in pairs.items():
             try:
-                image, truth = read_pair(image_path, truth_path)
+                image, truth = read_pair(image_path, truth_path, channel, plane, notes)
             except ValueError as error:
                 problems.append(str(error))
                 continue
