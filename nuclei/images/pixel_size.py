@@ -126,7 +126,8 @@ def ome_pixels(tiff, series):
     """The element Pixels of a series of an OME-TIFF."""
     elements = ElementTree.fromstring(tiff.ome_metadata).iter()
     pixels = [element for element in elements if element.tag.endswith("Pixels")]
-    return pixels[series.index if 0 <= series.index < len(pixels) else 0]
+    index = next(index for index, other in enumerate(tiff.series) if other is series)
+    return pixels[min(index, len(pixels) - 1)]
 
 
 def ome_pixel_size(pixels) -> tuple[float, float]:

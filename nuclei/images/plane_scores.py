@@ -58,7 +58,8 @@ def nuclear_likeness(plane: np.ndarray) -> float:
     low, high = np.percentile(grey, FLOOR_PERCENTILES)
     if not high > low:
         return 0.0
-    grey = cv2.GaussianBlur(np.clip((grey - low) / (high - low), 0, 1), (0, 0), 1.0)
+    grey = np.clip((grey - low) / (high - low), 0, 1).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), 1.0)
     threshold, foreground = cv2.threshold(
         (grey * 255).astype(np.uint8), 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU
     )

@@ -63,7 +63,8 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
         budget: limits the pixels that all threads work on.
 
     Returns:
-        (table, summary, notes): two for `write_rows` and lines for the user, or the exception where the image could not be read.
+        (table, summary, lines): two for `write_rows`, and lines for the user; or the exception
+        where the image could not be read.
     """
     with budget.taken(declared_pixels(job.path)):
         started = time.monotonic()
