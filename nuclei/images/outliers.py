@@ -72,6 +72,19 @@ def without_flat_border(image: np.ndarray) -> np.ndarray | None:
     return None
 
 
+def with_filled_border(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) whose flat border has the median colour of what is inside.
+
+    A network takes a black border beside light tissue for part of the nuclei there.
+    """
+    inside = without_flat_border(image)
+    if inside is None or not inside.any():
+        return image
+    filled = image.copy()
+    filled[~inside] = np.median(image[inside], axis=0).astype(image.dtype)
+    return filled
+
+
 def touching_edge(mask: np.ndarray) -> np.ndarray:
     """The parts of a mask (h, w) uint8 that reach the edge of the image, as uint8."""
     import cv2

@@ -4,10 +4,20 @@ Both are plain arithmetic without a network, so training and prediction choose a
 """
 
 import numpy as np
+from scipy import ndimage
 
 MAX_SIDE_PX = 1200  # a larger plane is averaged to it: nuclei stay large enough to be judged
 MIN_AREA_PX = 30  # of a blob that may be a nucleus: spots of a probe are smaller
-MIN_SOLIDITY = 0.85  # share of its convex hull that a nucleus fills
+NOISE_SEPARATED = 0.64  # 2 / pi: so well Otsu's threshold separates plain noise
+CORE = 0.6  # of the radius of a blob: what lies deeper is the core of one nucleus
+MAY_BE_NUCLEI = 0.15  # of the score of the plane around them, from which nuclei are believed
+SURROUNDING = 0.15  # of its score is left to a plane that surrounds nuclei
+INSIDE = 0.9  # share of the nuclei inside their cells
+LARGER = 1.3  # area of cells in areas of nuclei
+NEARLY = 0.8  # of the best score, from which planes look alike
+USUAL_PX = 18  # diameter of a nucleus; whole cells are larger, spots smaller
+SIZE_FACTOR = 2.5  # by which diameters usually differ from it
+USUAL_SHARE = 0.05  # of a plane that nuclei cover; a few specks cover less
 MAX_FOREGROUND = 0.6  # share of a plane above which the bright part is the background
 FLOOR_PERCENTILES = (0.5, 99.8)  # grey levels that become 0 and 1
 
@@ -45,55 +55,111 @@ def sharpness(plane: np.ndarray) -> float:
     return float(np.abs(fine - coarse).mean())
 
 
-def nuclear_likeness(plane: np.ndarray) -> float:
-    """How much a plane (h, w) looks like bright nuclei on dark: 0, or a positive number.
+def bright_part(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(grey (h, w) from 0 to 1, foreground (h, w) uint8) of a plane, by Otsu's threshold.
 
-    Nuclei are compact blobs with sharp borders, brighter than what is between them, and cover more
-    than a few pixels. Cytoplasm has soft borders, membranes and fibres are not compact, spots are
-    small, and an empty channel has noise alone.
+    The foreground is empty where it would be most of the plane.
     """
     import cv2
 
     grey = as_grey(plane)
     low, high = np.percentile(grey, FLOOR_PERCENTILES)
-    if not high > low:
-        return 0.0
-    grey = np.clip((grey - low) / (high - low), 0, 1).astype(np.float32)
+    grey = np.clip((grey - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
     grey = cv2.GaussianBlur(grey, (0, 0), 1.0)
-    threshold, foreground = cv2.threshold(
+    foreground = cv2.threshold(
         (grey * 255).astype(np.uint8), 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU
-    )
+    )[1]
+    if not foreground.mean() < MAX_FOREGROUND:
+        foreground[:] = 0
+    return grey, foreground
+
+
+def nuclear_likeness(plane: np.ndarray) -> float:
+    """How much a plane (h, w) looks like bright nuclei on dark: 0, or a positive number.
+
+    Nuclei are compact blobs with sharp borders, brighter than what is between them, and cover more
+    than a few pixels. Cytoplasm has soft borders, membranes and fibres are not compact, spots are
+    small, whole cells are large, and an empty channel has noise alone.
+    """
+    return likeness_of(*bright_part(plane))
+
+
+def likeness_of(grey: np.ndarray, foreground: np.ndarray) -> float:
+    """`nuclear_likeness` of what `bright_part` returned."""
+    import cv2
+
     share = float(foreground.mean())
-    if not 0 < share < MAX_FOREGROUND:
+    if not share:
         return 0.0
     is_bright = foreground > 0
     step = float(grey[is_bright].mean() - grey[~is_bright].mean())
     separated = share * (1 - share) * step**2 / max(float(grey.var()), 1e-12)  # 0...1
-    compact = compact_share(foreground)
+    contrast = max(0.0, separated - NOISE_SEPARATED) / (1 - NOISE_SEPARATED)
     inner = cv2.erode(foreground, np.ones((3, 3), np.uint8))
     slopes = np.hypot(*(cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))) / 8
-    edge = float(slopes[(foreground > 0) & (inner == 0)].mean()) / max(step, 1e-6)
-    return compact * separated * edge * share**0.25
+    edge = float(slopes[is_bright & (inner == 0)].mean()) / max(step, 1e-6)
+    return compact_share(foreground) * contrast * edge * min(1.0, share / USUAL_SHARE)
 
 
 def compact_share(foreground: np.ndarray) -> float:
-    """Share of the foreground (h, w) that lies in compact blobs, 0...1."""
+    """Share of the foreground (h, w) that lies in round blobs of usual size, 0...1.
+
+    The largest circle inside a round blob covers most of it, inside a ring or a fibre little.
+    Touching nuclei have a circle each.
+    """
     import cv2
 
-    # Nuclei that just touch come apart.
-    blobs = cv2.erode(foreground, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
-    num, labels, stats, _ = cv2.connectedComponentsWithStats(blobs, connectivity=4)
-    area_px = stats[:, cv2.CC_STAT_AREA]
-    compact_px = 0
-    for index in np.nonzero(area_px >= MIN_AREA_PX)[0]:
-        if index == 0:
-            continue
-        left, top, width, height = stats[index, :4]
-        blob = labels[top : top + height, left : left + width] == index
-        points = np.argwhere(blob).astype(np.int32)
-        hull = cv2.convexHull(points)
-        # The hull runs through pixel centres; half its length makes it one of pixel borders.
-        hull_px = cv2.contourArea(hull) + cv2.arcLength(hull, True) / 2 + 1
-        if area_px[index] >= MIN_SOLIDITY * hull_px:
-            compact_px += area_px[index]
-    return float(compact_px) / max(1, int(area_px[1:].sum())) if num > 1 else 0.0
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
+    if num < 2:
+        return 0.0
+    distance = cv2.distanceTransform(foreground, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    deepest = ndimage.maximum(distance, labels, np.arange(num))
+    cores = ((distance > CORE * deepest[labels]) & (foreground > 0)).astype(np.uint8)
+    num_cores, core_labels = cv2.connectedComponents(cores)
+    radius_px = ndimage.maximum(distance, core_labels, np.arange(1, num_cores))
+    areas_px = np.pi * np.square(radius_px)
+    misfit = np.log(2 * radius_px / USUAL_PX) / np.log(SIZE_FACTOR)
+    weights = np.where(areas_px >= MIN_AREA_PX, np.exp(-(misfit**2) / 2), 0)
+    foreground_px = int(stats[1:, cv2.CC_STAT_AREA].sum())
+    # Cytoplasm has holes where the nuclei are.
+    holes_px = int(ndimage.binary_fill_holes(foreground).sum()) - foreground_px
+    filled = 1 - holes_px / (foreground_px + holes_px)
+    return min(1.0, float((areas_px * weights).sum()) / foreground_px) * filled**2
+
+
+def best_looking(planes) -> int | None:
+    """Index of the plane that looks most like nuclei; None where none does.
+
+    A plane whose bright part surrounds the nuclei of another shows whole cells, or is out of
+    focus. Of planes that look nearly alike, such as a channel and its faint copy in another, it is
+    the one with most contrast.
+    """
+    parts = [bright_part(plane) for plane in planes]
+    looks = np.array([likeness_of(*part) for part in parts])
+    if not looks.max() > 0:
+        return None
+    bright = [foreground > 0 for _, foreground in parts]
+    surrounded = [
+        any(
+            looks[i] >= MAY_BE_NUCLEI * looks[j] and surrounds(bright[j], bright[i])
+            for i in range(len(bright))
+            if i != j
+        )
+        for j in range(len(bright))
+    ]
+    looks = np.where(surrounded, looks * SURROUNDING, looks)
+    contrast = [
+        sharpness(plane) if look >= NEARLY * looks.max() else 0.0
+        for plane, look in zip(planes, looks, strict=True)
+    ]
+    return int(np.argmax(contrast))
+
+
+def surrounds(cells: np.ndarray, nuclei: np.ndarray) -> bool:
+    """Whether nearly all of a mask (h, w) lies inside another one, which is clearly larger."""
+    if not nuclei.any() or not cells.any():
+        return False
+    cells = ndimage.binary_fill_holes(cells)
+    return bool(
+        (nuclei & cells).sum() >= INSIDE * nuclei.sum() and cells.sum() > LARGER * nuclei.sum()
+    )

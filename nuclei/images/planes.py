@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.images.modality import modality
-from nuclei.images.plane_scores import nuclear_likeness, sharpness
+from nuclei.images.plane_scores import best_looking, sharpness
 
 NUCLEAR = re.compile(  # names of channels that show nuclei
     r"dapi|hoechst|draq|syto|nuc|(?<!mt)dna|h2b|haematox|hematox|\b405\b", re.IGNORECASE
@@ -193,10 +193,10 @@ def choose_channel(stack: Stack, axis: str, indices: dict, channel) -> tuple[int
     else:
         index, reason = named_like_nuclei(names), ""
         if index is None:
-            looks = [nuclear_likeness(stack.sample({**indices, axis: k})) for k in range(count)]
-            index, reason = int(np.argmax(looks)), ", which looks most like nuclei"
-            if not max(looks):
-                reason = ", because none looks like nuclei"
+            planes = [stack.sample({**indices, axis: k}) for k in range(count)]
+            index, reason = best_looking(planes), ", which looks most like nuclei"
+            if index is None:
+                index, reason = 0, ", because none looks like nuclei"
     if count == 1 and channel is None:
         return index, ""
     return index, (
@@ -238,10 +238,9 @@ def choose_page(stack: Stack, indices: dict) -> tuple[int, str]:
     """(index, note) of the page to read, of pages that may be channels or focal planes."""
     count = stack.size("Q")
     pages = [stack.sample({**indices, "Q": k}) for k in range(count)]
-    looks, reason = [nuclear_likeness(page) for page in pages], "which looks most like nuclei"
-    if not max(looks):
-        looks, reason = [sharpness(page) for page in pages], "the sharpest"
-    index = int(np.argmax(looks))
+    index, reason = best_looking(pages), "which looks most like nuclei"
+    if index is None:
+        index, reason = int(np.argmax([sharpness(page) for page in pages])), "the sharpest"
     return index, (
         f"page {index + 1} of {count} is taken, {reason}; the file does not say whether its pages "
         "are channels or a z-stack (--channel or --plane takes another)"
