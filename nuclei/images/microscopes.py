@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import first_line
+from nuclei.images.content import MAX_PIXELS, MAX_STACK, Content, refuse_bomb
 from nuclei.images.pixel_size import plausible_mpp
-from nuclei.images.tiff import MAX_PIXELS, MAX_STACK, Content, refuse_bomb
 from nuclei.machine import is_installed
 
 PACKAGES = {".nd2": "bioio-nd2", ".lif": "bioio-lif", ".czi": "bioio-czi"}

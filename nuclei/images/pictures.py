@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from nuclei.images.content import ORIENTATION_TAG, Content, refuse_bomb, upright
 from nuclei.images.pixel_size import MICRONS, MPP_LIMITS
-from nuclei.images.tiff import ORIENTATION_TAG, Content, refuse_bomb, upright
 
 BITS_PER_SAMPLE_TAG = 258  # of TIFF
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"

@@ -4,7 +4,6 @@ Both are plain arithmetic without a network, so training and prediction choose a
 """
 
 import numpy as np
-from scipy import ndimage
 
 MAX_SIDE_PX = 1200  # a larger plane is averaged to it: nuclei stay large enough to be judged
 MIN_AREA_PX = 30  # of a blob that may be a nucleus: spots of a probe are smaller
@@ -14,7 +13,7 @@ MAY_BE_NUCLEI = 0.15  # of the score of the plane around them, from which nuclei
 SURROUNDING = 0.15  # of its score is left to a plane that surrounds nuclei
 INSIDE = 0.9  # share of the nuclei inside their cells
 LARGER = 1.3  # area of cells in areas of nuclei
-NEARLY = 0.8  # of the best score, from which planes look alike
+NEARLY = 0.95  # of the best score, from which planes look alike
 USUAL_PX = 18  # diameter of a nucleus; whole cells are larger, spots smaller
 SIZE_FACTOR = 2.5  # by which diameters usually differ from it
 USUAL_SHARE = 0.05  # of a plane that nuclei cover; a few specks cover less
@@ -108,6 +107,7 @@ def compact_share(foreground: np.ndarray) -> float:
     Touching nuclei have a circle each.
     """
     import cv2
+    from scipy import ndimage
 
     num, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
     if num < 2:
@@ -157,6 +157,8 @@ def best_looking(planes) -> int | None:
 
 def surrounds(cells: np.ndarray, nuclei: np.ndarray) -> bool:
     """Whether nearly all of a mask (h, w) lies inside another one, which is clearly larger."""
+    from scipy import ndimage
+
     if not nuclei.any() or not cells.any():
         return False
     cells = ndimage.binary_fill_holes(cells)

@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from nuclei.files import first_line, is_system_fault
+from nuclei.images.content import Content
 from nuclei.images.intensity import scaled_to_uint16
 from nuclei.images.microscopes import MICROSCOPE_SUFFIXES, read_microscope
 from nuclei.images.pictures import read_picture
 from nuclei.images.planes import Stack, choose_planes
-from nuclei.images.tiff import TIFF_HEADS, Content, read_tiff
+from nuclei.images.tiff import TIFF_HEADS, read_tiff
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 IMAGE_SUFFIXES = PICTURE_SUFFIXES + MICROSCOPE_SUFFIXES

@@ -9,61 +9,27 @@ CIELAB become RGB. What cannot be read right is refused by name.
 
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from nuclei.images.content import (
+    MAX_PIXELS,
+    MAX_STACK,
+    ORIENTATION_TAG,
+    Content,
+    refuse_bomb,
+    upright,
+)
+from nuclei.images.pictures import decoded
 from nuclei.images.pixel_size import is_for_printers, ome_pixels, plausible_mpp, tiff_pixel_size
+from nuclei.images.tiff_colours import COLOURS, GREYS, with_meaning, without_alpha
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, of both byte orders
 TIFF_JPEG = (6, 7, 34892)  # values of the tag Compression: old, new and lossy DNG JPEG
-ORIENTATION_TAG = 274  # of EXIF and TIFF
-MAX_PIXELS = 500_000_000  # px of one image: 1.5 GB as 8-bit RGB; a decompression bomb has more
-MAX_STACK = 20  # images of MAX_PIXELS that all planes of a file may have
 HELD_BYTES = 1_000_000_000  # of a stack in memory; a larger one is unpacked into a temporary file
 MAX_SAMPLES = 5  # length of a last axis up to which it holds channels, not columns
 MIN_COLUMNS = 16  # length of the two axes before it
-COLOURS = ("RGB", "SEPARATED", "CIELAB", "ICCLAB", "YCBCR")  # photometrics of several samples
-GREYS = ("MINISBLACK", "MINISWHITE", "PALETTE", "MASK")
-
-
-class Content(NamedTuple):
-    """What an image file holds.
-
-    Attributes:
-        pixels: array of any real dtype, upright.
-        axes: a letter for each axis: Y rows, X columns, S colours, C channels, Z focal planes, T
-            times, Q pages of unknown meaning.
-        lossy: whether JPEG changed the values.
-        names: of the channels; may be empty.
-        mpp: µm per pixel that the file states, or None.
-        notes: lines for the user on what is odd in the file.
-    """
-
-    pixels: np.ndarray
-    axes: str
-    lossy: bool = False
-    names: tuple[str, ...] = ()
-    mpp: float | None = None
-    notes: tuple[str, ...] = ()
-
-
-def refuse_bomb(path, shape: tuple[int, ...], most: int | None = None) -> None:
-    """Raise ValueError before a file is decoded that would fill the memory.
-
-    Args:
-        path: for the message.
-        shape: the length of each axis that counts.
-        most: pixels; None for MAX_PIXELS.
-    """
-    most = MAX_PIXELS if most is None else most
-    if math.prod(shape) > most:
-        raise ValueError(
-            f"{path} declares {' x '.join(map(str, shape))} px, more than the {most:,} px "
-            "that are decoded at once; cut it into tiles, or raise MAX_PIXELS in "
-            "nuclei/images/tiff.py if the file is trusted"
-        )
 
 
 def largest_series(tiff):
@@ -163,95 +129,12 @@ def read_series(path: Path, series) -> tuple[np.ndarray, bool]:
 
 def read_frames_with_pillow(path: Path, indices: list[int]) -> list[np.ndarray]:
     """Decode pages of a TIFF by Pillow: (H, W) or (H, W, 3 or 4), not turned."""
-    from nuclei.images.pictures import decoded
-
     with Image.open(path, formats=("TIFF",)) as image:
         frames = []
         for index in indices:
             image.seek(index)
             frames.append(decoded(path, image, is_single=len(indices) == 1))
         return frames
-
-
-def with_meaning(path, tiff, page, photometric: str, pixels, axes: str):
-    """(pixels, axes) with the colours that the values stand for: palette, inverted, CMYK, CIELAB.
-
-    Raises:
-        ValueError: there is no such number of samples.
-    """
-    if photometric == "PALETTE" and page.colormap is not None and "S" not in axes:
-        return np.moveaxis(page.colormap >> 8, 0, -1).astype(np.uint8)[pixels], f"{axes}S"
-    if photometric == "MINISWHITE" and pixels.dtype.kind in "bu":
-        # ImageJ's inverting display table also sets this, on masks whose nuclei are 255.
-        return (pixels if tiff.is_imagej else ~pixels), axes
-    if photometric not in ("SEPARATED", "CIELAB", "ICCLAB"):
-        return pixels, axes
-    least = 4 if photometric == "SEPARATED" else 3
-    position = axes.find("S")
-    if position < 0 or pixels.shape[position] < least or pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"{path} is a TIFF of the kind {photometric} with shape {pixels.shape} and dtype "
-            f"{pixels.dtype}; expected {least} samples of 8 or 16 bits: export it as RGB"
-        )
-    samples = np.moveaxis(pixels, position, -1)[..., :least]
-    convert = from_cmyk if photometric == "SEPARATED" else from_lab
-    return convert(samples, photometric), axes.replace("S", "") + "S"
-
-
-def from_cmyk(samples: np.ndarray, _: str) -> np.ndarray:
-    """RGB of cyan, magenta, yellow and black ink (..., 4), without a colour profile."""
-    white = np.iinfo(samples.dtype).max
-    light = 1 - samples.astype(np.float32) / white
-    return (light[..., :3] * light[..., 3:] * white).round().astype(samples.dtype)
-
-
-def from_lab(samples: np.ndarray, photometric: str) -> np.ndarray:
-    """RGB (sRGB) of CIELAB (..., 3) as TIFF stores it: a and b signed, or with an offset (ICC)."""
-    from skimage.color import lab2rgb
-
-    white = np.iinfo(samples.dtype).max
-    step = 1 if samples.dtype == np.uint8 else 256
-    lightness = samples[..., 0].astype(np.float32) * (100 / white)
-    if photometric == "ICCLAB":
-        chroma = samples[..., 1:].astype(np.float32) / step - 128
-    else:
-        chroma = samples[..., 1:].view(f"i{samples.dtype.itemsize}").astype(np.float32) / step
-    rgb = lab2rgb(np.concatenate([lightness[..., None], chroma], axis=-1))
-    return (rgb * white).round().astype(samples.dtype)
-
-
-def without_alpha(page, pixels: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
-    """(pixels, axes) where samples that are no colours are called channels, C.
-
-    An alpha sample of a grey image is dropped, as microscopes write it constant. An RGB file whose
-    alpha takes many values holds four channels: some programs write every array of four so.
-    """
-    position = axes.find("S")
-    if position < 0:
-        return pixels, axes
-    photometric = getattr(page.photometric, "name", "")
-    num_colours = pixels.shape[position]
-    num_alpha = sum(getattr(sample, "value", sample) in (1, 2) for sample in page.extrasamples)
-    if photometric in GREYS and photometric != "PALETTE":
-        pixels = np.moveaxis(pixels, position, -1)[..., : max(1, num_colours - num_alpha)]
-        if pixels.shape[-1] == 1:
-            return pixels[..., 0], axes.replace("S", "")
-        return pixels, axes.replace("S", "") + "C"
-    if num_colours in (3, 4):
-        samples = np.moveaxis(pixels, position, -1)
-        is_data = num_colours == 4 and not is_alpha(samples[..., 3]) and "C" not in axes
-        return samples, axes.replace("S", "") + ("C" if is_data else "S")
-    return pixels, axes.replace("S", "C" if "C" not in axes else "Q")
-
-
-def is_alpha(sample: np.ndarray) -> bool:
-    """Whether most pixels of a fourth sample are fully transparent or opaque, or all are equal."""
-    if sample.dtype.kind == "f":
-        lowest, highest = 0.0, 1.0
-    else:
-        lowest, highest = 0, np.iinfo(sample.dtype).max
-    extreme = (sample == lowest) | (sample == highest)
-    return bool(extreme.mean() > 0.5 or (sample == sample.flat[0]).all())
 
 
 def channel_names(tiff, series) -> tuple[str, ...]:
@@ -290,21 +173,3 @@ def stated_mpp(tiff, series, notes: list) -> float | None:
     if not x or not y or is_for_printers(x, y) and not tiff.is_ome:
         return None
     return plausible_mpp(x, y, notes)
-
-
-def upright(pixels: np.ndarray, orientation, axes: str = "") -> np.ndarray:
-    """Undo a camera's rotation: EXIF/TIFF orientation 1...8 (anything else counts as 1).
-
-    Args:
-        pixels: array with rows and columns.
-        orientation: of the tag.
-        axes: a letter for each axis; empty where rows and columns are the first two.
-    """
-    row, column = (axes.index("Y"), axes.index("X")) if axes else (0, 1)
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(row, column)
-    if orientation in (3, 4, 7, 8):
-        pixels = np.flip(pixels, row)
-    if orientation in (2, 3, 6, 7):
-        pixels = np.flip(pixels, column)
-    return pixels if isinstance(pixels, np.memmap) else np.ascontiguousarray(pixels)
