@@ -4,8 +4,8 @@
     inside = without_bright_thing(image, low, high)
 
 A mosaic has black or white borders where nothing was scanned. Debris, a scale bar or a saturated
-fibre can be many times brighter than all nuclei. Both are recognised by their shape; where there is
-any doubt, all pixels count.
+fibre can be many times brighter than all nuclei. Both are recognised by their shape; otherwise
+all pixels count.
 """
 
 import numpy as np
@@ -67,8 +67,9 @@ def without_flat_border(image: np.ndarray) -> np.ndarray | None:
             continue
         jump = abs(float(np.median(brightest[near > 0])) - value)
         if jump > MIN_JUMP * highest:
-            grown = cv2.dilate(border, np.ones((3, 3), np.uint8))
-            return enlarged(grown == 0, step, image.shape[:2])
+            if np.ptp(brightest[border > 0]):  # JPEG blurs the outermost pixels of the image
+                border = cv2.dilate(border, np.ones((3, 3), np.uint8))
+            return enlarged(border == 0, step, image.shape[:2])
     return None
 
 
