@@ -14,7 +14,7 @@ import numpy as np
 
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
-from nuclei.images.outliers import with_filled_border
+from nuclei.images.outliers import with_mirrored_border, without_flat_border
 from nuclei.images.reading import as_rgb
 from nuclei.inference.scale import SCALE_LIMITS, estimate_scale, predict_scaled
 from nuclei.inference.tiling import TILE_PX
@@ -135,7 +135,11 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     image = as_rgb(image)
     # The range is that of the whole image: a tile of background alone must not be stretched.
     intensity = intensity_range(image)
-    maps, scale = predict_maps(model, with_filled_border(image), intensity, options)
+    inside = without_flat_border(image)
+    seen = image if inside is None else with_mirrored_border(image, inside)
+    maps, scale = predict_maps(model, seen, intensity, options)
+    if inside is not None:
+        maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
     return Found(image, intensity, labels, maps, scale)
 

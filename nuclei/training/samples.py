@@ -20,7 +20,6 @@ from nuclei.files import named
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
 from nuclei.images.modality import modality
-from nuclei.images.outliers import with_filled_border
 from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
 from nuclei.images.split import read_split, split_stems
 from nuclei.machine import memory_bytes
@@ -151,7 +150,6 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, channel=None, pla
 def sample_of(image, truth, store):
     """Make the `Sample` of an image (H, W, 3) and its `Truth`, arrays kept by an `ArrayStore`."""
     areas_px = np.bincount(truth.labels.ravel())[1:]
-    image = with_filled_border(image)  # as prediction sees it
     stored_image, stored_labels = store.keep(image, truth.labels)
     return Sample(
         image=stored_image,
