@@ -104,7 +104,7 @@ def intensity_range(image: np.ndarray) -> tuple[float, float]:
         if rest is not None:
             part = image[rest if inside is None else rest & inside]
             low, dimmer = percentiles(part, RANGE_PERCENTILES)
-            if dimmer - low >= floor_of(image.dtype, dimmer):
+            if dimmer - low >= 2 * floor_of(image.dtype, dimmer):  # more than noise
                 high = dimmer
     white = float(np.iinfo(image.dtype).max)
     floor = floor_of(image.dtype, high)

@@ -18,6 +18,7 @@ FIELD_PART = 8  # an image beside a border is at least this part of the shorter 
 MIN_FIELD = 0.8  # share of the pixels beside a border that lie in such a wide field
 THING = 1 / 3  # of the range: what is brighter is the thing, and all nuclei are dimmer
 MAX_THINGS = 3  # a scale bar with its number, or debris in pieces
+MAX_PIECES = 8  # blobs of which such things may consist: more are nuclei
 DIM_PER_THING = 8  # so many dim nuclei for each bright thing, where there are more things
 MAX_THING_SHARE = 0.25  # of the image
 MIN_NUCLEI = 3  # fewer dim blobs do not tell nuclei from a glow
@@ -122,6 +123,8 @@ def without_bright_thing(image: np.ndarray, low: float, high: float) -> np.ndarr
     bright = (grey > low + (high - low) * THING).astype(np.uint8)
     if not 0 < bright.mean() < MAX_THING_SHARE:
         return None
+    if count_blobs(grey, bright > 0, 0.15 * (high - low), 8.0) > MAX_PIECES:
+        return None
     reach = max(5, max(grey.shape) // 48) | 1  # px: the pieces of a thing, and its glow
     bright = cv2.dilate(bright, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     num_things = cv2.connectedComponents(bright)[0] - 1
@@ -136,17 +139,28 @@ def without_bright_thing(image: np.ndarray, low: float, high: float) -> np.ndarr
 
 def count_dim_nuclei(grey: np.ndarray, rest: np.ndarray) -> int:
     """Number of blobs in the part `rest` (h, w) of an image that rise above noise and glow."""
-    import cv2
-
     filled = np.where(rest, grey, np.median(grey[rest]))
     low, high = np.percentile(filled, (0.5, 99.8))
-    filled = np.minimum(filled, np.float32(high))
-    local = cv2.GaussianBlur(filled, (0, 0), 2.0)
-    local -= cv2.GaussianBlur(filled, (0, 0), max(grey.shape) / 12)
-    # Smoothing leaves a seventh of noise, and most of a nucleus.
-    blobs = ((local > 0.3 * (high - low)) & rest).astype(np.uint8)
     if not high > low:
         return 0
+    filled = np.minimum(filled, np.float32(high))
+    return count_blobs(filled, rest, 0.3 * (high - low), max(grey.shape) / 12)
+
+
+def count_blobs(grey: np.ndarray, part: np.ndarray, step: float, sigma_px: float) -> int:
+    """Number of blobs in a part of an image that are brighter than their surroundings.
+
+    Args:
+        grey: (h, w) float32.
+        part: (h, w) bool.
+        step: least difference to the mean around. Smoothing leaves a seventh of noise, and most of
+            a nucleus.
+        sigma_px: how far around.
+    """
+    import cv2
+
+    local = cv2.GaussianBlur(grey, (0, 0), 2.0) - cv2.GaussianBlur(grey, (0, 0), sigma_px)
+    blobs = ((local > step) & part).astype(np.uint8)
     areas_px = cv2.connectedComponentsWithStats(blobs)[2][1:, cv2.CC_STAT_AREA]
     return int((areas_px >= MIN_NUCLEUS_PX).sum())
 
