@@ -12,6 +12,7 @@ CORE = 0.6  # of the radius of a blob: what lies deeper is the core of one nucle
 MAY_BE_NUCLEI = 0.15  # of the score of the plane around them, from which nuclei are believed
 SURROUNDING = 0.15  # of its score is left to a plane that surrounds nuclei
 INSIDE = 0.9  # share of the nuclei inside their cells
+EDGE_PX = 100  # from the edge, within which a cell may be cut by it
 LARGER = 1.3  # area of cells in areas of nuclei
 NEARLY = 0.95  # of the best score, from which planes look alike
 USUAL_PX = 18  # diameter of a nucleus; whole cells are larger, spots smaller
@@ -161,7 +162,10 @@ def surrounds(cells: np.ndarray, nuclei: np.ndarray) -> bool:
 
     if not nuclei.any() or not cells.any():
         return False
-    cells = ndimage.binary_fill_holes(cells)
+    # Cytoplasm has a hole at each nucleus. Mirrored, it is closed where the edge cuts the cell.
+    reach = min(min(cells.shape), EDGE_PX)
+    mirrored = ndimage.binary_fill_holes(np.pad(cells, reach, mode="symmetric"))
+    cells = mirrored[reach:-reach, reach:-reach]
     return bool(
         (nuclei & cells).sum() >= INSIDE * nuclei.sum() and cells.sum() > LARGER * nuclei.sum()
     )

@@ -100,14 +100,16 @@ def is_from_scanner(path):
 
 
 def is_slide_of_openslide(path):
-    """Whether OpenSlide is installed and knows a file: of Zeiss's it reads bright field only."""
+    """Whether OpenSlide is installed and reads a file: of Zeiss's it reads bright field only."""
     if not is_installed("openslide"):
         return False
     try:
         import openslide
 
-        return openslide.OpenSlide.detect_format(path) is not None
-    except Exception:  # a damaged file, or the package without its library
+        with openslide.OpenSlide(path) as slide:
+            slide.read_region((0, 0), 0, (1, 1))
+        return True
+    except Exception:  # fluorescence, a damaged file, or the package without its library
         return False
 
 

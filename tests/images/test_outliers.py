@@ -86,7 +86,7 @@ def test_a_border_decides_neither_range_nor_modality(kind, white):
     assert inside.sum() == image.shape[0] * image.shape[1]
     mirrored = with_mirrored_border(mosaic, inside)
     np.testing.assert_array_equal(mirrored[inside], mosaic[inside])
-    np.testing.assert_array_equal(mirrored[54, :112], image[0])
+    np.testing.assert_array_equal(mirrored[54, :112], image[1])
 
 
 def test_a_jpeg_border_and_an_oblique_one_count_too():

@@ -74,6 +74,7 @@ def test_metamorph_states_its_calibration(tmp_path):
     )
     text = f"<MetaData><PlaneInfo>{rows}</PlaneInfo></MetaData>"
     options = {"photometric": "minisblack", "description": text, "metadata": None}
+    options["software"] = "MetaSeries"
     assert open_image(save(tmp_path / "a.tif", GREY, **options)).mpp == pytest.approx(0.65)
 
 

@@ -68,8 +68,8 @@ def test_kinds_that_cannot_be_read_right_are_refused_by_name(tmp_path):
     array = np.zeros((40, 50), np.uint16)
     with pytest.raises(ValueError, match="a.tif is a TIFF of the kind CFA; expected grey, RGB"):
         read_image(save(tmp_path / "a.tif", array, photometric="cfa"))
-    flat = np.zeros((40, 50, 3), np.uint8)
-    with pytest.raises(ValueError, match="SEPARATED .*expected 4 samples"):
+    flat = np.zeros((40, 50, 4), np.float32)
+    with pytest.raises(ValueError, match="SEPARATED .*expected 4 samples of 8 or 16 bits"):
         read_image(save(tmp_path / "b.tif", flat, photometric="separated"))
 
 
