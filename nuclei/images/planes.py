@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.files import named
 from nuclei.images.modality import modality
 from nuclei.images.plane_scores import best_looking, sharpness
 
@@ -199,9 +200,11 @@ def choose_channel(stack: Stack, axis: str, indices: dict, channel) -> tuple[int
                 index, reason = 0, ", because none looks like nuclei"
     if count == 1 and channel is None:
         return index, ""
+    name, others = f", {names[index]}", f": {named(names)}"
+    if not any(stack.names):
+        name = others = ""  # numbers say it all
     return index, (
-        f"channel {index + 1} of {count} is taken, {names[index]}{reason} "
-        f"(--channel takes another: {', '.join(names)})"
+        f"channel {index + 1} of {count} is taken{name}{reason} (--channel takes another{others})"
     )
 
 

@@ -84,7 +84,7 @@ def plain_axes(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]
     """(axes, shape) without axes of length 1, and with the letters of `Content`.
 
     tifffile calls an axis of unknown meaning Q or I. Two of them are channels and focal planes:
-    there are fewer channels. An array (H, W, 3) that was written as H pages has its channels last.
+    there are fewer channels. An array (H, W, C) that was written as H pages has its channels last.
     """
     pairs = [
         (axis if axis in "YXSCZT" else "Q", size)
@@ -92,13 +92,14 @@ def plain_axes(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]
         if size > 1 or axis in "YX"
     ]
     letters, sizes = [axis for axis, _ in pairs], [size for _, size in pairs]
-    is_last = (
-        letters[-3:] == ["Q", "Y", "X"]
-        and 1 < sizes[-1] <= MAX_SAMPLES
-        and min(sizes[-3:-1]) >= MIN_COLUMNS
-    )
-    if is_last:
-        letters[-3:] = ["Y", "X", "C" if "C" not in letters else "Q"]
+    if letters[-3:] == ["Q", "Y", "X"]:
+        names = ["Y", "X"]
+        for position in (2, 1):  # (H, W, C), and (H, C, W) which some programs write
+            others = [size for index, size in enumerate(sizes[-3:]) if index != position]
+            if 1 < sizes[position - 3] <= MAX_SAMPLES and min(others) >= MIN_COLUMNS:
+                names.insert(position, "C" if "C" not in letters else "Q")
+                letters[-3:] = names
+                break
     unknown = [index for index, letter in enumerate(letters) if letter == "Q"]
     if len(unknown) > 1 or unknown and "C" in letters and "Z" not in letters:
         free = [letter for letter in "CZT" if letter not in letters]

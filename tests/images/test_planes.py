@@ -21,7 +21,7 @@ def grey(path, **options):
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-@pytest.mark.parametrize("kind", ["ome", "imagej", "plain", "last", "pages"])
+@pytest.mark.parametrize("kind", ["ome", "imagej", "plain", "last", "pages", "middle"])
 def test_the_channel_that_looks_like_nuclei_is_taken_whatever_the_axes(tmp_path, count, kind):
     channels, path = CHANNELS[:count], tmp_path / "a.tif"
     last = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
@@ -33,6 +33,8 @@ def test_the_channel_that_looks_like_nuclei_is_taken_whatever_the_axes(tmp_path,
         save(path, channels, photometric="minisblack")
     elif kind == "last":
         save(path, last, photometric="minisblack", planarconfig="contig")
+    elif kind == "middle":
+        save(path, np.ascontiguousarray(np.moveaxis(channels, 0, 1)), photometric="minisblack")
     else:
         save(path, last, photometric="minisblack")
     file = open_image(path)
