@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, add_ignore_flag, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, add_ignore_flag, add_plane_flags, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
 from nuclei.images.agreement import Agreement
 from nuclei.images.array_sets import array_sets, import_array_sets
@@ -96,6 +96,7 @@ def parse_args(argv) -> argparse.Namespace:
         help="folder with raw/ and gt/ to check (default: %(default)s)",
     )
     add_check_flags(parser)
+    add_plane_flags(parser)
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
@@ -155,13 +156,14 @@ def checked(data_dir: Path, args, status: int) -> int:
 
     Args:
         data_dir: holds raw/ and gt/.
-        args: the flags `ignore`, `compare`, `model` and `json`: the file that gets the check, also
-            one that fails; None writes none.
+        args: the flags `ignore`, `channel`, `plane`, `compare`, `model` and `json`: the file that
+            gets the check, also one that fails; None writes none.
         status: to return where training could run.
     """
     agreement = agreement_with(args.model) if args.compare else None
+    chosen = {"ignore": args.ignore or (), "channel": args.channel, "plane": args.plane}
     try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt", args.ignore or (), agreement)
+        check = check_pairs(data_dir / "raw", data_dir / "gt", agreement=agreement, **chosen)
     except (OSError, ValueError) as error:
         if args.json is not None:
             write_check(args.json, failed_record(data_dir, 1, " ".join(str(error).split())))

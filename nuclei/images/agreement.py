@@ -69,7 +69,7 @@ class Agreement:
         self.pairs: list[Pair] = []
 
     def add(self, name: str, image: np.ndarray, truth: Truth) -> None:
-        """Compare one pair. Images without nuclei in the truth, and few in the model, are left out."""
+        """Compare a pair. One without nuclei in the truth, and few in the model, is left out."""
         known = np.ones(truth.labels.shape, bool) if truth.void is None else ~truth.void
         found, true = (self.find(image) > 0) & known, (truth.labels > 0) & known
         value = dice(true, found)

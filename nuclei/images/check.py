@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.cli import Progress
+from nuclei.cli import Notes, Progress
 from nuclei.files import MAX_NAMED
 from nuclei.images.agreement import Agreement
 from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES, equivalent_diameters
@@ -86,12 +86,15 @@ class Check(NamedTuple):
     meanings: list[str]
 
 
-def check_pairs(raw_dir, gt_dir, ignore=(), agreement: Agreement | None = None) -> Check:
-    """Read every pair of a data set.
+def check_pairs(
+    raw_dir, gt_dir, ignore=(), channel=None, plane=None, agreement: Agreement | None = None
+) -> Check:
+    """Read every pair of a data set, and say what is chosen in files of several planes.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
         ignore: values of void in the truth, as for `read_truth`.
+        channel, plane: as of `open_image`.
         agreement: gets each sound pair, to compare it with a model; None for no comparison.
 
     Raises:
@@ -100,11 +103,11 @@ def check_pairs(raw_dir, gt_dir, ignore=(), agreement: Agreement | None = None) 
     pairs: dict[str, CheckedPair] = {}
     broken, empty, full, remarks = [], [], [], Remarks()
     paths = find_pairs(raw_dir, gt_dir)
-    with Progress("Reading", len(paths), "pairs") as progress:
+    with Progress("Reading", len(paths), "pairs") as progress, Notes() as notes:
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:
-                image, truth = read_pair(image_path, truth_path, ignore)
+                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue

@@ -17,7 +17,7 @@ import numpy as np
 from nuclei.cli import Progress
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
-from nuclei.images.reading import read_image
+from nuclei.images.reading import open_image
 from nuclei.results.pictures import encode, find_labels
 
 MAX_SIDE_PX = 2048  # of a picture in the page; a larger image is shown reduced
@@ -68,7 +68,8 @@ def read_picture(path, row):
     Raises:
         ValueError: it has another size than the image that was predicted.
     """
-    image = read_image(path)
+    channel, plane = (str(row.get(name) or "") or None for name in ("channel", "plane"))
+    image = open_image(path, channel, plane).image
     height, width = int(row["height_px"]), int(row["width_px"])
     if image.shape[:2] != (height, width):
         raise ValueError(

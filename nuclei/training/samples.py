@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import MODEL_DIR
+from nuclei.cli import MODEL_DIR, Notes
 from nuclei.files import named
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
@@ -98,7 +98,7 @@ class ArrayStore:
         return np.memmap(self.file, array.dtype, "r", start, array.shape)
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=()):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
     """Read every pair of image and truth.
 
     Args:
@@ -106,6 +106,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=()):
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
         ignore: values of void in the truths, as for `read_truth`.
+        channel, plane: what is read of files of several planes, as of `open_image`.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -123,10 +124,10 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=()):
             "python import_data.py names them"
         )
     samples, forms, problems, incomplete, remarks = {}, {}, [], [], Remarks()
-    with ArrayStore(folder, say) as store:
+    with ArrayStore(folder, say) as store, Notes(say) as notes:
         for stem, (image_path, truth_path) in pairs.items():
             try:
-                image, truth = read_pair(image_path, truth_path, ignore)
+                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except ValueError as error:
                 problems.append(str(error))
                 continue

@@ -1,4 +1,4 @@
-"""Truth compared with what a model finds: what does not fit is named, and what would fit is said."""
+"""Truth compared with what a model finds: what does not fit is named, with what would fit."""
 
 import json
 
