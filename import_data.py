@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, command_line, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
 from nuclei.images.array_sets import array_sets, import_array_sets
 from nuclei.images.check import check_pairs, describe_check
@@ -62,9 +62,7 @@ def load_pairs(data_dir=DATA_DIR) -> dict[str, tuple[np.ndarray, Truth]]:
 
 def parse_args(argv) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "data_dir",
         nargs="?",

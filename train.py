@@ -14,13 +14,12 @@ An earlier model and history move to Saved_Model/previous/. The result follows f
 runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
-import argparse
 import re
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-from nuclei.cli import DATA_DIR, MODEL_DIR, positive, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, MODEL_DIR, command_line, positive, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
 from nuclei.training.checkpoint import read_checkpoint, save_result
 from nuclei.training.data import split_data
@@ -166,9 +165,7 @@ def add_device_flags(parser):
 
 def parse_arguments(argv):
     """Read the flags. Returns: a `Recipe`, a `Run`, and whether to resume."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add_data_flags(parser)
     add_training_flags(parser)
     add_network_flags(parser)

@@ -30,6 +30,7 @@ SUMMARY = (  # columns of summary.csv
     "seconds",
     "mpp",
     "made_by",
+    "version",
     "formats",
 )
 
