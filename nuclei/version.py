@@ -1,7 +1,6 @@
 """The version of the program. It stands in pyproject.toml, once, and is read from there."""
 
 import functools
-import tomllib
 from pathlib import Path
 
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
@@ -14,6 +13,8 @@ def program_version() -> str:
     Raises:
         FileNotFoundError: pyproject.toml is missing, so the folder is no whole copy.
     """
+    import tomllib  # late: doctor.py opens with an older Python, too, and says what to install
+
     if not PYPROJECT.is_file():
         raise FileNotFoundError(
             f"{PYPROJECT} is missing, which holds the version; get the whole folder of the project"

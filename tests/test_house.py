@@ -44,7 +44,7 @@ FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"formats"},
     {"results"},
     {"inference", "training"},
-    {"slides", "report"},
+    {"slides", "report", "checkup"},
     {""},  # nuclei/__init__.py, the Python API
 )
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
