@@ -164,11 +164,8 @@ def parse_arguments(argv):
         metavar="UM",
         help="µm per pixel (default: what predict.py used, if anything)",
     )
-    add(
-        "--editable",
-        action="store_true",
-        help="GeoJSON as annotations, which QuPath's brush can edit (default: detections)",
-    )
+    text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
+    add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("the model").add_argument
     add(
         "--model-out",
