@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from blob_model import write_blob_model
-from formats_tools import circle, disc, feature, worst_overlap
+from formats_tools import circle, disc, draw_examples, feature, nuclei_of, worst_overlap
 from inference_tools import run_predict, write_blobs
 
 import exports
 import import_data
 import predict
+from nuclei.formats.geojson import write_geojson
 from nuclei.images.labels import read_labels
 from nuclei.images.masks import read_truth
 from nuclei.training.samples import load_samples
@@ -83,6 +84,16 @@ def test_what_is_corrected_in_qupath_is_what_a_training_sees(found, tmp_path, ca
     assert worst_overlap(expected, truth.labels) >= 0.95
     samples, forms = load_samples(data / "raw", data / "gt")
     assert len(samples) == 2 and set(forms.values()) == {"instances"}
+
+
+@pytest.mark.parametrize("stem", ["tissue", "cells", "odd"])
+def test_annotations_that_nobody_corrected_come_back_as_the_same_pixels(tmp_path, stem):
+    """Also nuclei with holes, in pieces, and around others."""
+    image, labels = draw_examples()[stem]
+    nuclei = nuclei_of(stem, image, labels)._replace(editable=True)
+    write_geojson(tmp_path / f"{stem}.geojson", nuclei)
+    truth = read_truth(tmp_path / f"{stem}.geojson", labels.shape)
+    np.testing.assert_array_equal(truth.labels, labels)
 
 
 @pytest.mark.parametrize("main", [predict.main, exports.main])
