@@ -29,7 +29,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, add_ignore_flag, add_plane_flags, user_errors_in_one_line
+from nuclei.cli import (
+    DATA_DIR,
+    add_ignore_flag,
+    add_plane_flags,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.files import MAX_NAMED
 from nuclei.images.agreement import Agreement
 from nuclei.images.array_sets import array_sets, import_array_sets
@@ -86,9 +92,7 @@ def add_check_flags(parser) -> None:
 
 def parse_args(argv) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "data_dir",
         nargs="?",

@@ -36,7 +36,6 @@ A second run continues where the first one was stopped and skips what is finishe
 image lacks is added. A file that cannot be read is named and skipped; the exit status is then 1.
 """
 
-import argparse
 import contextlib
 import shlex
 import sys
@@ -48,12 +47,13 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     add_plane_flags,
     choice_of,
+    command_line,
     microns,
     positive,
     user_errors_in_one_line,
 )
 from nuclei.files import only_run
-from nuclei.formats.registry import FORMATS
+from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.inference.cluster import Cluster
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
@@ -73,8 +73,7 @@ from unet import network_geometry
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = command_line(__doc__)
     add = parser.add_argument
     text = f"images, slides and folders of them (default {INPUT_DIR})"
     add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT", help=text)
@@ -87,6 +86,8 @@ def parse_arguments(argv):
     text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
     add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
     add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
+    text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
+    add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("nuclei").add_argument
     text = f"µm per pixel: nuclei of {NUCLEUS_UM:g} µm are expected, results are in µm, too "
     text += "(default: what the file states)"
@@ -121,6 +122,8 @@ def parse_arguments(argv):
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
     if args.diameter is not None and not args.diameter > 0:
         parser.error(f"--diameter is {args.diameter}; it must be above 0")
+    if args.editable and not has_geojson(args.formats or ["geojson"]):
+        parser.error("--editable is for GeoJSON: add geojson to --formats")
     if args.scheduler and args.workers:
         parser.error("--scheduler brings workers of its own; leave out --workers")
     return args
@@ -143,7 +146,7 @@ def make_plan(args):
         tissue_mask=not args.no_tissue_mask,
     )
     slides = {stem for stem, path in files.items() if is_slide(path)}
-    formats = choose_formats(files, slides, args.formats)
+    formats = choose_formats(files, slides, args.formats, args.editable)
     geometry = network_geometry(settings["architecture"])
     cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
@@ -161,7 +164,7 @@ def open_cluster(plan, args):
 
 def open_models(plan, args, num_images, num_slides, cluster):
     """The `Run` of the images and that of the slides, each with a model where it needs one."""
-    image_run = slide_run = Run(plan.out, None, plan.options, plan.made_by)
+    image_run = slide_run = Run(plan.out, None, plan.options, plan.made_by, args.editable)
     if num_images and cluster is None:
         callers = min(WORKERS, num_images)
         model = load_model(plan.model_path, args.engine, callers, tta=args.tta)

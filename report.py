@@ -10,11 +10,10 @@ measurements, the training curves, and what the model file says about itself; sc
 those with the lowest scores, or without a truth those with the least certain nuclei.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, user_errors_in_one_line
+from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, command_line, user_errors_in_one_line
 from nuclei.files import named, replacing
 from nuclei.model_file import MODELS, find_model, read_settings
 from nuclei.report.inputs import (
@@ -82,9 +81,7 @@ def collect(args, command):
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add(
         "predictions",

@@ -14,7 +14,6 @@ An earlier model and history move to Saved_Model/previous/. The result follows f
 runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
-import argparse
 import re
 import sys
 from dataclasses import fields
@@ -25,6 +24,7 @@ from nuclei.cli import (
     MODEL_DIR,
     add_ignore_flag,
     add_plane_flags,
+    command_line,
     positive,
     user_errors_in_one_line,
 )
@@ -174,9 +174,7 @@ def add_device_flags(parser):
 
 def parse_arguments(argv):
     """Read the flags. Returns: a `Recipe`, a `Run`, and whether to resume."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add_data_flags(parser)
     add_plane_flags(parser)
     add_training_flags(parser)

@@ -12,13 +12,12 @@ References:
     accuracy".
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, command_line, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
 from nuclei.machine import set_up_backend
 from nuclei.model_file import load_network, save_model
@@ -47,9 +46,7 @@ def average(paths):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="model files to average")
     parser.add_argument(
         "--data-dir",

@@ -6,7 +6,6 @@ Each image is changed in a fixed way and its nuclei are found. The loss of AP at
 same images without a change is printed and written to stress.csv.
 """
 
-import argparse
 import csv
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     TRUTH_DIR,
     Progress,
+    command_line,
     user_errors_in_one_line,
 )
 from nuclei.files import replacing
@@ -182,9 +182,7 @@ def print_rows(rows):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("images", nargs="?", default=INPUT_DIR, metavar="RAW", help=f"images (default {INPUT_DIR})")
     add(

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nuclei.version import program_version
+
 DATA_DIR = "data"  # holds raw/ and gt/
 INPUT_DIR = "test_raw"  # images that predict.py reads
 TRUTH_DIR = "data/test_gt"  # ground truth of these images
@@ -23,6 +25,24 @@ MODEL_DIR = "Saved_Model"  # results of train.py
 
 BAR_CHARACTERS = 20  # leaves room for the numbers on a terminal of 80 columns
 REDRAW_SECONDS = 0.1  # a terminal that is redrawn more often flickers and slows the work down
+
+
+def command_line(description: str) -> argparse.ArgumentParser:
+    """The parser of a script, with the flags --help and --version.
+
+    Args:
+        description: the docstring of the script, shown as it is laid out there.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {program_version()}",
+        help="show the version of the program and exit",
+    )
+    return parser
 
 
 def positive(text: str) -> int:

@@ -87,7 +87,7 @@ def find_device(backend: str) -> tuple[str, str]:
     if has_nvidia():
         words += (
             f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; "
-            "install its CUDA build"
+            "python doctor.py names what is to be installed"
         )
     return words, "float32"
 
@@ -105,6 +105,8 @@ def find_gpu(backend: str) -> tuple[str | None, tuple[int, ...]]:
 
         if torch.cuda.is_available():
             return torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+        if torch.backends.mps.is_available():  # Keras takes it by itself
+            return "of Apple", (0, 0)
     elif backend == "jax":
         import jax
 

@@ -99,8 +99,9 @@ def make_checkout(folder, trained):
     )
     for name in SHIPPED:
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, folder)
+    for pattern in ("*.py", "pyproject.toml", "requirements*.txt"):
+        for path in ROOT.glob(pattern):
+            shutil.copy(path, folder)
     if trained:
         shutil.copy(
             folder / "Saved_Model" / "pretrained.h5", folder / "Saved_Model" / "trained_model.h5"
@@ -148,7 +149,9 @@ def run(all_words, folder):
 def test_the_test_command_of_the_readme_is_what_ci_runs():
     blocks = re.findall(r"```sh\n(.*pytest -q.*)\n```", PAGES[0].read_text(encoding="utf-8"))
     assert len(blocks) == 1 and "requirements-dev.txt" in blocks[0]
-    assert "grep -m1 'pytest -q' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "grep -m1 'pytest -q' README.md" in ci
+    assert ci.index("pip install --quiet --require-hashes -r requirements.lock") < ci.index("eval")
 
 
 def test_readme_and_docs_run_every_script():

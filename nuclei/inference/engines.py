@@ -82,8 +82,15 @@ def load_model(
 
 
 def candidates(engine: str) -> tuple[str, ...]:
-    """Engines to try, in order. Raises: ValueError where packages of the chosen one are missing."""
+    """Engines to try, in order.
+
+    Raises:
+        ValueError: there is no such engine, or packages that it needs are missing.
+    """
     if engine != "auto":
+        if engine not in ENGINE_PACKAGES:
+            expected = ", ".join(("auto", *ENGINE_PACKAGES))
+            raise ValueError(f"there is no engine {engine}; expected {expected}")
         if packages := missing_packages(engine):
             raise ValueError(
                 f"--engine {engine} needs packages that are missing: "

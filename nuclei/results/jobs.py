@@ -40,12 +40,14 @@ class Run:
             its own.
         options: what the user asked, an `Options` of nuclei.inference.find.
         made_by: names the model file and a hash of what decides the results, see `name_maker`.
+        editable: write outlines for QuPath as annotations, which its brush can edit.
     """
 
     out: Path
     model: Model | None
     options: object
     made_by: str
+    editable: bool = False
 
 
 def name_maker(model_path: Path, *decisive) -> str:

@@ -32,6 +32,7 @@ SUMMARY = (  # columns of summary.csv
     "channel",
     "plane",
     "made_by",
+    "version",
     "formats",
 )
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nuclei.formats.registry import FORMATS
 from nuclei.images.stems import text_of
 from nuclei.inference.folder import describe_failure, describe_other_mpp
 from nuclei.inference.threads import map_in_order
@@ -18,6 +19,7 @@ from nuclei.results.tables import SUMMARY
 from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.work import WorkFolder
+from nuclei.version import program_version
 
 # Tiles that a worker does in one go, reading ahead. They are lost with it if it dies.
 TILES_TOGETHER = 4
@@ -82,7 +84,8 @@ def process_slide(job, run, cluster=None):
         print(f"{job.stem}: {line}")
     search = None if cluster is None else search_on(cluster, job, run)
     found = find_nuclei_on_slide(slide, job, run, search)
-    found.write(run.out, job.formats)
+    found.write(run.out, job.formats, run.editable)
+    say_how_to_open(job, run.out)
     if found.num_cut:
         print(
             f"{job.stem}: {found.num_cut} nuclei are larger than tiles overlap; "
@@ -97,9 +100,17 @@ def process_slide(job, run, cluster=None):
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,
+        "version": program_version(),
         "formats": job.all_formats,
     }
     return found, {name: summary[name] for name in SUMMARY}
+
+
+def say_how_to_open(job, out):
+    """Tell the user which file to drag where, to see the outlines on the slide."""
+    if names := [name for name in job.formats if name.startswith("geojson")]:
+        outlines = FORMATS[names[0]].path(out, job.stem)
+        print(f"{job.stem}: in QuPath, open {job.path.name} and drag {outlines} onto it")
 
 
 # --- Tiles on a cluster ---------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from nuclei.training.hosts import check_alike, leave_processes
 from nuclei.training.network import training_model
 from nuclei.training.samples import nucleus_size
 from nuclei.training.validation import validation_crops, whole_batches
+from nuclei.version import program_version
 from unet import build_unet
 
 MIN_STEPS = 16  # of an epoch, so that a handful of images still makes a training
@@ -255,6 +256,7 @@ def describe(state, data, architecture):
             "truth": dict(sorted(Counter(data.forms.values()).items())),
         },
         "versions": {
+            "nuclei": program_version(),
             "python": platform.python_version(),
             "keras": keras.__version__,
             "backend": keras.backend.backend(),

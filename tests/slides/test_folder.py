@@ -68,6 +68,8 @@ def test_predict_takes_slides_like_images(model, mixed, tmp_path, capsys):
     assert run(model, out, mixed, "--tile", "500") == 0
     printed = capsys.readouterr().out
     assert "b.ome: channel 2 of 2 is taken, DAPI" in printed and "report.py" not in printed
+    outlines = out / "geojson" / "b.ome.geojson.zip"
+    assert f"b.ome: in QuPath, open b.ome.tif and drag {outlines} onto it" in printed
     assert sorted(map(Path.as_posix, contents(out))) == FILES.split()
     table, row = read_rows(out / "nuclei.csv"), read_summary(out).loc["b.ome"]
     table = table[table["image"] == "b.ome"]
