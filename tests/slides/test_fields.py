@@ -6,7 +6,7 @@ import pytest
 from slides_tools import draw_tissue, find, write_pyramid
 
 from nuclei.images.labels import read_labels
-from nuclei.report.inputs import read_predictions
+from nuclei.report.predictions import read_predictions
 from nuclei.results.tables import SUMMARY
 from nuclei.slides import fields as room
 from nuclei.slides.fields import sample_fields, write_fields
