@@ -77,6 +77,9 @@ async function drawGroups() {
   if (!isOfImages) await need([name]);
   if (!plotly || name !== $("compared").value) return;
   const groups = groupValues(name), title = comparedLabel(name), values = columns[name];
+  const ungrouped = order.filter((i) => !data.groups.includes(images[i].group) && images[i].part !== "field").length;
+  $("ungrouped").hidden = !ungrouped;
+  $("ungrouped").textContent = `${plural(ungrouped, "listed image")} in no group, left out.`;
   $("no-groups").hidden = groups.length > 0;
   $("group-plots").hidden = $("group-table").hidden = $("save-groups").hidden = !groups.length;
   $("by-nucleus-part").hidden = isOfImages;
@@ -131,7 +134,8 @@ const compareAgain = () => { if (data.groups.length) whenSeen("by-image", drawGr
 
 function prepareGroups() {
   const has = data.groups.length > 0;
-  for (const id of ["groups", "groups-link", "group-label", "colour-label"]) $(id).hidden = !has;
+  for (const id of ["groups", "groups-link", "group-label"]) $(id).hidden = !has;
+  $("colour-label").hidden = !has || !measures.length;
   if (!has) return;
   $("compared").append(...measures.map((name) => element("option", { value: name, textContent: words(name) })));
   $("compared").append(...OF_IMAGES.map(({ name }) => element("option", { value: name, textContent: comparedLabel(name) })));

@@ -30,6 +30,7 @@ from nuclei.report.sections import (
 from nuclei.results.curves import KEY, draw_curves, height_px
 from nuclei.results.history import describe_history, read_history
 from nuclei.results.pictures import OVERLAY_COLOURS
+from nuclei.scores import NO_GROUP
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GROUPS_SCRIPT = Path(__file__).with_name("groups.js")
@@ -144,7 +145,7 @@ def page_data(inputs, images, measures):
         "certainty_name": CERTAINTY.get(certainty, ""),
         "score_names": SHOWN_SCORES if scores else {},
         "order": inputs.order,
-        "groups": sorted({inputs.group_of(row) for row in inputs.predictions.rows} - {""}),
+        "groups": sorted({inputs.group_of(row) for row in inputs.predictions.rows} - {"", NO_GROUP}),
         "colours": [f"rgb({red},{green},{blue})" for red, green, blue in OVERLAY_COLOURS],
     }
 

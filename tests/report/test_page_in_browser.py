@@ -131,6 +131,7 @@ def test_colours_can_be_read_in_either_scheme(page, scheme):
 
 
 def test_everything_can_be_reached_by_keyboard(page):
+    open_image(page, "fluorescence_a")
     seen = []
     page.locator(".skip").first.focus()
     for _ in range(60):
