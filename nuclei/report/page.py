@@ -145,7 +145,7 @@ def page_data(inputs, images, measures):
         "certainty_name": CERTAINTY.get(certainty, ""),
         "score_names": SHOWN_SCORES if scores else {},
         "order": inputs.order,
-        "groups": sorted({inputs.group_of(row) for row in inputs.predictions.rows} - {"", NO_GROUP}),
+        "groups": sorted(set(map(inputs.group_of, inputs.predictions.rows)) - {"", NO_GROUP}),
         "colours": [f"rgb({red},{green},{blue})" for red, green, blue in OVERLAY_COLOURS],
     }
 

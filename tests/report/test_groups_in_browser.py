@@ -1,4 +1,4 @@
-"""Groups in a real browser: boxes and points are those of the table, and go to a program of statistics."""
+"""Groups in a real browser: boxes and points are those of the table, and can be saved."""
 
 import io
 
@@ -73,6 +73,7 @@ def test_numbers_of_images_and_listed_images_only(page, original):
     page.fill("#find", "")
     page.select_option("#group", "tissue")
     assert page.locator("#rows tr").count() == 2
+    page.evaluate("$('groups').scrollIntoView()")
     page.select_option("#compared", "area_px")
     wait(page, "!$('by-nucleus-part').hidden")
 
@@ -87,7 +88,9 @@ def test_a_selection_is_saved_with_its_numbers(page, original):
     assert download.value.suggested_filename == "selected_nuclei.csv"
     assert text.startswith(b"\xef\xbb\xbfimage,group,id,") and "tissue <b>&amp;" in text.decode()
     assert len(saved) == page.evaluate("selectionCount") > 0
-    expected = table.set_index(["image", "id"]).loc[list(zip(saved["image"], saved["id"]))]
+    expected = table.set_index(["image", "id"]).loc[
+        pd.MultiIndex.from_frame(saved[["image", "id"]])
+    ]
     for name in saved.columns.drop(["image", "group", "id"]):
         np.testing.assert_allclose(saved[name], expected[name].astype(float), rtol=1e-4)
     page.click("#clear")

@@ -69,7 +69,7 @@ def test_nothing_found_is_said(page):
 
 
 def test_paper_shows_all_listed_images(page):
-    page.evaluate("window.printed = 0; window.print = () => { printed += 1; }")
+    page.evaluate("() => { window.printed = 0; window.print = () => { printed += 1; }; }")
     page.fill("#find", "_a")
     page.evaluate("$('groups').scrollIntoView()")
     page.click("#print")
@@ -116,7 +116,7 @@ def test_a_slide_is_an_overview_with_its_fields(visit, slide_folder):
     page = visit(slide_folder / "found" / "report.html")
     assert page.locator("#rows th button").all_inner_texts() == ["s", "s_field_1", "s_field_2"]
     headline = page.inner_text(".headline").split("\n")
-    assert ["1", "image", "2", "fields of slides", "12,345", "nuclei"] == headline[:6]
+    assert headline[:6] == ["1", "image", "2", "fields of slides", "12,345", "nuclei"]
     assert page.inner_text("#name") == "s" and "nuclei 12,345" in page.inner_text("#facts")
     assert "overview" in page.inner_text("#facts")
     wait(page, "$('no-points').textContent.includes('Its fields are measured here')")
