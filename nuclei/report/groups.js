@@ -130,7 +130,7 @@ function saveGroups() {
   saveCsv([["image", "group", "modality", "nuclei", isOfImages ? name : `median_${name}`], ...rows], `groups_${name}.csv`);
 }
 
-const compareAgain = () => { if (data.groups.length) whenSeen("by-image", drawGroups); };
+const compareAgain = () => { if (data.groups.length) whenSeen("groups", drawGroups); };
 
 function prepareGroups() {
   const has = data.groups.length > 0;

@@ -69,6 +69,7 @@ def test_nothing_found_is_said(page):
 
 
 def test_paper_shows_all_listed_images(page):
+    open_image(page, "fluorescence_a")
     page.evaluate("() => { window.printed = 0; window.print = () => { printed += 1; }; }")
     page.fill("#find", "_a")
     page.evaluate("$('groups').scrollIntoView()")
