@@ -3,6 +3,7 @@
     python import_data.py                                check data/raw and data/gt
     python import_data.py my_data                        check another folder
     python import_data.py my_data --json check.json      and write what it found for programs
+    python import_data.py my_data --compare              compare its truth with the shipped model
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
     python import_data.py --from "Fold 1"                bring a folder of PanNuke or CoNIC in
     python import_data.py --download                     fetch that public set (CC0) and bring it in
@@ -28,8 +29,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, add_ignore_flag, add_plane_flags, user_errors_in_one_line
 from nuclei.files import MAX_NAMED
+from nuclei.images.agreement import Agreement
 from nuclei.images.array_sets import array_sets, import_array_sets
 from nuclei.images.check import check_pairs, describe_check
 from nuclei.images.check_record import check_record, failed_record, write_check
@@ -37,6 +39,7 @@ from nuclei.images.download import download
 from nuclei.images.dsb2018 import import_dsb2018
 from nuclei.images.labels import Truth
 from nuclei.images.pairs import find_pairs, read_pair
+from nuclei.model_file import SHIPPED_MODEL
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB
@@ -60,6 +63,27 @@ def load_pairs(data_dir=DATA_DIR) -> dict[str, tuple[np.ndarray, Truth]]:
     return {stem: read_pair(image, truth) for stem, (image, truth) in paths.items()}
 
 
+def add_check_flags(parser) -> None:
+    """Flags of the check."""
+    checking = parser.add_argument_group("check")
+    checking.add_argument(
+        "--json", metavar="FILE", help="write the check to this file for programs (default: no)"
+    )
+    add_ignore_flag(checking.add_argument)
+    checking.add_argument(
+        "--compare",
+        action="store_true",
+        help="compare the truth with what a model finds and name the files that do not fit "
+        "(default: no; it takes as long as predict.py)",
+    )
+    checking.add_argument(
+        "--model",
+        default=SHIPPED_MODEL,
+        metavar="FILE",
+        help="model to compare with (default: %(default)s)",
+    )
+
+
 def parse_args(argv) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
@@ -71,9 +95,8 @@ def parse_args(argv) -> argparse.Namespace:
         default=DATA_DIR,
         help="folder with raw/ and gt/ to check (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the check to this file for programs (default: no)"
-    )
+    add_check_flags(parser)
+    add_plane_flags(parser)
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
@@ -128,26 +151,41 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
     return 1 if result.problems else 0
 
 
-def checked(data_dir: Path, json_file: str | None, status: int) -> int:
+def checked(data_dir: Path, args, status: int) -> int:
     """Check a folder and say what it holds, also in a file for programs. Returns the exit status.
 
     Args:
         data_dir: holds raw/ and gt/.
-        json_file: gets the check, also one that fails; None writes none.
+        args: the flags `ignore`, `channel`, `plane`, `compare`, `model` and `json`: the file that
+            gets the check, also one that fails; None writes none.
         status: to return where training could run.
     """
+    agreement = agreement_with(args.model) if args.compare else None
+    chosen = {"ignore": args.ignore or (), "channel": args.channel, "plane": args.plane}
     try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt")
+        check = check_pairs(data_dir / "raw", data_dir / "gt", agreement=agreement, **chosen)
     except (OSError, ValueError) as error:
-        if json_file is not None:
-            write_check(json_file, failed_record(data_dir, 1, " ".join(str(error).split())))
+        if args.json is not None:
+            write_check(args.json, failed_record(data_dir, 1, " ".join(str(error).split())))
         raise
     status = 1 if check.stops else status
-    if json_file is not None:
-        write_check(json_file, check_record(data_dir, check, status))
+    suspects = None if agreement is None else agreement.suspects()
+    if args.json is not None:
+        write_check(args.json, check_record(data_dir, check, status, suspects))
     print(f"{data_dir}: {len(check.pairs):,} sound pairs")
     print(describe_check(check))
+    if agreement is not None:
+        print(*agreement.lines(), sep="\n")
     return status
+
+
+def agreement_with(model_path) -> Agreement:
+    """An `Agreement` with a model file."""
+    from nuclei.inference.engines import load_model  # late: a check without it needs no network
+    from nuclei.inference.find import find_nuclei
+
+    model = load_model(model_path)
+    return Agreement(lambda image: find_nuclei(image, model).labels)
 
 
 @user_errors_in_one_line
@@ -161,7 +199,7 @@ def main(argv=None) -> int:
     if source is not None:
         data_dir = Path(args.out)
         status = bring_in(source, data_dir, args.overwrite)
-    return checked(data_dir, args.json, status)
+    return checked(data_dir, args, status)
 
 
 if __name__ == "__main__":

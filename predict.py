@@ -47,6 +47,7 @@ from pathlib import Path
 from nuclei.cli import (
     INPUT_DIR,
     PREDICTIONS_DIR,
+    add_plane_flags,
     choice_of,
     microns,
     positive,
@@ -89,7 +90,7 @@ def parse_arguments(argv):
     add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
     add = parser.add_argument_group("nuclei").add_argument
     text = f"µm per pixel: nuclei of {NUCLEUS_UM:g} µm are expected, results are in µm, too "
-    text += "(default: unknown; a slide states its own)"
+    text += "(default: what the file states)"
     add("--mpp", type=microns, metavar="UM", help=text)
     text = "median nucleus diameter (default: from the µm per pixel, or else estimated)"
     add("--diameter", type=float, metavar="PX", help=text)
@@ -99,9 +100,8 @@ def parse_arguments(argv):
     add("--min-area", type=positive, metavar="PX", help=text)
     text = "average over eight flips and turns: more accurate, 8 times the work (default: off)"
     add("--tta", action="store_true", help=text)
+    add_plane_flags(parser)
     add = parser.add_argument_group("slides").add_argument
-    text = "channel of fluorescence, by name or number from 1 (default: chosen by its name)"
-    add("--channel", metavar="NAME", help=text)
     text = "search all of a slide (default: only where there is tissue)"
     add("--no-tissue-mask", action="store_true", help=text)
     add = parser.add_argument_group("speed and memory").add_argument
@@ -129,6 +129,9 @@ def parse_arguments(argv):
 
 def make_plan(args):
     """Find out what is to be done. All that can be wrong is found here, before any work."""
+    files, model_path = collect(args.inputs), find_model(args.model)
+    settings = read_settings(model_path)
+    trained = settings.get("arguments", {})  # of train.py, whose choice of channel is repeated
     options = Options(
         diameter_px=args.diameter,
         mpp=args.mpp,
@@ -136,13 +139,13 @@ def make_plan(args):
         min_area_px=args.min_area,
         tile_px=args.tile,
         batch_size=args.batch_size,
-        channel=args.channel,
+        channel=args.channel or trained.get("channel"),
+        plane=args.plane or trained.get("plane"),
         tissue_mask=not args.no_tissue_mask,
     )
-    files, model_path = collect(args.inputs), find_model(args.model)
     slides = {stem for stem, path in files.items() if is_slide(path)}
     formats = choose_formats(files, slides, args.formats)
-    geometry = network_geometry(read_settings(model_path)["architecture"])
+    geometry = network_geometry(settings["architecture"])
     cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
     made_by = name_maker(model_path, decisive, args.tta)

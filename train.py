@@ -20,7 +20,14 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from nuclei.cli import DATA_DIR, MODEL_DIR, positive, user_errors_in_one_line
+from nuclei.cli import (
+    DATA_DIR,
+    MODEL_DIR,
+    add_ignore_flag,
+    add_plane_flags,
+    positive,
+    user_errors_in_one_line,
+)
 from nuclei.inference.find import predict_maps
 from nuclei.training.checkpoint import read_checkpoint, save_result
 from nuclei.training.data import split_data
@@ -48,6 +55,7 @@ def add_data_flags(parser):
         help="folder with raw/ (images) and gt/ (masks) (default %(default)s)",
     )
     add("--gt-dir", metavar="DIR", help="folder of the masks (default gt/ in --data-dir)")
+    add_ignore_flag(add)
     add(
         "--split",
         metavar="CSV",
@@ -170,6 +178,7 @@ def parse_arguments(argv):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_data_flags(parser)
+    add_plane_flags(parser)
     add_training_flags(parser)
     add_network_flags(parser)
     add_device_flags(parser)
@@ -195,7 +204,15 @@ def main(argv=None):
         if resume:
             checkpoint = broadcast(lambda: read_checkpoint(run.checkpoint), run.processes)
             recipe = checkpoint.state.recipe
-        samples, forms = load_samples(recipe.raw_dir, recipe.truth_dir, run.say, run.out)
+        samples, forms = load_samples(
+            recipe.raw_dir,
+            recipe.truth_dir,
+            run.say,
+            run.out,
+            recipe.ignore or (),
+            recipe.channel,
+            recipe.plane,
+        )
         data = split_data(samples, forms, recipe, run.say)
         trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:

@@ -33,6 +33,18 @@ def positive(text: str) -> int:
     return value
 
 
+def add_ignore_flag(add) -> None:
+    """Add --ignore, the values of void in ground truth, by an `add_argument`."""
+    add(
+        "--ignore",
+        action="append",
+        type=int,
+        metavar="VALUE",
+        help="value of the ground truth that is neither nucleus nor background (void); may be "
+        "given several times (default: 255 or 65535 where it lies beside a few small numbers)",
+    )
+
+
 def choice_of(choices) -> Callable[[str], list[str]]:
     """argparse type: names among `choices`, separated by commas, as a list without repetition."""
 
@@ -45,6 +57,23 @@ def choice_of(choices) -> Callable[[str], list[str]]:
         return names
 
     return parse
+
+
+def add_plane_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say what is read of files with several channels or focal planes."""
+    group = parser.add_argument_group("files with several channels or focal planes")
+    group.add_argument(
+        "--channel",
+        metavar="NAME",
+        help="channel of the nuclei, by name or number from 1, or auto (default auto: one with a "
+        "name like DAPI, else the one that looks most like nuclei)",
+    )
+    group.add_argument(
+        "--plane",
+        metavar="N",
+        help="focal plane, by number from 1, or max for the brightest values of all, or auto "
+        "(default auto: the sharpest)",
+    )
 
 
 def microns(text: str) -> float:
@@ -123,6 +152,12 @@ class Progress:
             self.close_line()
             print(message, file=sys.stderr, flush=True)
 
+    def tell(self, message: str) -> None:
+        """Print a message on stdout on a line of its own, such as what was chosen in a file."""
+        with self.lock:
+            self.close_line()
+            print(message, flush=True)
+
     def is_complete(self) -> bool:
         """Whether all work is done; sums of fractions may miss the total by their last digit."""
         return self.done >= self.total * (1 - 1e-9)
@@ -159,6 +194,36 @@ class Progress:
         if self.line_length:
             print(file=sys.stderr, flush=True)
             self.line_length = 0
+
+
+class Notes:
+    """Lines on single files of many: each is shown once with its file, then only counted.
+
+        with Notes(print) as notes:
+            notes.add("a", "channel 2 of 3 is taken, DAPI")
+
+    Args:
+        say: called with each line.
+    """
+
+    def __init__(self, say: Callable[[str], object] = print) -> None:
+        self.say = say
+        self.num_more: dict[str, int] = {}  # by note, files after the first
+
+    def __enter__(self) -> "Notes":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for note, count in self.num_more.items():
+            if count:
+                self.say(f"the same of {count:,} more: {note}")
+
+    def add(self, name: str, *notes: str) -> None:
+        """Show or count the notes on the file `name`."""
+        for note in notes:
+            if note not in self.num_more:
+                self.say(f"{name}: {note}")
+            self.num_more[note] = self.num_more.get(note, -1) + 1
 
 
 def duration(seconds: float) -> str:

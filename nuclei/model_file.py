@@ -14,7 +14,8 @@ from unet import build_unet, network_geometry
 
 SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
 SCHEMA = 1  # version of the settings; a higher one is refused
-MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
+SHIPPED_MODEL = "Saved_Model/pretrained.h5"
+MODELS = ("Saved_Model/trained_model.h5", SHIPPED_MODEL)  # own, then shipped
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
 TRAINED_DIAMETER_PX = 24  # median nucleus diameter of the training, where the file states none
 

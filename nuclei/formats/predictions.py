@@ -34,6 +34,7 @@ class Predictions(NamedTuple):
         tables: rows of nuclei.csv, without the column "image"; empty where there is no such file.
         file_names: names of the image files, from summary.csv.
         mpp: µm per pixel, from summary.csv, of the images where it is known.
+        choices: (channel, plane) that was read of an image, from summary.csv; None for no choice.
     """
 
     labels: dict
@@ -41,6 +42,7 @@ class Predictions(NamedTuple):
     tables: dict
     file_names: dict
     mpp: dict
+    choices: dict
 
 
 def open_predictions(folder, images_dir=None):
@@ -66,7 +68,7 @@ def open_predictions(folder, images_dir=None):
         raise ValueError(
             f"{images_dir} lacks the images of {len(missing)} label images: {named(missing)}"
         )
-    tables, file_names, mpp = {}, {}, {}
+    tables, file_names, mpp, choices = {}, {}, {}, {}
     if (folder / "nuclei.csv").is_file():
         rows = read_rows(folder / "nuclei.csv")
         groups = {stem: group for stem, group in rows.groupby("image", sort=False)}
@@ -79,7 +81,10 @@ def open_predictions(folder, images_dir=None):
         if "mpp" in summary:
             pairs = zip(summary["image"], summary["mpp"], strict=True)
             mpp = {stem: float(text) for stem, text in pairs if text}
-    return Predictions(labels, images, tables, file_names, mpp)
+        if {"channel", "plane"} <= set(summary):
+            columns = zip(summary["image"], summary["channel"], summary["plane"], strict=True)
+            choices = {stem: (channel or None, plane or None) for stem, channel, plane in columns}
+    return Predictions(labels, images, tables, file_names, mpp, choices)
 
 
 def read_rows(path):
@@ -115,7 +120,7 @@ def load_nuclei(predictions, stem, mpp=None):
     labels = read_labels(predictions.labels[stem])
     image_path, image = predictions.images.get(stem), None
     if image_path is not None:
-        image = read_image(image_path)
+        image = read_image(image_path, *predictions.choices.get(stem, ()))
         if image.shape[:2] != labels.shape:
             raise ValueError(
                 f"{image_path} has {image.shape[:2]} px and {predictions.labels[stem]} "

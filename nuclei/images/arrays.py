@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import first_line, is_system_fault
+from nuclei.images.content import refuse_bomb
 from nuclei.images.inert_pickle import plain_data
-from nuclei.images.reading import refuse_bomb
 
 ARRAY_SUFFIXES = (".npy", ".mat")
 INSTANCE_MAPS = ("inst_map", "instance_map", "masks")  # variables of a .mat, in this order

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.cli import Progress
+from nuclei.cli import Notes, Progress
 from nuclei.files import MAX_NAMED
-from nuclei.images.labels import BINARY, BINARY_LOSSY, equivalent_diameters
+from nuclei.images.agreement import Agreement
+from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES, equivalent_diameters
 from nuclei.images.modality import modality
 from nuclei.images.pairs import (
     TRUTH_SUFFIXES,
@@ -23,6 +24,7 @@ from nuclei.images.pairs import (
     read_pair,
 )
 from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.remarks import Remarks
 from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
 
 MAX_FOREGROUND = 0.9  # share of nucleus pixels above which a truth is suspect
@@ -74,31 +76,45 @@ class Check(NamedTuple):
         broken: what is wrong with each pair that cannot be used.
         problems: a kind of other problem, in words, and the offenders.
         stops: reasons why training could not run; none: it can.
+        meanings: lines that say what the values of the truth were taken for.
     """
 
     pairs: dict[str, CheckedPair]
     broken: list[str]
     problems: list[tuple[str, list[str]]]
     stops: list[str]
+    meanings: list[str]
 
 
-def check_pairs(raw_dir, gt_dir) -> Check:
-    """Read every pair of a data set.
+def check_pairs(
+    raw_dir, gt_dir, ignore=(), channel=None, plane=None, agreement: Agreement | None = None
+) -> Check:
+    """Read every pair of a data set, and say what is chosen in files of several planes.
+
+    Args:
+        raw_dir, gt_dir: folders of images and truths with the same stems.
+        ignore: values of void in the truth, as for `read_truth`.
+        channel, plane: as of `open_image`.
+        agreement: gets each sound pair, to compare it with a model; None for no comparison.
 
     Raises:
         FileNotFoundError, ValueError: as `find_pairs`.
     """
     pairs: dict[str, CheckedPair] = {}
-    broken, empty, full = [], [], []
+    broken, empty, full, remarks = [], [], [], Remarks()
     paths = find_pairs(raw_dir, gt_dir)
-    with Progress("Reading", len(paths), "pairs") as progress:
+    with Progress("Reading", len(paths), "pairs") as progress, Notes() as notes:
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:
-                image, truth = read_pair(image_path, truth_path)
+                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue
+            name = truth_path.name if stem in truth_path.name else image_path.name
+            remarks.add(name, image, truth)
+            if agreement is not None:
+                agreement.add(name, image, truth)
             areas_px = np.bincount(truth.labels.ravel())[1:]
             if areas_px.size == 0:
                 empty.append(truth_path.name)
@@ -128,6 +144,7 @@ def check_pairs(raw_dir, gt_dir) -> Check:
             "white swapped)",
             full,
         ),
+        *remarks.problems(),
     ]
     stops = []
     if broken:
@@ -139,7 +156,8 @@ def check_pairs(raw_dir, gt_dir) -> Check:
         )
     if len(full) + len(empty) == len(pairs):
         stops.append("no truth shows both nuclei and background")
-    return Check(pairs, broken, [(kind, names) for kind, names in problems if names], stops)
+    problems = [(kind, names) for kind, names in problems if names]
+    return Check(pairs, broken, problems, stops, remarks.meanings())
 
 
 def unpaired_files(raw_dir, gt_dir) -> list[tuple[str, list[str]]]:
@@ -182,11 +200,17 @@ def describe_check(check: Check) -> str:
             f"Binary truth in {len(binary):,} pairs: its connected components are taken as nuclei, "
             "so touching nuclei are merged; give one id per nucleus to teach their separation."
         )
+    few = sum(pair.form == FEW_VALUES for pair in check.pairs.values())
+    if few:
+        lines.append(
+            f"Truth of few values in {few:,} pairs: touching nuclei of one value are merged."
+        )
+    lines.extend(check.meanings)
     repaired = {stem: pair.repaired for stem, pair in check.pairs.items() if pair.repaired > 0}
     if repaired:
         worst = max(repaired, key=repaired.__getitem__)
         lines.append(
-            f"Soft or JPEG truth in {len(repaired):,} pairs was thresholded: "
+            f"Soft or JPEG truth in {len(repaired):,} pairs was repaired: "
             f"{np.mean(list(repaired.values())):.1%} of their pixels were neither background nor "
             f"nucleus, at most {repaired[worst]:.1%} ({worst})."
         )

@@ -14,13 +14,14 @@ from nuclei.images.check import Check
 SCHEMA = 1  # raised when a key changes its meaning or goes; new keys do not raise it
 
 
-def check_record(folder, check: Check, status: int) -> dict:
+def check_record(folder, check: Check, status: int, suspects=None) -> dict:
     """What a check found.
 
     Args:
         folder: that was checked.
         check: of it.
         status: exit status of the program.
+        suspects: of an `Agreement`; None where nothing was compared.
     """
     pairs = [
         {
@@ -42,12 +43,16 @@ def check_record(folder, check: Check, status: int) -> dict:
         for stem, pair in check.pairs.items()
     ]
     warnings = [{"message": kind, "files": names} for kind, names in check.problems]
+    compared = [suspect._asdict() for suspect in suspects or ()]
+    comparison = {} if suspects is None else {"compared": compared}
     return {
         **failed_record(folder, status, *check.broken, *check.stops),
         "can_train": not check.stops,
         "counts": {"pairs": len(pairs), "nuclei": sum(pair["nuclei"] for pair in pairs)},
         "pairs": pairs,
         "warnings": warnings,
+        "meanings": check.meanings,
+        **comparison,
     }
 
 
@@ -61,6 +66,7 @@ def failed_record(folder, status: int, *errors: str) -> dict:
         "counts": {"pairs": 0, "nuclei": 0},
         "pairs": [],
         "warnings": [],
+        "meanings": [],
         "errors": list(errors),
     }
 

@@ -8,6 +8,8 @@ Training and prediction take the range from here, so the network sees the same v
 
 import numpy as np
 
+from nuclei.images.outliers import without_bright_thing, without_flat_border
+
 RANGE_PERCENTILES = (0.5, 99.8)  # become 0 and 1; nuclei may cover under 1 %: little is cut above
 FLOAT_PERCENTILES = (0.02, 99.98)  # float files to uint16: wider, only to survive broken pixels
 MIN_RANGE_8BIT = 8  # grey levels: the noise of a blank field spans less, a dim stain more
@@ -78,27 +80,45 @@ def percentiles(image: np.ndarray, shares) -> list[float]:
 def intensity_range(image: np.ndarray) -> tuple[float, float]:
     """The grey levels that `normalise` maps to 0 and 1: RANGE_PERCENTILES of all values.
 
+    A flat border, and one thing that is much brighter than all nuclei, do not count; see the room
+    `outliers`.
+
     One range for all channels keeps the colour of a stain. The range has a floor (MIN_RANGE_8BIT,
     or MIN_RANGE_16BIT and MIN_CONTRAST), so that the noise of a blank image does not look like
     nuclei. A range below the floor grows downward in a bright image and upward in a dark one: a
     bright background stays white and an empty dark field black.
 
     Args:
-        image: (H, W, 3) or (H, W), uint8 or uint16; the whole image, not a tile.
+        image: (H, W, 3), uint8 or uint16; the whole image, not a tile. Pixels without their places,
+            (n, 3), are taken as they are.
 
     Returns:
         (low, high) in grey levels.
     """
     low, high = percentiles(image, RANGE_PERCENTILES)
+    if image.ndim == 3 and high - low >= floor_of(image.dtype, high):
+        inside = without_flat_border(image)
+        part = image if inside is None else image[inside]
+        low, high = percentiles(part, RANGE_PERCENTILES)
+        rest = without_bright_thing(image, low, high)
+        if rest is not None:
+            part = image[rest if inside is None else rest & inside]
+            low, dimmer = percentiles(part, RANGE_PERCENTILES)
+            if dimmer - low >= 2 * floor_of(image.dtype, dimmer):  # more than noise
+                high = dimmer
     white = float(np.iinfo(image.dtype).max)
-    if image.dtype == np.uint8:
-        floor = float(MIN_RANGE_8BIT)
-    else:
-        floor = max(float(MIN_RANGE_16BIT), MIN_CONTRAST * high)
+    floor = floor_of(image.dtype, high)
     if high - low < floor:
         low -= (floor - (high - low)) * low / white
         high = low + floor
     return low, high
+
+
+def floor_of(dtype, high: float) -> float:
+    """The least range of an image of this dtype whose brightest value is `high`."""
+    if dtype == np.uint8:
+        return float(MIN_RANGE_8BIT)
+    return max(float(MIN_RANGE_16BIT), MIN_CONTRAST * high)
 
 
 def normalise(image: np.ndarray, intensity: tuple[float, float] | None = None) -> np.ndarray:

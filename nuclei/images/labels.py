@@ -21,6 +21,7 @@ BINARY = "binary"  # nucleus or background: touching nuclei are one
 BINARY_LOSSY = "binary (lossy JPEG)"  # the same, thresholded after JPEG: its edges are not exact
 INSTANCES = "instances"  # one id or one outline per nucleus
 INSTANCE_COLOURS = "instance colours"  # one colour per nucleus
+FEW_VALUES = "few values"  # each value in many places: touching nuclei of one value are one
 EMPTY = "empty"  # an image without nuclei
 
 
@@ -29,16 +30,22 @@ class Truth(NamedTuple):
 
     Attributes:
         labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
-        form: BINARY, BINARY_LOSSY, INSTANCES, INSTANCE_COLOURS or EMPTY.
+        form: BINARY, BINARY_LOSSY, INSTANCES, INSTANCE_COLOURS, FEW_VALUES or EMPTY.
         repaired: share of pixels, 0...1, that held neither the background nor the nucleus value
-            (JPEG noise, soft edges).
+            (JPEG noise, soft edges, stray pixels).
         left_out: objects of the file that are not in the labels, in words and counts; "" for none.
+        void: (H, W) bool, the pixels that are neither nucleus nor background; None without any.
+        meaning: what each value was taken for, in words; "" where it goes without saying.
+        warning: why the truth may be wrong, in words; "" where nothing speaks against it.
     """
 
     labels: np.ndarray
     form: str
-    repaired: float
+    repaired: float = 0.0
     left_out: str = ""
+    void: np.ndarray | None = None
+    meaning: str = ""
+    warning: str = ""
 
 
 def joined(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Training splits and reports by modality, so that both kinds of images stand on e
 import numpy as np
 
 from nuclei.images.intensity import MIN_RANGE_8BIT, MIN_RANGE_16BIT, percentiles
+from nuclei.images.outliers import without_flat_border
 
 SAMPLE_PIXELS = 1_000_000  # px of an image that are looked at; more does not change an average
 TISSUE_CHROMA = 0.05  # mean (max - min of R, G, B) / white: grey bright field 0.04, pale H&E 0.06
@@ -27,6 +28,9 @@ def modality(image: np.ndarray) -> str:
     """
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)))
     sample = image[::step, ::step]
+    inside = without_flat_border(sample)
+    if inside is not None and inside.any():
+        sample = sample[inside][None]
     # The brightest channel: a blue (DAPI) or green signal on black counts as light, as it should.
     red, green, blue = (np.ascontiguousarray(sample[..., channel]) for channel in range(3))
     brightest = np.maximum(np.maximum(red, green), blue)

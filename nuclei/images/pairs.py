@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.cli import Notes
 from nuclei.files import named
 from nuclei.images.annotations import OUTLINE_SUFFIXES
 from nuclei.images.arrays import ARRAY_SUFFIXES
 from nuclei.images.json_outlines import described_stems
 from nuclei.images.labels import Truth
 from nuclei.images.masks import read_truth
-from nuclei.images.reading import IMAGE_SUFFIXES, read_image
+from nuclei.images.reading import IMAGE_SUFFIXES, PICTURE_SUFFIXES, open_image
 from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
 
-TRUTH_SUFFIXES = OUTLINE_SUFFIXES + ARRAY_SUFFIXES + IMAGE_SUFFIXES
+TRUTH_SUFFIXES = OUTLINE_SUFFIXES + ARRAY_SUFFIXES + PICTURE_SUFFIXES
 SET_SUFFIXES = (".json", ".zip")  # of files that may hold the truth of a whole set
 
 
@@ -152,19 +153,30 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
     return pairs
 
 
-def read_pair(image_path, truth_path) -> tuple[np.ndarray, Truth]:
+def read_pair(
+    image_path, truth_path, ignore=(), channel=None, plane=None, notes: Notes | None = None
+) -> tuple[np.ndarray, Truth]:
     """Read an image and its truth, which must have one size.
 
+    Args:
+        image_path, truth_path: the two files.
+        ignore: values of void in the truth, as for `read_truth`.
+        channel, plane: as of `open_image`.
+        notes: is told what was chosen in the file of the image; None tells nobody.
+
     Returns:
-        The image as `read_image` gives it, the truth as `read_truth` does.
+        The image as `open_image` gives it, the truth as `read_truth` does.
 
     Raises:
         FileNotFoundError, ValueError: as `read_image` and `read_truth`; ValueError also where the
             sizes differ.
     """
-    image = read_image(image_path)
+    file = open_image(image_path, channel, plane)
+    if notes is not None:
+        notes.add(Path(image_path).name, *file.notes)
+    image = file.image
     stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, image.shape[:2], stem=stem)
+    truth = read_truth(truth_path, image.shape[:2], ignore, stem)
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
+from nuclei.images.outliers import with_mirrored_border, without_flat_border
 from nuclei.images.reading import as_rgb
 from nuclei.inference.scale import SCALE_LIMITS, estimate_scale, predict_scaled
 from nuclei.inference.tiling import TILE_PX
@@ -39,7 +40,8 @@ class Options:
         min_area_px: area in image pixels below which an object is dropped; None takes the model's.
         tile_px: side of the tiles that the network sees.
         batch_size: tiles in one call of the network.
-        channel: name or number (from 1) of the channel of a fluorescence slide; None chooses it.
+        channel: name or number (from 1) of the channel of a file; None chooses it.
+        plane: number (from 1) of a focal plane, or "max"; None takes the sharpest.
         tissue_mask: search only where a slide has tissue.
     """
 
@@ -51,6 +53,7 @@ class Options:
     tile_px: int = TILE_PX
     batch_size: int = 1
     channel: str | None = None
+    plane: str | None = None
     tissue_mask: bool = True
 
     def scale_for(self, model: Model, mpp: float | None = None) -> float | None:
@@ -132,7 +135,11 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     image = as_rgb(image)
     # The range is that of the whole image: a tile of background alone must not be stretched.
     intensity = intensity_range(image)
-    maps, scale = predict_maps(model, image, intensity, options)
+    inside = without_flat_border(image)
+    seen = image if inside is None else with_mirrored_border(image, inside)
+    maps, scale = predict_maps(model, seen, intensity, options)
+    if inside is not None:
+        maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
     return Found(image, intensity, labels, maps, scale)
 

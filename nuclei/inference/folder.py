@@ -7,14 +7,17 @@ share are written by one thread, in the order of the jobs.
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nuclei.cli import Progress
-from nuclei.images.reading import declared_pixels, read_image
-from nuclei.inference.find import find_nuclei
+from nuclei.cli import Notes, Progress
+from nuclei.images.reading import ImageFile, declared_pixels, open_image
+from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
 
+# How many times --mpp may differ from what a file states before the user is told.
+MAX_MPP_RATIO = 1.5
 PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each
 
 
@@ -37,13 +40,14 @@ def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> tuple[int, li
         results = cluster.predict_images(jobs, run)
     num_nuclei, failures = 0, []
     progress = Progress("Predicting", len(jobs), "images", log=True)
-    with contextlib.closing(results), progress:
+    with contextlib.closing(results), progress, Notes(progress.tell) as notes:
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 failures.append(describe_failure(job, result))
                 progress.say(f"skipped: {failures[-1]}")
             else:
-                table, summary = result
+                table, summary, lines = result
+                notes.add(job.stem, *lines)
                 write_rows(run.out, job, [table], summary)
                 num_nuclei += len(table)
             progress.add(1, note=f"{num_nuclei:,} nuclei")
@@ -59,19 +63,45 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
         budget: limits the pixels that all threads work on.
 
     Returns:
-        (table, summary) for `write_rows`, or the exception where the image could not be read.
+        (table, summary, lines): two for `write_rows`, and lines for the user; or the exception
+        where the image could not be read.
     """
     with budget.taken(declared_pixels(job.path)):
         started = time.monotonic()
         try:
-            found = find_nuclei(read_image(job.path), run.model, run.options)
+            file = open_image(job.path, run.options.channel, run.options.plane)
+            options, lines = options_for(file, run.options)
+            found = find_nuclei(file.image, run.model, options)
         except (ValueError, MemoryError) as error:
             return error
         seconds = time.monotonic() - started
-        table = measure_nuclei(found, run.model, run.options.mpp)
+        run = replace(run, options=options)  # with the pixel size and the channel of this file
+        table = measure_nuclei(found, run.model, options.mpp)
         table.insert(0, "image", job.stem)
         write_image(found, table, job, run)
-        return table, summarise(found, table, job, run, seconds)
+        return table, summarise(found, table, job, run, seconds), lines
+
+
+def options_for(file: ImageFile, options: Options) -> tuple[Options, list[str]]:
+    """The options of one image, with what its file says, and lines for the user on it.
+
+    The pixel size that the user gave comes before that of the file.
+    """
+    lines = list(file.notes)
+    if file.mpp is not None and options.mpp is None:
+        effect = "" if options.diameter_px or options.scale else f", nuclei of {NUCLEUS_UM:g} µm"
+        lines.append(f"{file.mpp:.4g} µm per pixel, as the file says{effect} (--mpp wins)")
+    if line := describe_other_mpp(options.mpp, file.mpp):
+        lines.append(line)
+    mpp = options.mpp or file.mpp
+    return replace(options, mpp=mpp, channel=file.channel, plane=file.plane), lines
+
+
+def describe_other_mpp(mpp: float | None, mpp_of_file: float | None) -> str:
+    """A line where --mpp is far from what the file states, else ""; either may be None."""
+    if not (mpp and mpp_of_file and max(mpp / mpp_of_file, mpp_of_file / mpp) > MAX_MPP_RATIO):
+        return ""
+    return f"--mpp {mpp:g} is taken, although the file says {mpp_of_file:.4g} µm per pixel"
 
 
 def describe_failure(job: Job, error: Exception) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from nuclei.cli import Progress
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
-from nuclei.images.reading import read_image
+from nuclei.images.reading import open_image
 from nuclei.report.predictions import SLIDE
 from nuclei.results.pictures import encode, find_labels
 
@@ -71,7 +71,8 @@ def read_picture(path, row):
     Raises:
         ValueError: it has another size than the image that was predicted.
     """
-    image = read_image(path)
+    channel, plane = (str(row.get(name) or "") or None for name in ("channel", "plane"))
+    image = open_image(path, channel, plane).image
     height, width = int(row["height_px"]), int(row["width_px"])
     if image.shape[:2] != (height, width):
         raise ValueError(
@@ -121,7 +122,7 @@ def read_pixels(row, path):
         has its nuclei in the picture, and no labels; it is smaller than the slide.
     """
     if row["part"] == SLIDE:
-        picture = None if path is None else read_image(path)
+        picture = None if path is None else open_image(path).image
         shape = MISSING_SHAPE if path is None else picture.shape[:2]
         return picture, np.zeros(shape, np.int32)
     labels = read_predicted_labels(row["folder"], row)

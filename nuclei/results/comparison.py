@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.files import named
-from nuclei.images.labels import BINARY, BINARY_LOSSY
+from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES
 from nuclei.images.masks import read_truth
 from nuclei.images.pairs import find_images, find_truths
 from nuclei.images.reading import IMAGE_SUFFIXES
@@ -32,6 +32,7 @@ class Comparison(NamedTuple):
 
     sums: dict  # as `tally` gives them
     is_right: np.ndarray  # (n,) bool: predicted nuclei 1…n that match a true one at IoU 0.5
+    is_scored: np.ndarray  # (n,) bool: those that do not lie in void, where nobody knows the truth
 
 
 def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
@@ -86,24 +87,25 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
     return {stem: (predicted_files[stem], truth_files[stem]) for stem in shared}, notes
 
 
-def read_masks(predicted_path, truth_path):
-    """Read one pair of masks: two of `Truth`.
+def read_masks(predicted_path, truth_path, ignore=()):
+    """Read one pair of masks: two of `Truth`. `ignore` are values of void in the true one.
 
     Raises:
         OSError, ValueError: a file cannot be read.
     """
     predicted = read_truth(predicted_path)
     stem = stem_of(Path(predicted_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, predicted.labels.shape, stem=stem)  # outlines hold no size
-    return predicted, truth
+    shape = predicted.labels.shape  # outlines hold no size
+    return predicted, read_truth(truth_path, shape, ignore, stem)
 
 
-def compare_pairs(pairs, allow_missing=False):
+def compare_pairs(pairs, allow_missing=False, ignore=()):
     """Read and compare every pair of masks.
 
     Args:
         pairs: dict, stem → (predicted file, truth file).
         allow_missing: leave out pairs with a file that cannot be read instead of stopping.
+        ignore: values of void in the true masks, as for `read_truth`.
 
     Returns:
         dict, stem → Comparison, and a list of notes for the user.
@@ -111,7 +113,7 @@ def compare_pairs(pairs, allow_missing=False):
     Raises:
         ValueError: sizes that differ, one file under two names, files that cannot be read.
     """
-    comparisons, unreadable, incomplete = {}, [], []
+    comparisons, unreadable, incomplete, num_void = {}, [], [], 0
     forms = {"predicted": Counter(), "true": Counter()}
     for stem, paths in pairs.items():
         if os.path.samefile(*paths):
@@ -119,7 +121,7 @@ def compare_pairs(pairs, allow_missing=False):
                 f"{paths[0]} and {paths[1]} are one file: expected a prediction and its truth."
             )
         try:
-            masks = read_masks(*paths)
+            masks = read_masks(*paths, ignore)
         except (OSError, ValueError) as error:
             unreadable.append(str(error))
             continue
@@ -135,11 +137,18 @@ def compare_pairs(pairs, allow_missing=False):
             forms[side][mask.form] += mask.labels.max() > 1
         if masks[1].left_out:
             incomplete.append(f"{Path(paths[1]).name}: {masks[1].left_out}")
-        matching = match(truth, predicted)
+        void = masks[1].void
+        num_void += void is not None
+        matching = match(truth, predicted, void)
         right = matching.predicted_ids[matched_pairs(matching)]
         is_right = np.isin(np.arange(1, predicted.max() + 1), right)
-        comparisons[stem] = Comparison(tally(matching), is_right)
+        is_scored = matching.predicted_areas[1:] > 0
+        comparisons[stem] = Comparison(tally(matching), is_right, is_scored)
     notes = []
+    if num_void:
+        notes.append(
+            f"{num_void} of {len(comparisons)} true masks hold void, whose pixels are not scored."
+        )
     if unreadable:
         message = f"{len(unreadable)} of {len(pairs)} pairs cannot be read: {named(unreadable)}"
         if not allow_missing or not comparisons:
@@ -165,6 +174,10 @@ def notes_on_forms(forms, num_images):
         masks = f"of {num_images} {side} masks are"
         if binary := count[BINARY] + lossy:
             notes.append(f"{binary} {masks} binary: touching nuclei count as one in them.")
+        if few := count[FEW_VALUES]:
+            notes.append(
+                f"{few} {masks} of few values: touching nuclei of one value count as one in them."
+            )
         if lossy:
             notes.append(f"{lossy} {masks} lossy JPEG, thresholded: their edges are not exact.")
     return notes
@@ -191,8 +204,9 @@ def score_confidence(comparisons, nuclei_csv):
         for row in reader:
             if row["image"] not in comparisons or not row["confidence"]:
                 continue
-            is_right = comparisons[row["image"]].is_right
-            if 1 <= int(row["id"]) <= len(is_right):
+            _, is_right, is_scored = comparisons[row["image"]]
+            index = int(row["id"]) - 1
+            if 0 <= index < len(is_right) and is_scored[index]:
                 confidences.append(float(row["confidence"]))
-                hits.append(is_right[int(row["id"]) - 1])
+                hits.append(is_right[index])
     return expected_calibration_error(np.array(confidences), np.array(hits)) if hits else None

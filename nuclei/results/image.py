@@ -78,6 +78,8 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
         "intensity_high": found.intensity[1],
         "seconds": round(seconds, 3),
         "mpp": "" if mpp is None else mpp,
+        "channel": run.options.channel or "",
+        "plane": run.options.plane or "",
         "made_by": run.made_by,
         "formats": job.all_formats,
     }

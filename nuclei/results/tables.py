@@ -29,6 +29,8 @@ SUMMARY = (  # columns of summary.csv
     "intensity_high",
     "seconds",
     "mpp",
+    "channel",
+    "plane",
     "made_by",
     "formats",
 )

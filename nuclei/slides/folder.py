@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from nuclei.images.stems import text_of
-from nuclei.inference.folder import describe_failure
+from nuclei.inference.folder import describe_failure, describe_other_mpp
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
 from nuclei.results.image import flag, write_rows
@@ -20,8 +20,6 @@ from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.work import WorkFolder
 
-# How many times --mpp may differ from what a slide states before the user is told.
-MAX_MPP_RATIO = 1.5
 # Tiles that a worker does in one go, reading ahead. They are lost with it if it dies.
 TILES_TOGETHER = 4
 SLIDES_AT_ONCE = 4  # on a cluster
@@ -81,10 +79,11 @@ def process_slide(job, run, cluster=None):
         ValueError: the slide cannot be read, or the tile is too small.
     """
     started = time.monotonic()
-    slide = open_slide(job.path, run.options.channel)
+    slide = open_slide(job.path, run.options.channel, run.options.plane)
     for note in slide.notes:
         print(f"{job.stem}: {note}")
-    compare_mpp(job, run.options.mpp, slide.mpp)
+    if line := describe_other_mpp(run.options.mpp, slide.mpp):
+        print(f"{job.stem}: {line}")
     search = None if cluster is None else search_on(cluster, job, run)
     found = find_nuclei_on_slide(slide, job, run, search)
     found.write(run.out, job.formats)
@@ -98,21 +97,14 @@ def process_slide(job, run, cluster=None):
         **found.summary(),
         "image": job.stem,
         "file": text_of(job.path.name),
+        "channel": slide.channel or "",
+        "plane": slide.plane or "",
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,
         "formats": job.all_formats,
     }
     return found, fields, {name: summary[name] for name in SUMMARY}
-
-
-def compare_mpp(job, mpp, mpp_of_file):
-    """Tell the user where --mpp is far from what the file states; either may be None."""
-    if mpp and mpp_of_file and max(mpp / mpp_of_file, mpp_of_file / mpp) > MAX_MPP_RATIO:
-        print(
-            f"{job.stem}: --mpp {mpp:g} is taken, although the file says {mpp_of_file:g} µm per "
-            "pixel"
-        )
 
 
 # --- Tiles on a cluster ---------------------------------------------------------------------------
@@ -156,6 +148,6 @@ def search_tiles_in_worker(source, path, options, folder, tiles):
     """
     work = WorkFolder(folder)
     work.require_setup()  # before anything that takes time
-    model, slide = model_of_worker(source), open_slide(path, options.channel)
+    model, slide = model_of_worker(source), open_slide(path, options.channel, options.plane)
     results = search_tiles(slide, work, tiles, model, options)
     return [num_nuclei for _, num_nuclei in results]

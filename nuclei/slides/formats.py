@@ -1,17 +1,20 @@
 """Which files are slides, and which reader opens one.
 
-A slide is what a scanner writes (OpenSlide reads it), a TIFF with a pyramid, with named channels or
-stacks, a very large tiled TIFF (tifffile reads these), or the folder of an OME-Zarr.
-Every other TIFF is an image, which is read as a whole.
+A slide is what a scanner writes (OpenSlide reads it), a TIFF with a pyramid or a very large tiled
+TIFF (tifffile reads these), or the folder of an OME-Zarr. Every other TIFF is an image, which is
+read as a whole, also with channels and stacks.
 """
 
 from pathlib import Path
 
 from nuclei.files import first_line
-from nuclei.slides.readers import largest_series, open_omezarr, open_openslide, open_tiff
+from nuclei.images.tiff import largest_series
+from nuclei.machine import is_installed
+from nuclei.slides.readers import open_omezarr, open_openslide, open_tiff
 
 DICOM_SUFFIX = ".dcm"  # one slide in many files
 ZARR_SUFFIX = ".zarr"  # a folder
+CZI_SUFFIX = ".czi"  # a slide in bright field, or an image in fluorescence
 ONE_FILE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".czi")
 OPENSLIDE_SUFFIXES = (*ONE_FILE_SUFFIXES, DICOM_SUFFIX)
 SUFFIXES = (*OPENSLIDE_SUFFIXES, ZARR_SUFFIX)  # by which a folder is searched for slides
@@ -20,13 +23,13 @@ VENDORS = ("svs", "ndpi", "philips", "scn", "bif")  # tifffile's names of TIFFs 
 SLIDE_PX = 8000  # side above which a tiled TIFF is read in tiles, not as a whole
 
 
-def open_slide(path, channel=None):
+def open_slide(path, channel=None, plane=None):
     """Open a slide of any format, as a `Slide`.
 
     Args:
         path: a file, or the folder of an OME-Zarr.
-        channel: of a fluorescence slide, by its name or its number from 1; None takes one that is
-            named like nuclei.
+        channel: of a fluorescence slide, by its name or its number from 1; None chooses it.
+        plane: of a z-stack, a number from 1 or "max"; None takes the sharpest.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -38,10 +41,10 @@ def open_slide(path, channel=None):
         raise FileNotFoundError(f"{path} does not exist; expected a slide")
     try:
         if path.is_dir():
-            return open_omezarr(path, channel)
+            return open_omezarr(path, channel, plane)
         if is_from_scanner(path):
             return open_openslide(path)
-        return open_tiff(path, channel)
+        return open_tiff(path, channel, plane)
     except Exception as error:  # on a damaged file the libraries raise errors of any kind
         if str(path) in str(error) and isinstance(error, ValueError):  # a message of our own
             raise
@@ -76,6 +79,8 @@ def is_slide(path):
     suffix = path.suffix.lower()
     if path.is_dir():
         return suffix == ZARR_SUFFIX
+    if suffix == CZI_SUFFIX:
+        return is_slide_of_openslide(path)
     if suffix in OPENSLIDE_SUFFIXES:
         return True
     return suffix in TIFF_SUFFIXES and (is_from_scanner(path) or is_slide_tiff(path))
@@ -94,19 +99,29 @@ def is_from_scanner(path):
         return False
 
 
+def is_slide_of_openslide(path):
+    """Whether OpenSlide is installed and reads a file: of Zeiss's it reads bright field only."""
+    if not is_installed("openslide"):
+        return False
+    try:
+        import openslide
+
+        with openslide.OpenSlide(path) as slide:
+            slide.read_region((0, 0), 0, (1, 1))
+        return True
+    except Exception:  # fluorescence, a damaged file, or the package without its library
+        return False
+
+
 def is_slide_tiff(path):
-    """Whether a TIFF that tifffile reads has a pyramid, named channels or stacks, or is large."""
+    """Whether a TIFF that tifffile reads has a pyramid, or is too large to be read as a whole."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as tiff:
             series = largest_series(tiff)
             page = series.keyframe
-            lengths = zip(series.axes, series.shape, strict=True)
-            stacks = {axis: length for axis, length in lengths if length > 1 and axis not in "YXS"}
-            # Three channels without other axes are red, green and blue.
-            has_named_stack = (tiff.is_ome or tiff.is_imagej) and stacks not in ({}, {"C": 3})
             is_large = page.is_tiled and max(page.imagelength, page.imagewidth) > SLIDE_PX
-            return bool(is_large or has_named_stack or len(series.levels) > 1)
+            return bool(is_large or len(series.levels) > 1)
     except Exception:  # a damaged file: the reader will describe the fault
         return False

@@ -6,29 +6,20 @@ because only a user who has slides needs them.
 
 import contextlib
 import weakref
-from xml.etree import ElementTree
 
 import numpy as np
 
 from nuclei.files import first_line
+from nuclei.images.box import Box
+from nuclei.images.pixel_size import microns_of, plausible_mpp, tiff_pixel_size, to_float
+from nuclei.images.planes import Planes, Stack, choose_planes
+from nuclei.images.tiff import channel_names, largest_series
 from nuclei.machine import is_installed
-from nuclei.slides.planes import choose_planes
 from nuclei.slides.slide import Slide
 
-# µm per pixel. A TIFF of 300 dots per inch states 85, which is meant for a printer.
-MPP_LIMITS = (0.02, 20.0)
-MAX_MPP_RATIO = 1.05  # of height to width of a pixel, above which the user is told
-MICRONS = {  # µm in each unit of length
-    "µm": 1.0,
-    "um": 1.0,
-    "micrometer": 1.0,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "mm": 1e3,
-    "millimeter": 1e3,
-}
-MICRONS_OF_RESOLUTION = {2: 25_400, 3: 10_000}  # TIFF's codes of pixels per inch and centimetre
 OPENSLIDE_PACKAGES = "openslide-python openslide-bin"
+SAMPLES = 3  # pieces in each direction by which channels and focal planes are compared
+SAMPLE_PX = 512  # side of such a piece
 
 
 def require_package(module, packages, path):
@@ -37,39 +28,6 @@ def require_package(module, packages, path):
         raise ValueError(
             f"{path} needs {packages}, not installed here: python -m pip install {packages}"
         )
-
-
-def plausible_mpp(x, y, notes):
-    """µm per pixel from the width and height of a pixel.
-
-    Args:
-        x, y: in µm, as the file states them; None, 0 or NaN where it does not.
-        notes: a list that gets a line where something is odd.
-
-    Returns:
-        A float, or None where the file states nothing or makes no sense.
-    """
-    if not x or not y or np.isnan(x) or np.isnan(y):
-        notes.append("it does not say how many µm a pixel has (--mpp gives them)")
-        return None
-    if not all(MPP_LIMITS[0] <= value <= MPP_LIMITS[1] for value in (x, y)):
-        notes.append(
-            f"it says {x:g} x {y:g} µm per pixel, which no slide has: ignored (--mpp gives them)"
-        )
-        return None
-    if max(x / y, y / x) > MAX_MPP_RATIO:
-        notes.append(
-            f"its pixels are not square, {x:g} x {y:g} µm: areas and lengths are by their mean"
-        )
-    return float(np.sqrt(x * y)) if x != y else float(x)
-
-
-def to_float(text):
-    """A text as a number; None where it is none."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
 
 
 def open_openslide(path):
@@ -109,14 +67,40 @@ def open_openslide(path):
     return Slide(path, shapes, np.uint8, read, mpp, notes)
 
 
-def largest_series(tiff):
-    """The image of a TIFF that has most pixels: labels and macro pictures have fewer."""
-    return max(
-        tiff.series, key=lambda series: series.keyframe.imagelength * series.keyframe.imagewidth
-    )
+def choose_slide_planes(path, axes, names, arrays, channel, plane):
+    """Choose what to read of a slide, by small pieces that are spread over it.
+
+    Args:
+        path: of the slide, for messages.
+        axes: a letter for each axis.
+        names: of the channels; may be empty.
+        arrays: one for each level.
+        channel, plane: as of `choose_planes`.
+
+    Returns:
+        `Planes` and lines for the user.
+    """
+    finest = max(arrays, key=lambda array: np.prod(array.shape))
+    height, width = (finest.shape[axes.index(axis)] for axis in "YX")
+    side = [min(SAMPLE_PX, length) for length in (height, width)]
+
+    def sample(indices):
+        planes = Planes(axes, indices, "S" if "S" in axes else None)
+        rows = []
+        for row in range(SAMPLES):
+            top = (height - side[0]) * (row + 1) // (SAMPLES + 1)
+            pieces = []
+            for column in range(SAMPLES):
+                left = (width - side[1]) * (column + 1) // (SAMPLES + 1)
+                place = Box(top, top + side[0], left, left + side[1]).place
+                pieces.append(planes.cut(finest, *place))
+            rows.append(np.concatenate(pieces, axis=1))
+        return np.concatenate(rows)
+
+    return choose_planes(Stack(path, axes, finest.shape, names, sample), channel, plane)
 
 
-def open_tiff(path, channel):
+def open_tiff(path, channel=None, plane=None):
     """A `Slide` of an OME-TIFF or tiled TIFF, by tifffile and zarr. Raises: as `open_slide`."""
     require_package("zarr", "zarr imagecodecs", path)
     import tifffile
@@ -125,39 +109,20 @@ def open_tiff(path, channel):
     with contextlib.ExitStack() as opened:
         tiff = opened.enter_context(tifffile.TiffFile(path))
         series, notes = largest_series(tiff), []
-        names, x, y = describe_tiff(tiff, series)
-        mpp = plausible_mpp(x, y, notes)
-        planes = choose_planes(path, series.axes, series.shape, names, channel, notes)
+        mpp = plausible_mpp(*tiff_pixel_size(tiff, series), notes)
         refuse_cut(path, series.levels)
         arrays = [
             zarr.open_array(series.aszarr(level=level), mode="r")
             for level in range(len(series.levels))
         ]
+        names = list(channel_names(tiff, series))
+        axes = "".join(axis if axis in "YXSCZT" else "Q" for axis in series.axes)
+        planes, choices = choose_slide_planes(path, axes, names, arrays, channel, plane)
+        notes += choices
         slide = Slide(path, planes.sizes(arrays), series.dtype, planes.reader(arrays), mpp, notes)
+        slide.channel, slide.plane = planes.channel, planes.plane
         weakref.finalize(slide, opened.pop_all().close)
         return slide
-
-
-def describe_tiff(tiff, series):
-    """(names of the channels, width and height of a pixel in µm) of a TIFF.
-
-    The list is empty, and the lengths are 0 or None, where the file does not state them.
-    """
-    if tiff.is_ome:
-        elements = ElementTree.fromstring(tiff.ome_metadata).iter()
-        pixels = next(element for element in elements if element.tag.endswith("Pixels"))
-        names = [child.get("Name") or "" for child in pixels if child.tag.endswith("Channel")]
-        x, y = (
-            (to_float(pixels.get(f"PhysicalSize{axis}")) or 0)
-            * MICRONS.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), 0)
-            for axis in "XY"
-        )
-        return names, x, y
-    microns = MICRONS_OF_RESOLUTION.get(series.keyframe.resolutionunit)
-    if microns is None:
-        return [], None, None
-    x, y = (microns / value if value else None for value in series.keyframe.resolution)
-    return [], x, y
 
 
 def refuse_cut(path, levels):
@@ -178,7 +143,7 @@ def refuse_cut(path, levels):
             )
 
 
-def open_omezarr(path, channel):
+def open_omezarr(path, channel=None, plane=None):
     """A `Slide` of the first image of an OME-Zarr (0.4 or 0.5). Raises: as `open_slide`."""
     require_package("zarr", "zarr", path)
     import zarr
@@ -200,9 +165,12 @@ def open_omezarr(path, channel):
     mpp = plausible_mpp(x, y, notes)
     names = [entry.get("label", "") for entry in metadata.get("omero", {}).get("channels", [])]
     letters = "".join(axes).upper()
-    planes = choose_planes(path, letters, arrays[0].shape, names, channel, notes)
+    planes, choices = choose_slide_planes(path, letters, names, arrays, channel, plane)
+    notes += choices
     read = planes.reader(arrays)
-    return Slide(path, planes.sizes(arrays), arrays[0].dtype, read, mpp, notes)
+    slide = Slide(path, planes.sizes(arrays), arrays[0].dtype, read, mpp, notes)
+    slide.channel, slide.plane = planes.channel, planes.plane
+    return slide
 
 
 def omezarr_metadata(group):
@@ -233,8 +201,7 @@ def omezarr_levels(path, group, datasets, notes):
 def omezarr_pixel_size(image, axes):
     """(width, height) in µm of a pixel of the finest level; None or 0 where it is not stated."""
     units = [
-        MICRONS.get("" if isinstance(axis, str) else axis.get("unit", ""), 0)
-        for axis in image["axes"]
+        microns_of("" if isinstance(axis, str) else axis.get("unit", "")) for axis in image["axes"]
     ]
     steps = [
         transformation["scale"]

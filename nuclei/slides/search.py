@@ -137,6 +137,7 @@ def key_of(slide, run):
         model.margin_px,
         model.multiple_px,
         options.channel,
+        options.plane,
         options.tissue_mask,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()

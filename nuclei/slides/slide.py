@@ -32,7 +32,10 @@ class Slide:
         levels: the `Level`s, finest first.
         downsamples: for each level, how many pixels of the slide make one of its pixels; 1 first.
         notes: lines for the user on what was chosen in the file and what was left out.
+        channel, plane: numbers of what was chosen, as of `Planes`; None where there is no choice.
     """
+
+    channel = plane = None
 
     def __init__(self, path, shapes, dtype, read, mpp=None, notes=()):
         """Describe a slide.

@@ -15,12 +15,13 @@ from itertools import count
 import cv2
 import numpy as np
 
-from nuclei.training.geometry import random_coordinates, sample_at, turn
+from nuclei.training.geometry import random_coordinates, sample_at, turn, void_at
 from nuclei.training.light import change_light
 from nuclei.training.samples import Sample, sampling_shares
 from nuclei.training.scenes import COPY_PASTE_SHARE, NEGATIVE_SHARE, copy_paste, negative_image
 from nuclei.training.stains import STAIN_AUGMENTATION_SHARE, augment_stain
 from nuclei.training.targets import targets
+from nuclei.training.void import known_targets
 
 ECHO = 2  # times that each crop is shown, each time turned differently: drawing is slow
 ECHO_STEPS = 8  # of training between two showings of a crop
@@ -60,12 +61,13 @@ def draw_pair(samples, shares, size, rng):
         rng: `numpy.random.Generator`.
 
     Returns:
-        (crop, labels, sample): (size, size, 3) float32 in [0, 1], (size, size) int32, and the
-        `Sample` that they come from.
+        (crop, labels, void, sample): (size, size, 3) float32 in [0, 1], (size, size) int32,
+        (size, size) bool or None, and the `Sample` that they come from.
     """
     sample = samples[rng.choice(len(samples), p=shares)]
     first = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, *first)
+    void = None if sample.void is None else void_at(sample.void, *first[:2])
     if sample.has_instances and rng.random() < COPY_PASTE_SHARE:
         second = random_coordinates(sample.labels, rng, size, sample.diameter_px)
         other, other_labels = sample_at(sample.image, sample.labels, *second)
@@ -73,7 +75,7 @@ def draw_pair(samples, shares, size, rng):
     low, high = sample.intensity_range
     crop -= np.float32(low)
     crop /= np.float32(high - low)
-    return np.clip(crop, 0, 1, out=crop), labels, sample
+    return np.clip(crop, 0, 1, out=crop), labels, void, sample
 
 
 def draw_crop(plan, step, place):
@@ -96,10 +98,11 @@ def draw_crop(plan, step, place):
         crop = negative_image(rng, plan.size)
         no_nuclei = np.zeros((plan.size, plan.size), np.int32)
         return change_light(crop, rng), targets(no_nuclei, plan.heads)
-    crop, labels, sample = draw_pair(plan.samples, plan.shares, plan.size, rng)
+    crop, labels, void, sample = draw_pair(plan.samples, plan.shares, plan.size, rng)
     if rng.random() < STAIN_AUGMENTATION_SHARE:
         crop = augment_stain(crop, labels, rng)
-    return change_light(crop, rng), targets(labels, plan.heads, sample.has_instances)
+    truth = known_targets(labels, plan.heads, sample.has_instances, void)
+    return change_light(crop, rng), truth
 
 
 def crop_key(step, place, echo):

@@ -86,7 +86,7 @@ def rehearsal_crops(samples, size, num_crops, seed):
     shares, crops = sampling_shares(samples, size), []
     for index in range(num_crops):
         rng = np.random.default_rng([seed, REHEARSAL_STREAM, index])
-        crop, labels, _ = draw_pair(samples, shares, size, rng)
+        crop, labels, *_ = draw_pair(samples, shares, size, rng)
         crops.append(change_light(as_other_modality(crop, labels, rng), rng))
     return np.stack(crops)
 

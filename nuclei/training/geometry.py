@@ -157,6 +157,19 @@ def sample_at(image, labels, rows, columns, step):
     return crop, ids.astype(np.int32)
 
 
+def void_at(void, rows, columns):
+    """Read a mask of void at the given positions: the nearest pixel.
+
+    Args:
+        void: (H, W) bool.
+        rows, columns: what `random_coordinates` returned.
+
+    Returns:
+        (size, size) bool.
+    """
+    return void[np.rint(rows).astype(np.intp), np.rint(columns).astype(np.intp)]
+
+
 def turn(array, num_quarter_turns, mirrored=False):
     """Turn a square array by right angles; OpenCV does it much faster than `np.rot90`.
 

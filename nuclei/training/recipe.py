@@ -30,6 +30,8 @@ class Recipe:
         data_dir: folder with raw/ and gt/.
         gt_dir: folder of the ground truth; None is data_dir/gt.
         split: CSV with the columns stem and split; None splits at random.
+        channel, plane: read of files of several planes, as of `open_image`; None chooses. They go
+            into the model file, and prediction repeats them.
         init: model file to start from; None starts from random weights.
         epochs: number of epochs at most.
         crops_per_image: crops of each training image in one epoch, on average.
@@ -43,11 +45,14 @@ class Recipe:
         heads: names of the maps to learn; None is all, or those of `init`.
         precision: one of PRECISIONS; "auto" takes what is fastest on the device.
         seed: random seed of weights, split and crops.
+        ignore: values of the truth that are void; None takes 255 beside a few small numbers.
     """
 
     data_dir: str = DATA_DIR
     gt_dir: str | None = None
     split: str | None = None
+    channel: str | None = None
+    plane: str | None = None
     init: str | None = None
     epochs: int = 30
     crops_per_image: int = 2
@@ -61,6 +66,7 @@ class Recipe:
     heads: list[str] | None = None
     precision: str = "auto"
     seed: int = 7
+    ignore: list[int] | None = None
 
     @property
     def raw_dir(self) -> Path:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import MODEL_DIR
+from nuclei.cli import MODEL_DIR, Notes
 from nuclei.files import named
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
 from nuclei.images.modality import modality
 from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
+from nuclei.images.remarks import Remarks
 from nuclei.images.split import read_split, split_stems
 from nuclei.machine import memory_bytes
 
@@ -43,6 +44,8 @@ class Sample:
         diameter_px: median diameter of the nuclei, or None without nuclei.
         has_instances: whether touching nuclei have ids of their own. If not, as in a binary mask,
             the sample teaches what is nucleus, but not where one nucleus ends and the next begins.
+        void: (H, W) bool, pixels that are neither nucleus nor background and teach nothing; None
+            where there are none.
     """
 
     image: np.ndarray
@@ -51,6 +54,7 @@ class Sample:
     group: str = ""
     diameter_px: float | None = None
     has_instances: bool = True
+    void: np.ndarray | None = None
 
 
 class ArrayStore:
@@ -94,13 +98,15 @@ class ArrayStore:
         return np.memmap(self.file, array.dtype, "r", start, array.shape)
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
     """Read every pair of image and truth.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
+        ignore: values of void in the truths, as for `read_truth`.
+        channel, plane: what is read of files of several planes, as of `open_image`.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -117,14 +123,16 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
             f"{num_unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; "
             "python import_data.py names them"
         )
-    samples, forms, problems, incomplete = {}, {}, [], []
-    with ArrayStore(folder, say) as store:
+    samples, forms, problems, incomplete, remarks = {}, {}, [], [], Remarks()
+    with ArrayStore(folder, say) as store, Notes(say) as notes:
         for stem, (image_path, truth_path) in pairs.items():
             try:
-                image, truth = read_pair(image_path, truth_path)
+                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except ValueError as error:
                 problems.append(str(error))
                 continue
+            name = truth_path.name if stem in truth_path.name else image_path.name
+            remarks.add(name, image, truth)
             samples[stem] = sample_of(image, truth, store)
             forms[stem] = truth.form
             if truth.left_out:
@@ -137,6 +145,10 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR):
         )
     if incomplete:
         say(f"Left out of {len(incomplete)} files of ground truth: {named(incomplete)}")
+    for line in remarks.meanings():
+        say(line)
+    for kind, names in remarks.problems():
+        say(f"Suspect: {len(names)} {kind}: {named(names)}")
     if not any(sample.labels.any() for sample in samples.values()):
         raise ValueError(
             f"{gt_dir}: none of the {len(samples)} masks holds a nucleus; nothing can be learned "
@@ -150,6 +162,7 @@ def sample_of(image, truth, store):
     """Make the `Sample` of an image (H, W, 3) and its `Truth`, arrays kept by an `ArrayStore`."""
     areas_px = np.bincount(truth.labels.ravel())[1:]
     stored_image, stored_labels = store.keep(image, truth.labels)
+    void = None if truth.void is None else store.keep(truth.void)[0]
     return Sample(
         image=stored_image,
         intensity_range=intensity_range(image),
@@ -158,6 +171,7 @@ def sample_of(image, truth, store):
         diameter_px=float(np.median(equivalent_diameters(areas_px))) if len(areas_px) else None,
         # A label image of one nucleus looks like a binary mask; both are right about instances.
         has_instances=truth.form in (*INSTANCE_FORMS, EMPTY) or truth.labels.max() <= 1,
+        void=void,
     )
 
 
@@ -236,6 +250,8 @@ def fingerprint(samples):
         digest.update(stem.encode())
         digest.update(np.ascontiguousarray(samples[stem].image))
         digest.update(samples[stem].labels)
+        if samples[stem].void is not None:
+            digest.update(samples[stem].void)
     return digest.hexdigest()[:16]
 
 

@@ -42,7 +42,7 @@ class ImageScore:
     Attributes:
         counts: of `count_matches`.
         dice: Dice of all nuclei together.
-        features: (n, F) of `confidence_features`, for each predicted nucleus.
+        features: (n, F) of `confidence_features`, for each predicted nucleus outside of void.
         is_hit: (n,) bool, whether it is a true nucleus.
         uncertainty: of `image_uncertainty`.
         group: modality of the image.
@@ -182,7 +182,12 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
     if enough:
         predictions = predict_for_search(samples, predict)
         maps, scales = zip(*predictions.values(), strict=True)
-        thresholds, _ = choose_thresholds(maps, [samples[k].labels for k in predictions], scales)
+        thresholds, _ = choose_thresholds(
+            maps,
+            [samples[index].labels for index in predictions],
+            scales,
+            voids=[samples[index].void for index in predictions],
+        )
     results = []
     for index, sample in enumerate(samples):
         maps, scale = predictions.pop(index) if index in predictions else predict(sample)
@@ -212,16 +217,17 @@ def predict_for_search(samples, predict):
 
 def score_image(sample, maps, scale, thresholds):
     """The `ImageScore` of a sample whose maps were predicted at a scale."""
-    labels, truth = separate(maps, scale=scale, **thresholds), sample.labels
-    matching = match(truth, labels)
+    labels = separate(maps, scale=scale, **thresholds)
+    matching = match(sample.labels, labels, sample.void)
     hits = matching.predicted_ids[matched_pairs(matching)]
-    num_pixels = np.count_nonzero(labels) + np.count_nonzero(truth)
-    overlap = np.count_nonzero((labels > 0) & (truth > 0))
+    num_pixels = matching.predicted_areas[1:].sum() + matching.truth_areas[1:].sum()
+    overlap = matching.intersections.sum()
+    is_scored = matching.predicted_areas[1:] > 0  # not in void
     return ImageScore(
         counts=count_matches(matching),
         dice=2 * overlap / num_pixels if num_pixels else 1.0,
-        features=confidence_features(labels, maps, scale),
-        is_hit=np.isin(np.arange(1, labels.max() + 1), hits),
+        features=confidence_features(labels, maps, scale)[is_scored],
+        is_hit=np.isin(np.arange(1, labels.max() + 1), hits)[is_scored],
         uncertainty=image_uncertainty(maps),
         group=sample.group,
     )

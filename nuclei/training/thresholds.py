@@ -22,7 +22,7 @@ SEARCH = {  # the values tried for each threshold, one threshold after the other
 }
 
 
-def choose_thresholds(maps, truths, scales=None, start=None, search=None):
+def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=None):
     """Search the best thresholds, one at a time, in at most ROUNDS rounds.
 
     Best is the mean of two scores: AP at IoU 0.5 pooled over all images, and AP over IoU_THRESHOLDS
@@ -35,16 +35,18 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None):
         scales: list of the scales that the maps were made at; None for 1 throughout.
         start: thresholds to begin with; the default is THRESHOLDS.
         search: {name: values to try}; the default is SEARCH.
+        voids: list of (H, W) bool, pixels that do not count, or None in it; None for none at all.
 
     Returns:
         (thresholds, score): the best dict, and its score in [0, 1].
     """
-    images = list(zip(maps, truths, scales or [1.0] * len(maps), strict=True))
+    num = len(maps)
+    images = list(zip(maps, truths, scales or [1.0] * num, voids or [None] * num, strict=True))
 
     def score(thresholds):
         counts = [
-            count_matches(match(truth, separate(image_maps, scale=scale, **thresholds)))
-            for image_maps, truth, scale in images
+            count_matches(match(truth, separate(image_maps, scale=scale, **thresholds), void))
+            for image_maps, truth, scale, void in images
         ]
         pooled = average_precision(np.sum(counts, axis=0)[0])
         return (pooled + average_precision(counts).mean()) / 2

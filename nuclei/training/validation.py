@@ -11,7 +11,7 @@ import numpy as np
 from nuclei.images.intensity import normalise
 from nuclei.images.resize import Resized
 from nuclei.training.geometry import scale_to_diameter
-from nuclei.training.targets import targets
+from nuclei.training.void import known_targets
 
 MAX_CROPS = 256  # 0.3 GB of memory; more make epochs slower and the choice of the best no better
 
@@ -66,7 +66,9 @@ def cut(sample, scaled, heads, size, corner):
         ((np.arange(start, start + length) + 0.5) * step).astype(int)
         for start, length, step in zip((top, left), image.shape[:2], scaled.steps, strict=True)
     )
-    truth = targets(sample.labels[np.ix_(rows, columns)], heads, sample.has_instances)
+    place = np.ix_(rows, columns)
+    void = None if sample.void is None else sample.void[place]
+    truth = known_targets(sample.labels[place], heads, sample.has_instances, void)
     missing = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
     return np.pad(image, missing, mode="reflect"), np.pad(truth, missing, mode="reflect")
 

@@ -123,13 +123,6 @@ def test_tiny_nuclei_with_ids_are_no_soft_edges(tmp_path):
     assert truth.form == "instances" and truth.labels.max() == 100
 
 
-def test_a_few_classes_in_many_places_are_a_mask(tmp_path):
-    labels = discs(150, 150, count=25)
-    classes = np.array([0, *(1 + np.arange(25) % 3)], np.uint8)[labels]
-    truth = read_truth(save(tmp_path / "a.png", classes))
-    assert truth.form == "binary" and same_partition(truth.labels, labels)
-
-
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_empty_truth_is_valid_and_full_truth_is_one_nucleus(tmp_path, suffix):
     empty = read_truth(save(tmp_path / f"a{suffix}", np.zeros((20, 30), np.uint8)))

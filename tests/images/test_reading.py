@@ -36,7 +36,6 @@ from nuclei.images.reading import read_image, read_stored
             COLOUR,
         ),
         ("rgba.tiff", ALPHA, {"photometric": "rgb", "extrasamples": ["unassalpha"]}, COLOUR),
-        ("pages.tif", np.moveaxis(COLOUR, -1, 0), {"photometric": "minisblack"}, COLOUR),
         (
             "untold.tif",
             COLOUR.astype(np.uint16) * 99,

@@ -27,7 +27,7 @@ from nuclei.images.reading import declared_pixels, read_image, read_stored
 def test_a_stack_is_refused_with_its_shape_and_the_way_out(tmp_path, shape, options):
     save(tmp_path / "stack.tif", np.zeros(shape, np.uint8), **options)
     with pytest.raises(ValueError, match=r"stack.tif is a stack of shape .* save the plane"):
-        read_image(tmp_path / "stack.tif")
+        read_stored(tmp_path / "stack.tif")
 
 
 def bomb(path, side=40_000):
@@ -94,7 +94,7 @@ def test_large_images_pass_where_a_bomb_does_not(tmp_path, monkeypatch):
         tmp_path / "large.png"
     )  # above Pillow's own limit of 89 MP
     assert read_stored(tmp_path / "large.png").pixels.shape == (9_000, 12_000)
-    monkeypatch.setattr("nuclei.images.reading.MAX_PIXELS", 1000)
+    monkeypatch.setattr("nuclei.images.content.MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="declares 96 x 112 px, more than the 1,000 px"):
         read_image(save(tmp_path / "a.tif", GREY, photometric="minisblack"))
 
@@ -111,7 +111,7 @@ def test_too_little_memory_is_said_and_a_disk_fault_is_passed_on(tmp_path, monke
         def fail(*_, error=error):
             raise error
 
-        monkeypatch.setattr("nuclei.images.reading.read_with_pillow", fail)
+        monkeypatch.setattr("nuclei.images.reading.read_picture", fail)
         with pytest.raises(expected):
             read_image(tmp_path / "a.png")
 

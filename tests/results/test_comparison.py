@@ -62,3 +62,14 @@ def test_what_was_left_out_of_a_truth_is_said(tmp_path, labels):
     sums, notes = compare(tmp_path / "labels", tmp_path / "truth")
     assert len(sums) == 1
     assert notes == ["Left out of 1 files of truth: a.json: points or lines 1."]
+
+
+def test_masks_of_few_values_are_named(tmp_path, labels):
+    far = discs((200, 200), [(20, 20), (20, 180), (180, 20), (180, 180)], 9)
+    write_masks(tmp_path / "truth", {"a": np.array([0, 1, 2, 1, 2])[far]})
+    write_masks(tmp_path / "predicted", {"a": far})
+    sums, notes = compare(tmp_path / "predicted", tmp_path / "truth")
+    assert sums[0]["num_truth"] == 4 and sums[0]["tp_95"] == 4
+    assert notes == [
+        "1 of 1 true masks are of few values: touching nuclei of one value count as one in them."
+    ]

@@ -30,7 +30,9 @@ def test_a_slide_without_pixel_size_says_so(open_tiff_with, tissue, tmp_path):
 @pytest.mark.parametrize("mpp", [84.7, 0.001, 500.0])
 def test_a_pixel_size_that_no_slide_has_is_ignored_with_a_note(open_tiff_with, mpp):
     slide = open_tiff_with("b.tif", mpp=mpp)
-    assert slide.mpp is None and "no slide has" in slide.notes[0] and "--mpp" in slide.notes[0]
+    assert (
+        slide.mpp is None and "no microscope image" in slide.notes[0] and "--mpp" in slide.notes[0]
+    )
 
 
 def test_pixels_that_are_not_square_count_by_their_mean(open_tiff_with):

@@ -69,8 +69,7 @@ def test_one_file_of_truth_serves_all_images_and_what_it_leaves_out_is_said(tmp_
     lines = []
     samples, forms = load(tmp_path, lines.append)
     assert forms == {"a": "instances", "b": "instances"} and samples["b"].labels.max() == 1
-    (line,) = lines
-    assert line.startswith("Left out of 2 files of ground truth: via.json: points or lines 1")
+    assert lines[0].startswith("Left out of 2 files of ground truth: via.json: points or lines 1")
 
 
 def test_pairs_that_cannot_be_used_are_named(tmp_path):

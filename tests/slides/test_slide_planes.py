@@ -9,7 +9,9 @@ from nuclei.slides.formats import is_slide, open_slide
 
 @pytest.fixture(scope="module")
 def planes():
-    return np.random.default_rng(0).integers(0, 5000, (2, 4, 3, 96, 128)).astype(np.uint16)
+    planes = np.random.default_rng(0).integers(0, 900, (2, 4, 3, 96, 128)).astype(np.uint16)
+    planes[:, :, 1] *= 5  # the middle focal plane has most contrast
+    return planes
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,7 @@ def stack(planes, tmp_path_factory):
     """A time series of z-stacks of four named channels."""
     path = tmp_path_factory.mktemp("stack") / "a.ome.tif"
     names = {"Channel": {"Name": ["FITC", "DAPI", "TRITC", "Cy5"]}}
-    return write_pyramid(path, planes, levels=1, axes="TCZYX", metadata=names, tile=32)
+    return write_pyramid(path, planes, levels=2, axes="TCZYX", metadata=names, tile=32)
 
 
 def test_the_channel_of_nuclei_is_taken_and_the_rest_is_told(stack, planes):
@@ -27,7 +29,10 @@ def test_the_channel_of_nuclei_is_taken_and_the_rest_is_told(stack, planes):
     np.testing.assert_array_equal(slide[10:40, 5:100], expected)
     notes = "\n".join(slide.notes)
     assert "channel 2 of 4 is taken, DAPI" in notes and "FITC, DAPI, TRITC, Cy5" in notes
-    assert "plane 2 of 3 of the z-stack" in notes and "image 1 of 2 of the time series" in notes
+    assert (
+        "plane 2 of 3 of the z-stack is taken, the sharpest" in notes
+        and "image 1 of 2 of the time series" in notes
+    )
 
 
 @pytest.mark.parametrize(("channel", "index"), [("trITC", 2), ("1", 0), (4, 3)])
@@ -42,8 +47,16 @@ def test_a_channel_that_is_not_there_is_refused_with_a_list(stack, channel):
         open_slide(stack, channel)
 
 
-def test_three_channels_are_colours_unless_they_have_names(tmp_path):
-    planes = np.random.default_rng(0).integers(0, 200, (3, 96, 128)).astype(np.uint8)
+@pytest.mark.parametrize(("plane", "expected"), [("3", [2]), ("max", [0, 1, 2])])
+def test_a_focal_plane_is_chosen_by_number_or_the_brightest_of_all(stack, planes, plane, expected):
+    slide = open_slide(stack, "DAPI", plane)
+    chosen = planes[0, 1, expected].max(axis=0)
+    np.testing.assert_array_equal(slide[4:20, 5:100][..., 0], chosen[4:20, 5:100])
+    assert slide.plane == (plane if plane == "max" else 3) and slide.channel == 2
+
+
+def test_three_light_channels_are_colours_unless_they_have_names(tmp_path):
+    planes = np.random.default_rng(0).integers(150, 200, (3, 96, 128)).astype(np.uint8)
     options = {"levels": 2, "tile": 32}
     plain = open_slide(write_pyramid(tmp_path / "a.ome.tif", planes, axes="CYX", **options))
     np.testing.assert_array_equal(plain[:, :], np.moveaxis(planes, 0, -1))
@@ -52,4 +65,5 @@ def test_three_channels_are_colours_unless_they_have_names(tmp_path):
     np.testing.assert_array_equal(open_slide(path)[:, :][..., 2], planes[1])
     colours = np.moveaxis(planes, 0, -1).copy()
     slide = open_slide(write_pyramid(tmp_path / "c.ome.tif", colours, **options), "1")
-    assert "in colour" in slide.notes[0]
+    assert "channel 1 of 3 is taken, red" in slide.notes[0]
+    np.testing.assert_array_equal(slide[:, :][..., 2], planes[0])
