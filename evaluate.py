@@ -18,3 +18,133 @@ import sys
 from pathlib import Path
 
 from nuclei.cli import PREDICTIONS_DIR, TRUTH_DIR, add_ignore_flag, user_errors_in_one_line
+from nuclei.images.split import read_split
+from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
+from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
+from nuclei.results.groups import read_groups
+from nuclei.scores import DEFINITIONS, NO_GROUP, image_rows, summarise
+
+NUM_WORST = 5  # images named below the table
+
+
+def mask_folder(folder):
+    """`folder`/labels where predict.py wrote `folder`, else the folder itself."""
+    labels = Path(folder) / "labels"
+    return labels if labels.is_dir() else Path(folder)
+
+
+def stems_of_subset(split_csv, subset):
+    """The stems whose part in a split is `subset`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_split`; ValueError also without any image.
+    """
+    split = read_split(split_csv)
+    stems = {stem for stem, part in split.items() if part == subset}
+    if not stems:
+        raise ValueError(
+            f"{split_csv}: no image is {subset!r}; the file has "
+            f"{', '.join(sorted(set(split.values())))}. Choose one of them with --subset."
+        )
+    return stems
+
+
+def make_parser():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "predictions",
+        nargs="?",
+        default=PREDICTIONS_DIR,
+        metavar="PRED",
+        help="folder of predicted masks, or the folder that predict.py wrote (default %(default)s)",
+    )
+    add(
+        "truth",
+        nargs="?",
+        default=TRUTH_DIR,
+        metavar="TRUTH",
+        help="folder of true masks with the same stems (default %(default)s)",
+    )
+    add = parser.add_argument_group("which images").add_argument
+    add(
+        "--split",
+        metavar="CSV",
+        help="table with the columns stem and split: score one subset (default: all images)",
+    )
+    add(
+        "--subset",
+        default="validation",
+        metavar="PART",
+        help="value of the column split to score (default %(default)s; counts only with --split)",
+    )
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="leave out images whose prediction is missing or unreadable (default: stop)",
+    )
+    add_ignore_flag(add)
+    add = parser.add_argument_group("results").add_argument
+    add(
+        "--groups",
+        metavar="CSV",
+        help="table with a column stem or image: score each group, too (default: no groups)",
+    )
+    add(
+        "--group-column",
+        metavar="NAME",
+        help="column of --groups that names the group (default: group, else modality)",
+    )
+    add(
+        "--worst",
+        type=int,
+        default=NUM_WORST,
+        metavar="N",
+        help="how many of the worst images to print (default %(default)s)",
+    )
+    add("--out", metavar="DIR", help="folder for evaluation.csv and .json (default: PRED)")
+    return parser
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Score a folder of predictions and return the exit status."""
+    args = make_parser().parse_args(argv)
+    stems = stems_of_subset(args.split, args.subset) if args.split else None
+    groups = read_groups(args.groups, args.group_column) if args.groups else {}
+    predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
+    pairs, notes = pair_masks(predicted_dir, truth_dir, stems, args.allow_missing)
+    comparisons, more_notes = compare_pairs(pairs, args.allow_missing, args.ignore or ())
+    notes += more_notes
+
+    sums = {stem: comparison.sums for stem, comparison in comparisons.items()}
+    members = {}
+    for stem in sums if args.groups else ():
+        members.setdefault(groups.get(stem, NO_GROUP), []).append(sums[stem])
+    record = {
+        "predictions": str(predicted_dir),
+        "truth": str(truth_dir),
+        "subset": {"split": args.split, "value": args.subset} if args.split else None,
+        "notes": notes,
+        "definitions": DEFINITIONS,
+        "all": summarise(list(sums.values())),
+        "groups": {name: summarise(members[name]) for name in sorted(members)},
+        "images": image_rows(sums, groups),
+    }
+    print_scores(record["all"], record["groups"], record["images"], args.worst)
+    calibration = score_confidence(comparisons, Path(args.predictions) / "nuclei.csv")
+    if calibration:
+        error, bins = calibration
+        record["calibration"] = {"expected_calibration_error": error, "bins": bins}
+        print_calibration(error, bins)
+    print("".join(note + "\n" for note in notes), end="")
+    paths = write_evaluation(args.out or args.predictions, record)
+    print(f"Wrote {paths[0]} and {paths[1]}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

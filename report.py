@@ -28,7 +28,7 @@ from nuclei.report.inputs import (
     read_evaluation,
 )
 from nuclei.report.page import GENERATOR, build_page
-from nuclei.report.predictions import IMAGE, read_predictions
+from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
 from nuclei.report.sections import plural
 from nuclei.results.groups import groups_by_folder, read_groups
 
@@ -98,7 +98,9 @@ def collect(args, command):
         evaluation = read_evaluation(evaluation_path, predictions.rows)
     predictions, order = by_attention(predictions, evaluation.by_stem)
     folders = list(dict.fromkeys(args.images))
-    pictures = find_pictures(predictions.rows, folders)
+    images = [row for row in predictions.rows if row["part"] == IMAGE]
+    pictures = find_pictures(images, folders) if images else {}
+    pictures |= slide_pictures(predictions.rows)
     return PageInputs(
         predictions=predictions,
         order=order,

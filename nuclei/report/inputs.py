@@ -17,11 +17,9 @@ from nuclei.files import first_line, named
 from nuclei.model_file import MODELS
 from nuclei.report.predictions import (
     FIELD,
-    IMAGE,
     OUT_OF_DISTRIBUTION,
     Predictions,
     slide_of,
-    slide_pictures,
 )
 from nuclei.results.history import HISTORY
 from nuclei.scores import NO_GROUP
@@ -216,14 +214,14 @@ def find_pictures(rows, folders):
             )
     pictures = {}
     for row in rows:
-        for path in [folder / row["file"] for folder in folders]:
-            if row["part"] == IMAGE and path.is_file():
+        for folder in folders:
+            path = folder / row["file"]
+            if path.is_file():
                 pictures.setdefault(row["image"], path)
-    images = [row for row in rows if row["part"] == IMAGE]
-    if images and not pictures:
-        files = named(row["file"] for row in images)
+    if not pictures:
+        files = named(row["file"] for row in rows)
         raise FileNotFoundError(
             f"{named(folders)}: none of the predicted images is there ({files}); give the folders "
             "that hold them: --images"
         )
-    return pictures | slide_pictures(rows)
+    return pictures

@@ -125,7 +125,7 @@ def read_pixels(row, path):
         picture = None if path is None else open_image(path).image
         shape = MISSING_SHAPE if path is None else picture.shape[:2]
         return picture, np.zeros(shape, np.int32)
-    labels = read_predicted_labels(row["folder"], row)
+    labels = read_predicted_labels(row["results"], row)
     return None if path is None else read_picture(path, row), labels
 
 

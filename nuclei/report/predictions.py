@@ -29,8 +29,8 @@ class Predictions(NamedTuple):
         folder: the folder, which also holds `labels/`.
         rows: summary.csv as a list of dicts, numbers as numbers (NaN where a cell is empty). The
             fields of slides have rows, too. Beside the columns a row has: `part` (IMAGE, SLIDE or
-            FIELD), `folder` (that holds its `labels/`), `shown` (how many of its nuclei are in
-            `nuclei`: all, but none of a slide).
+            FIELD), `results` (the folder that holds its `labels/`), and `shown` (how many of its
+            nuclei are in `nuclei`: all, but none of a slide).
         nuclei: nuclei.csv as a pandas DataFrame, all cells as text; without those of slides.
     """
 
@@ -86,9 +86,9 @@ def slide_pictures(rows):
     pictures = {}
     for row in rows:
         if row["part"] == SLIDE:
-            pictures[row["image"]] = overview_path(row["folder"], row["image"])
+            pictures[row["image"]] = overview_path(row["results"], row["image"])
         elif row["part"] == FIELD:
-            pictures[row["image"]] = row["folder"] / "raw" / row["file"]
+            pictures[row["image"]] = row["results"] / "raw" / row["file"]
     return {stem: path for stem, path in pictures.items() if path.is_file()}
 
 
@@ -111,7 +111,7 @@ def read_tables(folder):
     images = {stem for stem, part in zip(summary["image"], parts, strict=True) if part == IMAGE}
     nuclei = read_nuclei(folder / "nuclei.csv", None if len(images) == len(parts) else images)
     rows = [
-        {**row, "part": part, "folder": folder, "shown": 0 if part == SLIDE else row["nuclei"]}
+        {**row, "part": part, "results": folder, "shown": 0 if part == SLIDE else row["nuclei"]}
         for row, part in zip(numbers_in(summary, path).to_dict("records"), parts, strict=True)
     ]
     counts = nuclei["image"].value_counts()

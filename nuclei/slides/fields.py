@@ -161,6 +161,7 @@ def field_summary(field, summary):
     known = {
         "image": field.name,
         "file": f"{field.name}.png",
+        "folder": "raw",
         "height_px": field.labels.shape[0],
         "width_px": field.labels.shape[1],
         "nuclei": len(field.table),
@@ -169,6 +170,8 @@ def field_summary(field, summary):
         "uncertainty": "",
         "out_of_distribution": "",
         "seconds": "",
+        "channel": "",  # the field has the chosen one alone
+        "plane": "",
         "formats": FORMATS,
     }
     return {name: known.get(name, summary.get(name, "")) for name in SUMMARY}
