@@ -13,7 +13,6 @@ Writes `evaluation.csv` (one row per image, worst first) and `evaluation.json` (
 definitions) into PRED or the folder given by --out. An earlier evaluation there is replaced.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -24,10 +23,10 @@ from nuclei.cli import (
     command_line,
     user_errors_in_one_line,
 )
-from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.split import read_split
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
 from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
+from nuclei.results.groups import read_groups
 from nuclei.scores import DEFINITIONS, NO_GROUP, image_rows, summarise
 
 NUM_WORST = 5  # images named below the table
@@ -53,41 +52,6 @@ def stems_of_subset(split_csv, subset):
             f"{', '.join(sorted(set(split.values())))}. Choose one of them with --subset."
         )
     return stems
-
-
-def read_groups(csv_path, column):
-    """Read which group each image belongs to.
-
-    Args:
-        csv_path: CSV with a header line and the columns `stem` (or `image`, as in summary.csv) and
-            `column`.
-        column: name of the column with the group.
-
-    Returns:
-        dict, stem → group.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no CSV, or a column is missing.
-    """
-    groups = {}
-    try:
-        with open(csv_path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or ()
-            key = "image" if "image" in columns and "stem" not in columns else "stem"
-            if not {key, column} <= set(columns):
-                raise ValueError(
-                    f"{csv_path} has the columns {', '.join(columns) or '(none)'}; expected stem "
-                    f"and {column} among them: name the column of groups with --group-column"
-                )
-            for row in rows:
-                stem = (row[key] or "").strip()
-                stem = Path(stem).stem if stem.lower().endswith(IMAGE_SUFFIXES) else stem
-                groups[stem] = (row[column] or "").strip() or NO_GROUP
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
-    return groups
 
 
 def make_parser():
@@ -134,9 +98,8 @@ def make_parser():
     )
     add(
         "--group-column",
-        default="modality",
         metavar="NAME",
-        help="column of --groups that names the group (default %(default)s)",
+        help="column of --groups that names the group (default: group, else modality)",
     )
     add(
         "--worst",

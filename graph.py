@@ -16,58 +16,23 @@ from nuclei.cli import command_line, user_errors_in_one_line
 from nuclei.files import first_line, replacing
 from nuclei.results.curves import COLOURS, KEY, draw_curves, height_px
 from nuclei.results.history import HISTORY, describe_history, read_history
+from nuclei.results.plot_page import Plot, write_plot_page
 
 NAME = "Training_Graph"
 PNG_WIDTH_PX = 1000  # at twice the resolution
 PNG_PANEL_PX = 280  # height of a panel
 RESERVED_PX = 120  # height of the lines above the graph, which fills the rest of the window
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-body {{ margin: 0 auto; max-width: 1200px; padding: 12px; color: #222; }}
-body {{ font: 15px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }}
-h1 {{ font-size: 1.25em; margin: 0 0 4px; }} p {{ margin: 2px 0; }} .key {{ color: #666; }}
-.graph {{ height: max({height}px, calc(100vh - {reserved}px)); }} .graph > div {{ height: 100%; }}
-</style></head><body><h1>{title}</h1>
-{lines}
-<p class="key">{key}</p>
-<div class="graph">{graph}</div></body></html>
-"""
 
 
 def write_html(figure, path, title, lines):
-    """Write one page with plotly.js inside. Its heading is HTML, which wraps on a narrow screen."""
-    graph = figure.to_html(
-        full_html=False,
-        include_plotlyjs=True,
-        default_height="100%",
-        config={
-            "responsive": True,
-            "displaylogo": False,
-            "showSendToCloud": False,  # the page sends nothing anywhere
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "sendChartToCloud"],
-        },
-        # On a touch screen a drag over the graph scrolls the page, as everywhere else.
-        post_script="if (matchMedia('(pointer: coarse)').matches) "
-        "Plotly.relayout('{plot_id}', {dragmode: false});",
-    )
+    """Write the page: one line about each training, then the curves."""
     marks = [""]
     if len(lines) > 1:  # coloured dots tell the curves apart without the legend below
         colours = [COLOURS[number % len(COLOURS)] for number in range(len(lines))]
         marks = [f'<span style="color:{colour}">●</span> ' for colour in colours]
-    page = PAGE.format(
-        title=html.escape(title),
-        lines="\n".join(
-            f"<p>{mark}{html.escape(line)}</p>" for mark, line in zip(marks, lines, strict=True)
-        ),
-        key=KEY,
-        graph=graph,
-        height=height_px(figure),
-        reserved=RESERVED_PX,
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    texts = [f"<p>{mark}{html.escape(line)}</p>" for mark, line in zip(marks, lines, strict=True)]
+    plot = Plot(figure, height_px(figure), reserved_px=RESERVED_PX)
+    write_plot_page(path, title, [*texts, f'<p class="key">{KEY}</p>'], [plot])
 
 
 def write_png(figure, path, title):

@@ -22,6 +22,7 @@ where there is tissue:
 
     predictions/tissue/STEM.png             where the tissue is
     predictions/overlays/STEM.jpg           the slide with its nuclei, or a map of their density
+    predictions/fields/                     some fields at full size, for report.py and to correct
     predictions/geojson/STEM.geojson.zip    for QuPath
     predictions/nuclei.csv, summary.csv     as for images; --formats adds ometiff, omezarr, parquet
 

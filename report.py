@@ -3,6 +3,8 @@
     python report.py                                       # predictions/ + test_raw/
     python report.py found --images my_images more_images  # the folders given to predict.py
     python report.py found --images my_images --evaluation scores/evaluation.json --out page.html
+    python report.py found --images treated control        # compares the two folders
+    python report.py found --groups groups.csv             # columns stem and group
 
 The page needs no network. It shows the images with their nuclei, a table of images, the
 measurements, the training curves, and what the model file says about itself; scores too where
@@ -23,10 +25,11 @@ from nuclei.report.inputs import (
     find_history,
     find_pictures,
     read_evaluation,
-    read_predictions,
 )
 from nuclei.report.page import GENERATOR, build_page
+from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
 from nuclei.report.sections import plural
+from nuclei.results.groups import groups_by_folder, read_groups
 
 OUT_NAME = "report.html"
 EVALUATION_NAME = "evaluation.json"
@@ -48,6 +51,34 @@ def find_evaluation(given, folder):
     return usual if usual.is_file() else None
 
 
+def find_groups(args, predictions, pictures):
+    """The groups to compare: those of --groups, else the folders of the images.
+
+    Args:
+        args: of the command line.
+        predictions: Predictions.
+        pictures: {stem: path of the image}.
+
+    Returns:
+        {stem: group}; empty without groups.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_groups`; ValueError also where it names no image.
+    """
+    if args.groups is None:
+        rows = [row for row in predictions.rows if row["part"] == IMAGE]
+        stems = [row["image"] for row in rows if row["image"] in pictures]
+        return groups_by_folder({stem: pictures[stem] for stem in stems})
+    groups = read_groups(args.groups, args.group_column)
+    stems = [row["image"] for row in predictions.rows]
+    if not groups.keys() & set(stems):
+        raise ValueError(
+            f"{args.groups} names none of the images ({named(stems)}), but {named(groups)}; its "
+            "column stem holds their names without suffix"
+        )
+    return groups
+
+
 def collect(args, command):
     """Read and check what the page is made of.
 
@@ -66,6 +97,9 @@ def collect(args, command):
         evaluation = read_evaluation(evaluation_path, predictions.rows)
     predictions, order = by_attention(predictions, evaluation.by_stem)
     folders = list(dict.fromkeys(args.images))
+    images = [row for row in predictions.rows if row["part"] == IMAGE]
+    pictures = find_pictures(images, folders) if images else {}
+    pictures |= slide_pictures(predictions.rows)
     return PageInputs(
         predictions=predictions,
         order=order,
@@ -74,7 +108,8 @@ def collect(args, command):
         model_path=model_path,
         history_path=args.history or find_history(model_path),
         image_folders=folders,
-        pictures=find_pictures(predictions.rows, folders),
+        pictures=pictures,
+        groups=find_groups(args, predictions, pictures),
         command=command,
     )
 
@@ -117,6 +152,18 @@ def parse_arguments(argv):
         help=f"scores of evaluate.py (default PREDICTIONS/{EVALUATION_NAME}, if it exists)",
     )
     add(
+        "--groups",
+        type=Path,
+        metavar="CSV",
+        help="table with a column stem or image: compare its groups (default: the folders of "
+        "--images, where there are several)",
+    )
+    add(
+        "--group-column",
+        metavar="NAME",
+        help="column of --groups that names the group (default: group, else modality)",
+    )
+    add(
         "--out",
         type=Path,
         metavar="FILE",
@@ -142,7 +189,7 @@ def main(argv=None):
     if missing := inputs.missing:
         images = plural(len(missing), "image")
         print(f"{images} shown without a picture, not found: {named(missing)}", file=sys.stderr)
-    images = plural(len(inputs.predictions.rows), "image")
+    images = plural(inputs.predictions.num_images, "image")
     nuclei = f"{inputs.predictions.num_nuclei:,} nuclei"
     print(f"Wrote {out}: {images}, {nuclei}, {len(page) / 1e6:.1f} MB. Open it in a browser.")
     return 0

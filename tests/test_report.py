@@ -82,7 +82,7 @@ def spoil_missing_column(found):
 
 
 def spoil_formats(found):
-    change(found / "summary.csv", lambda table: table.assign(formats="masks overlays"))
+    change(found / "summary.csv", lambda table: table.assign(formats="masks labels"))
 
 
 def spoil_number(found):

@@ -14,6 +14,7 @@ import numpy as np
 
 from nuclei.files import replacing
 from nuclei.machine import has_nvidia, num_cores
+from nuclei.results.plot_page import Plot, write_plot_page
 
 COLUMNS = ("part", "model", "what", "figure", "value", "unit")
 PACKAGES = (
@@ -26,16 +27,16 @@ PACKAGES = (
 )
 # Okabe & Ito: colours that the colour-blind tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-PANELS = (  # title, part, figures, (row, column)
-    ("Network alone", "network", ("speed",), (1, 1)),
-    ("All images, after start-up", "pipeline", ("speed",), (1, 2)),
+PANEL_PX = 420  # height of a panel, with the names of engines below it
+PANELS = (  # title, part, figures
+    ("Network alone", "network", ("speed",)),
+    ("All images, after start-up", "pipeline", ("speed",)),
     (
         "Where the time goes",
         "pipeline",
         ("reading", "scaling", "network", "separation", "tables and files"),
-        (2, 1),
     ),
-    ("Training", "training", ("bare", "whole"), (2, 2)),
+    ("Training", "training", ("bare", "whole")),
 )
 
 
@@ -65,7 +66,9 @@ class Card:
         for name, value, unit in figures:
             values = (part, model, what, name, value, unit)
             self.rows.append(dict(zip(COLUMNS, values, strict=True)))
-            texts.append(f"{name} {value:.4g} {unit}".rstrip())
+            texts.append(
+                f"{name} {value:.4g} {unit}".rstrip() if np.isfinite(value) else f"{name} –"
+            )
         self.say(f"{part:<9} {model:<8} {what:<28} {'  '.join(texts)}")
 
     def values(self, part, figure, what=None):
@@ -107,17 +110,26 @@ def describe_machine():
     }
 
 
-def draw(card, facts):
-    """Draw the card as a Plotly figure: speed by engine, and where the time goes."""
-    from plotly.subplots import make_subplots
+def draw_panels(card):
+    """Draw the card: speed by engine, and where the time goes. Parts without figures are left out.
 
-    titles = [title for title, *_ in PANELS]
-    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, vertical_spacing=0.2)
-    for _, part, names, (row, column) in PANELS:
+    Returns:
+        A list of `Plot`.
+    """
+    import plotly.graph_objects as go
+
+    plots = []
+    for title, part, names in PANELS:
+        figure, unit = go.Figure(), ""
         for number, name in enumerate(names):
             chosen = [
-                entry for entry in card.rows if entry["part"] == part and entry["figure"] == name
+                entry
+                for entry in card.rows
+                if entry["part"] == part and entry["figure"] == name and np.isfinite(entry["value"])
             ]
+            if not chosen:
+                continue
+            unit = chosen[0]["unit"]
             # Bars of the training stand side by side, the stages of a run above one another.
             suffix = f", {name}" if part == "training" else ""
             figure.add_bar(
@@ -126,39 +138,39 @@ def draw(card, facts):
                 name=name,
                 marker_color=COLOURS[number],
                 showlegend=len(names) > 2,
-                row=row,
-                col=column,
             )
-            if chosen:
-                figure.update_yaxes(title=chosen[0]["unit"], row=row, col=column)
-    lines = "<br>".join(f"{name}: {html.escape(value)}" for name, value in facts.items())
-    figure.update_layout(
-        template="plotly_white",
-        barmode="stack",
-        height=1000,
-        margin={"t": 200},
-        title={"text": f"Speed card<br><sub>{lines}</sub>", "y": 0.98},
-    )
-    return figure
+        if not figure.data:
+            continue
+        figure.update_layout(
+            template="plotly_white",
+            barmode="stack",
+            margin={"l": 10, "r": 10, "t": 10, "b": 10},
+            legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        )
+        figure.update_xaxes(automargin=True).update_yaxes(automargin=True, title=unit)
+        plots.append(Plot(figure, PANEL_PX, title))
+    return plots
 
 
 def save(card, facts, out):
     """Write benchmark.csv, .json and .html into the folder `out`."""
     out = Path(out)
+    rows = [  # an empty cell and null where nothing was measured
+        {**row, "value": row["value"] if np.isfinite(row["value"]) else None} for row in card.rows
+    ]
     with (
         replacing(out / "benchmark.csv") as path,
         open(path, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(card.rows)
+        writer.writerows(rows)
     with replacing(out / "benchmark.json") as path:
-        rows = [
-            {**row, "value": row["value"] if np.isfinite(row["value"]) else None}  # JSON has no NaN
-            for row in card.rows
-        ]
         path.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
-    with replacing(out / "benchmark.html") as path:
-        config = {"displaylogo": False, "showSendToCloud": False}
-        page = draw(card, facts).to_html(include_plotlyjs=True, config=config)
-        path.write_text(page, encoding="utf-8")
+    about = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in facts.items()
+    )
+    plots = draw_panels(card)
+    nothing = [] if plots else ["<p>None of the parts that are drawn was measured.</p>"]
+    write_plot_page(out / "benchmark.html", "Speed card", [f"<dl>{about}</dl>", *nothing], plots)

@@ -1,6 +1,5 @@
-"""What a page is made of: the tables of predict.py, scores, training history, and images.
+"""What a page is made of beside the tables of predict.py: scores, training history, and images.
 
-    predictions = read_predictions(Path("predictions"))
     evaluation = read_evaluation(Path("predictions/evaluation.json"), predictions.rows)
     predictions, order = by_attention(predictions, evaluation.by_stem)
 
@@ -16,35 +15,17 @@ from typing import NamedTuple
 
 from nuclei.files import first_line, named
 from nuclei.model_file import MODELS
+from nuclei.report.predictions import (
+    FIELD,
+    OUT_OF_DISTRIBUTION,
+    Predictions,
+    slide_of,
+)
 from nuclei.results.history import HISTORY
-from nuclei.results.tables import read_table
+from nuclei.scores import NO_GROUP
 
-OUT_OF_DISTRIBUTION = "out_of_distribution"  # column of summary.csv: 1, 0, or empty where unknown
 # What says how certain the nuclei of an image are: column of nuclei.csv -> words. The first counts.
 CERTAINTY = {"confidence": "mean confidence", "mean_probability": "mean probability"}
-INTENSITIES = ("intensity_low", "intensity_high")
-NEEDED = ("height_px", "width_px", "nuclei", *INTENSITIES)  # numbers without which nothing is shown
-NUMBERS = (*NEEDED, "median_diameter_px", "nucleus_share")
-OPTIONAL_NUMBERS = (OUT_OF_DISTRIBUTION, "scale", "mpp")
-
-
-class Predictions(NamedTuple):
-    """The tables of a folder that predict.py wrote.
-
-    Attributes:
-        folder: the folder, which also holds `labels/`.
-        rows: summary.csv as a list of dicts, numbers as numbers (NaN where a cell is empty).
-        nuclei: nuclei.csv as a pandas DataFrame, all cells as text.
-    """
-
-    folder: Path
-    rows: list
-    nuclei: object
-
-    @property
-    def num_nuclei(self):
-        """Number of nuclei in all images."""
-        return sum(int(row["nuclei"]) for row in self.rows)
 
 
 class Evaluation(NamedTuple):
@@ -72,6 +53,7 @@ class PageInputs:
         history_path: training history of the model, or None.
         image_folders: folders with the images that were predicted.
         pictures: dict of stem -> path of the image, where it was found.
+        groups: dict of stem -> group, to compare them; empty without groups.
         command: the command that makes the page.
     """
 
@@ -83,6 +65,7 @@ class PageInputs:
     history_path: Path | None
     image_folders: list
     pictures: dict
+    groups: dict
     command: str
 
     @property
@@ -91,79 +74,10 @@ class PageInputs:
         stems = [row["image"] for row in self.predictions.rows]
         return [stem for stem in stems if stem not in self.pictures]
 
-
-def read_predictions(folder):
-    """Read both tables of a folder that predict.py has written.
-
-    Args:
-        folder: Path of the folder.
-
-    Returns:
-        Predictions.
-
-    Raises:
-        FileNotFoundError, ValueError: predict.py did not write the folder, or its tables
-            contradict one another.
-    """
-    path = folder / "summary.csv"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; run python predict.py first, or name the folder it wrote"
-        )
-    summary, nuclei = read_table(path), read_table(folder / "nuclei.csv")
-    if summary.empty:
-        raise ValueError(f"{path} holds no image; run python predict.py to its end")
-    rows = numbers_in(summary, path).to_dict("records")
-    counts = nuclei["image"].value_counts()
-    wrong = [row["image"] for row in rows if counts.get(row["image"], 0) != row["nuclei"]]
-    if wrong:
-        raise ValueError(
-            f"{folder}: summary.csv and nuclei.csv count differently in {named(wrong)}; predict "
-            "with --overwrite"
-        )
-    return Predictions(folder, rows, nuclei)
-
-
-def numbers_in(summary, path):
-    """summary.csv with numbers as numbers, after its columns are checked.
-
-    Args:
-        summary: DataFrame of texts.
-        path: names the file in messages.
-
-    Raises:
-        ValueError: a column, a number or a format is missing.
-    """
-    import pandas as pd  # late: --help does not need it
-
-    missing = [name for name in ("file", "modality", *NUMBERS) if name not in summary]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {named(missing)}; run python predict.py --overwrite to write "
-            "it again"
-        )
-    if "formats" in summary:
-        has_all = [{"labels", "csv"} <= set(formats.split()) for formats in summary["formats"]]
-        without = summary["image"][[not whole for whole in has_all]]
-        if len(without):
-            raise ValueError(
-                f"{path.parent} has no labels or no csv of {named(without)}; run python predict.py "
-                "again with --formats labels,csv to add them; whole slides have no such labels: "
-                "predict images into a folder of their own"
-            )
-    summary = summary.copy()
-    for name in (*NUMBERS, *OPTIONAL_NUMBERS):
-        if name in summary:
-            summary[name] = pd.to_numeric(summary[name], errors="coerce")
-    broken = summary["image"][summary[list(NEEDED)].isna().any(axis=1)]
-    if len(broken):
-        raise ValueError(
-            f"{path}: a size, count or intensity of {named(broken)} is no number; predict with "
-            "--overwrite"
-        )
-    if OUT_OF_DISTRIBUTION in summary and summary[OUT_OF_DISTRIBUTION].isna().all():
-        summary = summary.drop(columns=OUT_OF_DISTRIBUTION)  # the model has no limit for it
-    return summary
+    def group_of(self, row):
+        """The group of a row of summary.csv: a field is in that of its slide; "" without groups."""
+        stem = slide_of(row["image"]) if row["part"] == FIELD else row["image"]
+        return self.groups.get(stem, NO_GROUP) if self.groups else ""
 
 
 def read_evaluation(path, rows):
@@ -249,7 +163,21 @@ def by_attention(predictions, scores):
         return row.get(OUT_OF_DISTRIBUTION) != 1, last if is_unknown else value
 
     order = f"First {', then '.join(steps)}." if steps else "In the order of summary.csv."
-    return predictions._replace(rows=sorted(rows, key=key)), order
+    return predictions._replace(rows=fields_last(sorted(rows, key=key))), order
+
+
+def fields_last(rows):
+    """Rows of summary.csv in their order, the fields of a slide right behind it."""
+    fields = {}
+    for row in rows:
+        if row["part"] == FIELD:
+            fields.setdefault(slide_of(row["image"]), []).append(row)
+    whole = [row for row in rows if row["part"] != FIELD]
+    return [
+        one
+        for row in whole
+        for one in [row, *sorted(fields.get(row["image"], ()), key=lambda row: row["image"])]
+    ]
 
 
 def find_history(model_path):

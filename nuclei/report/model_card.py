@@ -8,6 +8,7 @@ import math
 
 from nuclei.files import named
 from nuclei.inference.scale import SCALE_LIMITS
+from nuclei.report.predictions import FIELD
 from nuclei.report.sections import definitions, number_of, plural, table_of, text
 
 
@@ -25,8 +26,9 @@ def model_section(inputs):
         header = ["", "images", "Dice", "AP at 0.5", "mean AP"]
         caption = "The model's scores on its own validation images"
         own_scores = table_of(header, lines, caption)
+    rows = [row for row in inputs.predictions.rows if row["part"] != FIELD]
     everything = json.dumps(settings, indent=1, ensure_ascii=False)
-    items = "".join(f"<li>{line}</li>" for line in limits(settings, inputs.predictions.rows))
+    items = "".join(f"<li>{line}</li>" for line in limits(settings, rows))
     return (
         definitions(model_facts(settings, inputs.model_path))
         + own_scores
@@ -138,7 +140,7 @@ def limit_of_size(sizes, rows):
     outside = [
         row["image"]
         for row in rows
-        if row["nuclei"] and not low <= row["median_diameter_px"] <= high
+        if math.isfinite(row["median_diameter_px"]) and not low <= row["median_diameter_px"] <= high
     ]
     if outside:
         images = plural(len(outside), "image")

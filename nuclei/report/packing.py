@@ -18,6 +18,7 @@ from nuclei.cli import Progress
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
 from nuclei.images.reading import open_image
+from nuclei.report.predictions import SLIDE
 from nuclei.results.pictures import encode, find_labels
 
 MAX_SIDE_PX = 2048  # of a picture in the page; a larger image is shown reduced
@@ -27,7 +28,9 @@ THUMBNAIL_QUALITY = 60  # of WebP
 STEPS = ((1, 80), (1, 60), (0.7, 60), (0.5, 60), (0.35, 60), (0.25, 50), (0.125, 50))
 LABEL_TYPE = "<u4"  # little endian, as in JavaScript on all current machines
 SIGNIFICANT_DIGITS = 5  # of measurements in the page; nuclei.csv has the exact ones
+MISSING_SHAPE = (1, 1)  # of the labels of a slide whose overview was not found
 MEASURES_MB = 8  # of the page at most for measurements: enough for 80,000 nuclei with 41 columns
+NO_MEASURES = ["image", "id", "nearest_id", "slide_id"]  # columns of nuclei.csv
 # The page opens with these measurements; they are there even without room.
 FIRST_MEASURES = (
     "diameter_px",
@@ -107,6 +110,25 @@ def read_predicted_labels(folder, row):
     return labels
 
 
+def read_pixels(row, path):
+    """Read the picture of a row, and its labels.
+
+    Args:
+        row: of summary.csv.
+        path: of its image, or None where it was not found.
+
+    Returns:
+        (picture, labels): (H, W, 3) uint8 RGB or None, and (H, W) int32. The overview of a slide
+        has its nuclei in the picture, and no labels; it is smaller than the slide.
+    """
+    if row["part"] == SLIDE:
+        picture = None if path is None else open_image(path).image
+        shape = MISSING_SHAPE if path is None else picture.shape[:2]
+        return picture, np.zeros(shape, np.int32)
+    labels = read_predicted_labels(row["results"], row)
+    return None if path is None else read_picture(path, row), labels
+
+
 def resized(array, factor, interpolation):
     """An array (H, W, ...) whose sides are `factor` times as long, 1 px at least."""
     height, width = (max(1, round(side * factor)) for side in array.shape[:2])
@@ -184,9 +206,7 @@ def pack_images(predictions, pictures, space):
     images, rows = [], predictions.rows
     with Progress("Pictures", len(rows), "images") as progress:
         for number, row in enumerate(rows):
-            labels = read_predicted_labels(predictions.folder, row)
-            path = pictures.get(row["image"])
-            picture = read_picture(path, row) if path else None
+            picture, labels = read_pixels(row, pictures.get(row["image"]))
             image = pack_image(picture, labels, space / (len(rows) - number))
             images.append(image)
             space -= image.num_bytes
@@ -220,17 +240,17 @@ def measurements(predictions):
 
     rows, nuclei = predictions.rows, predictions.nuclei
     by_image = dict(list(nuclei.groupby("image", sort=False)))
-    parts = [by_image[row["image"]] for row in rows if row["nuclei"]]
+    parts = [by_image[row["image"]] for row in rows if row["shown"]]
     table = pd.concat(parts) if parts else nuclei
     ids = pd.to_numeric(table["id"], errors="coerce") if "id" in table else []
-    expected = [number for row in rows for number in range(1, int(row["nuclei"]) + 1)]
+    expected = [number for row in rows for number in range(1, int(row["shown"]) + 1)]
     if list(ids) != expected:
         raise ValueError(
             "nuclei.csv: the nuclei of an image are not numbered 1…n in order; run python "
             "predict.py --overwrite"
         )
     columns = {}
-    for name in table.columns.drop(["image", "id", "nearest_id"], errors="ignore"):
+    for name in table.columns.drop(NO_MEASURES, errors="ignore"):
         values = pd.to_numeric(table[name], errors="coerce")
         if values.notna().any():
             columns[name] = [shortened(value) for value in values]

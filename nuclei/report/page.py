@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from nuclei.report.inputs import CERTAINTY, OUT_OF_DISTRIBUTION, certainty_column
+from nuclei.report.inputs import CERTAINTY, certainty_column
 from nuclei.report.model_card import model_section
 from nuclei.report.packing import (
     FIRST_MEASURES,
@@ -19,6 +19,7 @@ from nuclei.report.packing import (
     packed,
     shortened,
 )
+from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 from nuclei.report.sections import (
     headline,
     made_section,
@@ -29,8 +30,10 @@ from nuclei.report.sections import (
 from nuclei.results.curves import KEY, draw_curves, height_px
 from nuclei.results.history import describe_history, read_history
 from nuclei.results.pictures import OVERLAY_COLOURS
+from nuclei.scores import NO_GROUP
 
 TEMPLATE = Path(__file__).with_name("page.html")
+GROUPS_SCRIPT = Path(__file__).with_name("groups.js")
 GENERATOR = '<meta name="generator" content="report.py">'  # tells our pages from other files
 PAGE_MB = 38  # size of a page at most, in 10**6 bytes: mail and browsers still take it
 RESERVE_BYTES = 100_000  # of the page for its sections of text
@@ -60,9 +63,9 @@ def build_page(inputs):
     curves, training = training_section(inputs)
     template, plotly = TEMPLATE.read_text(encoding="utf-8"), packed(get_plotlyjs().encode("utf-8"))
     measures, left_out = pack_measurements(measurements(inputs.predictions))
-    num_images = len(inputs.predictions.rows)
+    num_rows = len(inputs.predictions.rows)
     size = len(template) + len(plotly) + sum(map(len, measures.values()))
-    size += RESERVE_BYTES + ROW_BYTES * num_images
+    size += RESERVE_BYTES + ROW_BYTES * num_rows
     images = pack_images(inputs.predictions, inputs.pictures, PAGE_MB * 10**6 - size)
     data = page_data(inputs, images, list(measures)) | {"training": curves}
 
@@ -76,11 +79,12 @@ def build_page(inputs):
     first += [columns.pop(name) for name in data["first_measures"]]
     parts = {
         "GENERATOR": GENERATOR,
-        "TITLE": text(f"Nuclei in {plural(num_images, 'image')}"),
+        "TITLE": text(f"Nuclei in {plural(inputs.predictions.num_images, 'image')}"),
         "SUBTITLE": text(
             f"{inputs.predictions.folder.resolve().name}, found by {inputs.model_path.name}"
         ),
         "HEADLINE": headline(inputs.predictions, inputs.evaluation),
+        "GROUPS_SCRIPT": GROUPS_SCRIPT.read_text(encoding="utf-8"),
         "SCORES": scores_section(inputs.evaluation),
         "TRAINING": training,
         "MODEL": model_section(inputs),
@@ -133,6 +137,7 @@ def page_data(inputs, images, measures):
     return {
         "images": [
             image_data(row, image, scores.get(row["image"]))
+            | ({"group": inputs.group_of(row)} if inputs.groups else {})
             for row, image in zip(inputs.predictions.rows, images, strict=True)
         ],
         "measures": measures,
@@ -140,6 +145,7 @@ def page_data(inputs, images, measures):
         "certainty_name": CERTAINTY.get(certainty, ""),
         "score_names": SHOWN_SCORES if scores else {},
         "order": inputs.order,
+        "groups": sorted(set(map(inputs.group_of, inputs.predictions.rows)) - {"", NO_GROUP}),
         "colours": [f"rgb({red},{green},{blue})" for red, green, blue in OVERLAY_COLOURS],
     }
 
@@ -158,7 +164,9 @@ def image_data(row, image, scores):
         "height": int(row["height_px"]),
         "width": int(row["width_px"]),
         "modality": row["modality"],
-        "nuclei": int(row["nuclei"]),
+        "part": row["part"],
+        "found": int(row["nuclei"]),
+        "nuclei": int(row["shown"]),  # with measurements in the page
         "diameter": shortened(row["median_diameter_px"]),
         "share": shortened(row["nucleus_share"]),
         "certainty": shortened(row["certainty"]),

@@ -13,7 +13,7 @@ from importlib import metadata
 import numpy as np
 
 from nuclei.files import named
-from nuclei.report.inputs import OUT_OF_DISTRIBUTION
+from nuclei.report.predictions import FIELD, OUT_OF_DISTRIBUTION
 from nuclei.version import program_version
 
 # Columns of the table of scores: name, kind of summary, heading, ends of the drawn axis
@@ -65,12 +65,16 @@ def definitions(pairs):
 
 def headline(predictions, evaluation):
     """The large figures at the top of the page."""
-    rows = predictions.rows
+    rows, num_images = predictions.rows, predictions.num_images
+    num_fields = sum(row["part"] == FIELD for row in rows)
     figures = [
-        (f"{len(rows):,}", "image" if len(rows) == 1 else "images"),
-        (f"{predictions.num_nuclei:,}", "nuclei"),
+        (f"{num_images:,}", "image" if num_images == 1 else "images"),
+        (f"{predictions.num_nuclei:,}", "nucleus" if predictions.num_nuclei == 1 else "nuclei"),
     ]
-    diameters = [row["median_diameter_px"] for row in rows if row["nuclei"]]
+    if num_fields:
+        figures.insert(1, (f"{num_fields:,}", "fields of slides"))
+    diameters = [row["median_diameter_px"] for row in rows if row["part"] != FIELD]
+    diameters = [value for value in diameters if math.isfinite(value)]
     if diameters:
         figures.append((f"{np.median(diameters):.1f} px", "median diameter, of images"))
     if any(OUT_OF_DISTRIBUTION in row for row in rows):

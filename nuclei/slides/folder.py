@@ -16,6 +16,7 @@ from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
 from nuclei.results.image import flag, write_rows
 from nuclei.results.tables import SUMMARY
+from nuclei.slides.fields import sample_fields, write_fields
 from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.work import WorkFolder
@@ -56,7 +57,9 @@ def predict_slides(jobs, run, cluster=None):
                 failures.append(describe_failure(job, result))
                 print(f"skipped: {failures[-1]}", file=sys.stderr)
                 continue
-            found, summary = result
+            found, fields, summary = result
+            if "overlays" in job.formats:
+                write_fields(run.out, fields, summary)
             write_rows(run.out, job, (table for table, _ in found.parts()), summary)
             found.work.clear()
             num_nuclei += len(found)
@@ -71,7 +74,8 @@ def process_slide(job, run, cluster=None):
         run, cluster: as of `predict_slides`.
 
     Returns:
-        (found, summary): `FoundOnSlide` and the row of summary.csv, for `write_rows`.
+        (found, fields, summary): `FoundOnSlide`, a list of `Field`, and the row of summary.csv.
+        The last two are for tables that all slides share.
 
     Raises:
         ValueError: the slide cannot be read, or the tile is too small.
@@ -86,6 +90,7 @@ def process_slide(job, run, cluster=None):
     found = find_nuclei_on_slide(slide, job, run, search)
     found.write(run.out, job.formats, run.editable)
     say_how_to_open(job, run.out)
+    fields = sample_fields(slide, found) if "overlays" in job.formats else []
     if found.num_cut:
         print(
             f"{job.stem}: {found.num_cut} nuclei are larger than tiles overlap; "
@@ -103,7 +108,7 @@ def process_slide(job, run, cluster=None):
         "version": program_version(),
         "formats": job.all_formats,
     }
-    return found, {name: summary[name] for name in SUMMARY}
+    return found, fields, {name: summary[name] for name in SUMMARY}
 
 
 def say_how_to_open(job, out):

@@ -74,7 +74,9 @@ def page(opened):
     opened.evaluate(
         """() => {
           select(() => false);
-          for (const id of ["find", "kind", "from", "to"]) $(id).value = "";
+          for (const id of ["find", "kind", "group", "from", "to"]) $(id).value = "";
+          $("hotkeys").checked = true;
+          document.activeElement.blur();
           $("flagged").checked = false;
           $("scope").querySelector("[value=one]").checked = true;
           $("across").value = "diameter_px";
@@ -93,5 +95,5 @@ def page(opened):
 @pytest.fixture(scope="session")
 def shown(original, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    assert make(original, out=out) == 0
+    assert make(original, "--groups", str(original / "groups.csv"), out=out) == 0
     return out

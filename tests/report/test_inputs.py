@@ -11,7 +11,8 @@ from report_tools import (
     page_of,
 )
 
-from nuclei.report.inputs import OUT_OF_DISTRIBUTION, find_history
+from nuclei.report.inputs import find_history
+from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 
 
 def test_flagged_images_come_first_then_the_worst(folder):

@@ -16,9 +16,9 @@ from report_tools import (
 )
 
 from nuclei.images.labels import read_labels
-from nuclei.report.inputs import read_predictions
 from nuclei.report.packing import LABEL_TYPE, read_picture
 from nuclei.report.page import GENERATOR
+from nuclei.report.predictions import read_predictions
 from nuclei.report.sections import SCORE_COLUMNS, score_cell, text
 
 

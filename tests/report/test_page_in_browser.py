@@ -96,6 +96,7 @@ def test_later_plots_are_drawn_when_they_are_scrolled_to(visit, shown):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_can_be_read_in_either_scheme(page, scheme):
+    open_image(page, "fluorescence_a")
     page.emulate_media(color_scheme=scheme)
     names = (
         "ground",
@@ -131,6 +132,7 @@ def test_colours_can_be_read_in_either_scheme(page, scheme):
 
 
 def test_everything_can_be_reached_by_keyboard(page):
+    open_image(page, "fluorescence_a")
     seen = []
     page.locator(".skip").first.focus()
     for _ in range(60):

@@ -19,7 +19,9 @@ from nuclei.slides.folder import search_tiles_in_worker
 from nuclei.slides.work import work_folder
 
 TWO_CHANNELS = {"Channel": {"Name": ["FITC", "DAPI"]}}
-FILES = """
+FIELD = "b.ome_field_1.png"
+FILES = f"""
+fields/labels/{FIELD} fields/nuclei.csv fields/raw/{FIELD} fields/summary.csv
 geojson/b.ome.geojson.zip labels/a.png masks/a.png nuclei.csv overlays/a.jpg overlays/b.ome.jpg
 summary.csv tissue/b.ome.png
 """

@@ -1,0 +1,73 @@
+"""Which group each image belongs to: treated or control, a patient, a modality.
+
+groups = read_groups("groups.csv")             # {"image_01": "treated", ...}
+groups = read_groups("summary.csv", "modality")
+groups = groups_by_folder(pictures)            # the names of the folders of the images
+"""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.scores import NO_GROUP
+
+USUAL_COLUMNS = ("group", "modality")  # the first one that the table has
+
+
+def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
+    """Read which group each image belongs to.
+
+    Args:
+        csv_path: CSV with a header line and the columns `stem` (or `image`, as in summary.csv) and
+            `column`.
+        column: name of the column with the group; None takes the first of USUAL_COLUMNS.
+
+    Returns:
+        {stem: group}.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no CSV, or a column is missing.
+    """
+    groups = {}
+    try:
+        with open(csv_path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or ()
+            key = "image" if "image" in columns and "stem" not in columns else "stem"
+            if column is None:
+                column = next((name for name in USUAL_COLUMNS if name in columns), USUAL_COLUMNS[0])
+            if not {key, column} <= set(columns):
+                raise ValueError(
+                    f"{csv_path} has the columns {', '.join(columns) or '(none)'}; expected stem "
+                    f"and {column} among them: name the column of groups with --group-column"
+                )
+            for row in rows:
+                stem = (row[key] or "").strip()
+                stem = Path(stem).stem if stem.lower().endswith(IMAGE_SUFFIXES) else stem
+                groups[stem] = (row[column] or "").strip() or NO_GROUP
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
+    return groups
+
+
+def groups_by_folder(pictures: Mapping[str, Path]) -> dict[str, str]:
+    """Group images by the folders that they lie in, such as treated/ and control/.
+
+    Args:
+        pictures: {stem: path of the image}.
+
+    Returns:
+        {stem: name of the folder}; empty where all images lie in one folder. Folders of one name
+        are told apart by the folders above them.
+    """
+    folders = sorted({path.resolve().parent for path in pictures.values()})
+    if len(folders) < 2:
+        return {}
+    length = 1
+    while len({folder.parts[-length:] for folder in folders}) < len(folders):
+        length += 1
+    return {
+        stem: "/".join(path.resolve().parent.parts[-length:]) for stem, path in pictures.items()
+    }
