@@ -37,7 +37,7 @@ from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
 from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, require_formats, write_formats
-from nuclei.machine import require, set_up_backend
+from nuclei.machine import require
 from nuclei.model_file import find_model, load_network, read_settings
 
 FORMATS_DEFAULT = "geojson"
@@ -110,7 +110,6 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
             "folder"
         )
     require(("bioimageio.core",) if "bioimageio" in kinds else (), "the export to bioimage.io")
-    set_up_backend()
     network, settings = load_network(model_path)
     with contextlib.ExitStack() as stack:
         onnx_path = paths.get("onnx", out / f".{model_path.stem}.{uuid.uuid4().hex[:8]}.onnx")

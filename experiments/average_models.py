@@ -20,7 +20,6 @@ import numpy as np
 
 from nuclei.cli import DATA_DIR, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
-from nuclei.machine import set_up_backend
 from nuclei.model_file import load_network, save_model
 from nuclei.training.recipe import Recipe
 from nuclei.training.samples import choose_split, load_samples
@@ -73,7 +72,6 @@ def main(argv=None):
     args = parse_arguments(argv)
     if Path(args.out).exists():
         raise ValueError(f"{args.out} is there already; give another name")
-    set_up_backend()
     network, settings = average(args.models)
     recipe = Recipe(data_dir=args.data_dir, gt_dir=args.gt_dir, split=args.split)
     folder = Path(args.out).parent

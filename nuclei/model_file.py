@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nuclei.files import replacing
+from nuclei.machine import start_backend
 from unet import build_unet, network_geometry
 
 SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
@@ -163,6 +164,7 @@ def load_network(path, heads=None):
             architecture.
     """
     settings = read_settings(path)
+    start_backend()
     model = build_unet(**settings["architecture"])
     try:
         model.load_weights(str(path))

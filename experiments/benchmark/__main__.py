@@ -37,7 +37,7 @@ from nuclei.cli import (
 )
 from nuclei.images.pairs import find_images, find_truths
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages
-from nuclei.machine import set_up_backend
+from nuclei.machine import start_backend
 from nuclei.model_file import MODELS, find_model, load_network, read_settings
 from nuclei.slides.plan import collect
 from unet import DEPTH, STEM_STRIDE, WIDTH, build_unet
@@ -140,7 +140,7 @@ def main(argv=None):
     truths = {stem: path for stem, path in truths.items() if stem in files}
     if "training" in args.parts:
         find_images(Path(args.data_dir) / "raw")  # what is missing is told at once
-    set_up_backend()
+    start_backend()
     words = ["python", "-m", "experiments.benchmark", *(sys.argv[1:] if argv is None else argv)]
     facts = {**describe_machine(), "command": shlex.join(words)}
     for name, text in facts.items():

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.machine import find_device, num_cores, set_up_backend
+from nuclei.machine import find_device, num_cores, start_backend
 from nuclei.model_file import load_network, read_settings, save_model
+from nuclei.quiet import hold_noise
 from nuclei.training.batches import CropPlan, batches
 from nuclei.training.checkpoint import State, move_aside, restore
 from nuclei.training.devices import local_devices, spread_over_devices
@@ -115,10 +116,8 @@ def fit(recipe, data, run, checkpoint=None):
 
 def prepare(recipe, data, run):
     """Start Keras's backend and find out what this machine offers: a `Session`."""
-    set_up_backend()
-    import keras  # takes seconds: not before the data is known to be good
-
-    device, fastest = find_device(keras.backend.backend())
+    backend = start_backend()  # takes seconds: not before the data is known to be good
+    device, fastest = find_device(backend)
     precision = fastest if recipe.precision == "auto" else recipe.precision
     spread = spread_over_devices(recipe.batch_size, run.num_devices, run.processes)
     total = run.num_devices * run.processes.num
@@ -172,6 +171,8 @@ def run_epochs(model, network, state, data, run, session, settings):
     Returns:
         Why the training was stopped because of a loss that is not a number, or None.
     """
+    import keras
+
     from nuclei.training.bookkeeping import COLUMNS, Bookkeeper
 
     def save_best(weights, row):
@@ -193,25 +194,21 @@ def run_epochs(model, network, state, data, run, session, settings):
     )
     bookkeeper = Bookkeeper(state, run, save_best)
     progress = "auto" if sys.stdout.isatty() else 2  # a bar, or one line for each epoch
-    try:
-        with spread.fitting:
-            model.fit(
-                spread.feed(make_batches),
-                steps_per_epoch=session.num_steps,
-                epochs=recipe.epochs,
-                initial_epoch=num_done,
-                validation_data=whole_batches(crops, recipe.batch_size, spread.places),
-                validation_batch_size=len(spread.places),
-                shuffle=False,  # the batches are random already
-                callbacks=[bookkeeper],
-                verbose=progress if run.processes.is_first else 0,
-            )
-    except KeyboardInterrupt:
-        run.say(
-            f"\nStopped after epoch {state.num_epochs}; `python train.py --resume --out {run.out}` "
-            "goes on from there"
+    with spread.fitting, hold_noise() as noise:  # compilers write during the first epoch
+        model.fit(
+            spread.feed(make_batches),
+            steps_per_epoch=session.num_steps,
+            epochs=recipe.epochs,
+            initial_epoch=num_done,
+            validation_data=whole_batches(crops, recipe.batch_size, spread.places),
+            validation_batch_size=len(spread.places),
+            shuffle=False,  # the batches are random already
+            callbacks=[
+                bookkeeper,
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: noise.release()),
+            ],
+            verbose=progress if run.processes.is_first else 0,
         )
-        raise
     return bookkeeper.failure
 
 
