@@ -20,7 +20,7 @@ import numpy as np
 
 from nuclei.cli import DATA_DIR, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
-from nuclei.model_file import load_network, save_model
+from nuclei.model_file import find_model, load_network, save_model
 from nuclei.training.recipe import Recipe
 from nuclei.training.samples import choose_split, load_samples
 from nuclei.training.selection import score_validation
@@ -32,7 +32,7 @@ def average(paths):
     Raises:
         ValueError: the architectures differ.
     """
-    networks, settings = zip(*map(load_network, paths), strict=True)
+    networks, settings = zip(*(load_network(find_model(path)) for path in paths), strict=True)
     for path, other in zip(paths, settings, strict=True):
         if other["architecture"] != settings[-1]["architecture"]:
             raise ValueError(

@@ -16,6 +16,7 @@ from nuclei.files import named, replacing
 SUMMARY = (  # columns of summary.csv
     "image",
     "file",
+    "folder",
     "height_px",
     "width_px",
     "modality",
@@ -29,6 +30,7 @@ SUMMARY = (  # columns of summary.csv
     "intensity_high",
     "seconds",
     "mpp",
+    "model",
     "made_by",
     "formats",
 )

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from nuclei.images.stems import text_of
 from nuclei.inference.folder import describe_failure
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
 from nuclei.results.image import flag, write_rows
+from nuclei.results.jobs import places
 from nuclei.results.tables import SUMMARY
+from nuclei.results.tally import Tally
 from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.work import WorkFolder
@@ -36,7 +37,7 @@ def predict_slides(jobs, run, cluster=None):
             searches them here.
 
     Returns:
-        (number of nuclei, a line for each slide that could not be read).
+        A `Tally` of these slides.
     """
 
     def process(job):
@@ -49,18 +50,18 @@ def predict_slides(jobs, run, cluster=None):
         results = (process(job) for job in jobs)
     else:
         results = map_in_order(process, jobs, SLIDES_AT_ONCE, cluster.stopped.set)
-    num_nuclei, failures = 0, []
+    tally = Tally()
     with contextlib.closing(results):
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
-                failures.append(describe_failure(job, result))
-                print(f"skipped: {failures[-1]}", file=sys.stderr)
+                tally.failures.append(describe_failure(job, result))
+                print(f"skipped: {tally.failures[-1]}", file=sys.stderr)
                 continue
             found, summary = result
             write_rows(run.out, job, (table for table, _ in found.parts()), summary)
             found.work.clear()
-            num_nuclei += len(found)
-    return num_nuclei, failures
+            tally.add(summary)
+    return tally
 
 
 def process_slide(job, run, cluster=None):
@@ -91,8 +92,7 @@ def process_slide(job, run, cluster=None):
         )
     summary = {
         **found.summary(),
-        "image": job.stem,
-        "file": text_of(job.path.name),
+        **places(job, run),
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,

@@ -11,15 +11,16 @@ import platform
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import find_device, num_cores, start_backend
-from nuclei.model_file import load_network, read_settings, save_model
+from nuclei.model_file import data_sets, load_network, read_settings
 from nuclei.quiet import hold_noise
 from nuclei.training.batches import CropPlan, batches
-from nuclei.training.checkpoint import State, move_aside, restore
+from nuclei.training.checkpoint import State, move_aside, restore, save_run
 from nuclei.training.devices import local_devices, spread_over_devices
 from nuclei.training.fine_tuning import REHEARSAL_SHARE, are_few, rehearse
 from nuclei.training.geometry import DIAMETER_PX
@@ -142,7 +143,8 @@ def begin(recipe, data):
     """
     import keras
 
-    keras.utils.set_random_seed(recipe.seed)
+    with hold_noise():  # this looks for TensorFlow on every backend
+        keras.utils.set_random_seed(recipe.seed)
     state = State(recipe, data.fingerprint)
     if not recipe.init:
         return build_unet(**recipe.architecture), state, recipe.architecture
@@ -178,7 +180,7 @@ def run_epochs(model, network, state, data, run, session, settings):
     def save_best(weights, row):
         network.set_weights(weights)
         scores = {"validation_crops": {name: row[f"val_{name}"] for name in COLUMNS}}
-        save_model(run.model, network, settings | {"epoch": row["epoch"], "scores": scores})
+        save_run(run, network, settings | {"epoch": row["epoch"], "scores": scores})
 
     recipe, spread, num_done = state.recipe, session.spread, state.num_epochs
     heads = settings["architecture"]["heads"]
@@ -246,6 +248,7 @@ def describe(state, data, architecture):
         "thresholds": thresholds,
         "arguments": state.recipe.for_model_file(),
         "data": {
+            "sets": list_sets(state.recipe, data),
             "fingerprint": data.fingerprint,
             "train": dict(sorted(groups.items())),
             "validation": len(data.validating),
@@ -259,6 +262,13 @@ def describe(state, data, architecture):
         },
         "scores": {},
     }
+
+
+def list_sets(recipe, data):
+    """Names of the sets that the weights learn from: those of `init`, then this one."""
+    earlier = data_sets(read_settings(recipe.init)) if recipe.init else []
+    name = data.origin or Path(recipe.data_dir).resolve().name
+    return [*(other for other in earlier if other != name), name]
 
 
 def explain(failure, state, run):
