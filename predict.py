@@ -183,11 +183,11 @@ def describe_model_used(plan, jobs):
     """Print which model is used and what it is; warn where it has learned from drawings only."""
     settings = read_settings(plan.model_path)
     print(describe_model(plan.model_path, settings))
-    if set(data_sets(settings)) == {SYNTHETIC}:
-        if not all(is_synthetic(job.path) for job in jobs):
-            text = "this model has learned from synthetic images only; for other images take "
-            text += f"--model {SHIPPED}, or fine-tune it (python train.py --init {SHIPPED})"
-            print(f"predict.py: {text}", file=sys.stderr)
+    only_synthetic = set(data_sets(settings)) == {SYNTHETIC}
+    if only_synthetic and not all(is_synthetic(job.path) for job in jobs):
+        text = "this model has learned from synthetic images only; for other images take "
+        text += f"--model {SHIPPED}, or fine-tune it (python train.py --init {SHIPPED})"
+        print(f"predict.py: {text}", file=sys.stderr)
 
 
 def describe_results(plan, jobs, tally):

@@ -1,4 +1,4 @@
-"""From which public set images are, as far as their files tell. The folder's name tells nothing.
+"""From which public set images are, if their files tell. The name of the folder tells nothing.
 
 origin = find_origin(paths)             # SYNTHETIC, BOWL or None
 is_synthetic("test_raw/test_tissue_01.png")
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-SYNTHETIC = "synthetic images"  # of data/synthetic.py, such as those in data/ and test_raw/
+SYNTHETIC = "synthetic images"  # of data/synthetic.py: data/raw and test_raw hold some
 BOWL = "Data Science Bowl 2018"
 MARK = "tests/synthetic.py"  # what data/synthetic.py writes into each file as its software
 BOWL_STEM = re.compile(r"[0-9a-f]{64}")  # how that set names its images

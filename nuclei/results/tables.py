@@ -17,6 +17,7 @@ SUMMARY = (  # columns of summary.csv
     "image",
     "file",
     "folder",
+    "model",
     "height_px",
     "width_px",
     "modality",
@@ -30,7 +31,6 @@ SUMMARY = (  # columns of summary.csv
     "intensity_high",
     "seconds",
     "mpp",
-    "model",
     "made_by",
     "formats",
 )
