@@ -19,9 +19,9 @@ def noise_unwanted(monkeypatch):
 @contextlib.contextmanager
 def python_stderr():
     """`sys.stderr` as it is in a program: a stream over descriptor 2."""
-    with open(2, "w", encoding="utf-8", closefd=False) as stream:
-        with contextlib.redirect_stderr(stream):
-            yield stream
+    stream = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, descriptor 2 stays open
+    with contextlib.redirect_stderr(stream):
+        yield stream
 
 
 def write(text):
