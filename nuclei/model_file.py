@@ -15,8 +15,7 @@ from unet import build_unet, network_geometry
 
 SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
 SCHEMA = 1  # version of the settings; a higher one is refused
-SHIPPED_MODEL = "Saved_Model/pretrained.h5"
-MODELS = ("Saved_Model/trained_model.h5", SHIPPED_MODEL)  # own, then shipped
+MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
 SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
 MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'

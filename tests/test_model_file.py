@@ -159,4 +159,4 @@ def test_a_model_is_described_in_one_line(tmp_path):
     shipped = find_model("shipped")
     line = describe_model(shipped, read_settings(shipped))
     assert line.startswith("Model: shipped, ") and "--model" not in line
-    assert "507 images of" in line and "AP@0.5 0.80" in line
+    assert "507 images of Data Science Bowl 2018" in line and "AP@0.5 0.80" in line

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuclei.files import text_of
+from nuclei.images.stems import text_of
 from nuclei.model_file import Model
 
 
