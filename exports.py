@@ -37,8 +37,8 @@ from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
 from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
-from nuclei.machine import require, set_up_backend
-from nuclei.model_file import find_model, load_network, read_settings
+from nuclei.machine import require
+from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -111,7 +111,6 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
             "folder"
         )
     require(("bioimageio.core",) if "bioimageio" in kinds else (), "the export to bioimage.io")
-    set_up_backend()
     network, settings = load_network(model_path)
     with contextlib.ExitStack() as stack:
         onnx_path = paths.get("onnx", out / f".{model_path.stem}.{uuid.uuid4().hex[:8]}.onnx")
@@ -173,7 +172,11 @@ def parse_arguments(argv):
         metavar="NAME,...",
         help="export the model instead: onnx, bioimageio (default: export nuclei)",
     )
-    add("--model", metavar="FILE", help="model to export (default: the model that predict.py uses)")
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"model to export: {MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})",
+    )
     add("--name", help="name of the bioimage.io package (default: from the file name)")
     add("--author", help="author of the bioimage.io package (default: your login)")
     add(

@@ -55,6 +55,7 @@ from nuclei.cli import (
 )
 from nuclei.files import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
+from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
@@ -62,9 +63,17 @@ from nuclei.inference.folder import predict_images
 from nuclei.inference.threads import WORKERS
 from nuclei.inference.tiling import TILE_PX, cut
 from nuclei.inference.workers import WorkerSource
-from nuclei.model_file import MODELS, find_model, read_settings
+from nuclei.model_file import (
+    MODEL_HELP,
+    MODELS,
+    SHIPPED,
+    data_sets,
+    describe_model,
+    find_model,
+    read_settings,
+)
 from nuclei.results.image import DEFAULT_FORMATS
-from nuclei.results.jobs import Run, name_maker
+from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
@@ -78,8 +87,8 @@ def parse_arguments(argv):
     add = parser.add_argument
     text = f"images, slides and folders of them (default {INPUT_DIR})"
     add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT", help=text)
-    text = f"model file of train.py (default {MODELS[0]}, or else {MODELS[1]})"
-    add("--model", metavar="FILE", help=text)
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="MODEL", help=text)
     text = f"folder for the results (default {PREDICTIONS_DIR})"
     add("--out", default=PREDICTIONS_DIR, metavar="DIR", help=text)
     formats = list(dict.fromkeys([*DEFAULT_FORMATS, *FORMATS]))
@@ -165,7 +174,9 @@ def open_cluster(plan, args):
 
 def open_models(plan, args, num_images, num_slides, cluster):
     """The `Run` of the images and that of the slides, each with a model where it needs one."""
-    image_run = slide_run = Run(plan.out, None, plan.options, plan.made_by, args.editable)
+    model_file = seen_from(plan.out, plan.model_path)
+    image_run = Run(plan.out, None, plan.options, plan.made_by, args.editable, model_file)
+    slide_run = image_run
     if num_images and cluster is None:
         callers = min(WORKERS, num_images)
         model = load_model(plan.model_path, args.engine, callers, tta=args.tta)
@@ -176,17 +187,29 @@ def open_models(plan, args, num_images, num_slides, cluster):
     return image_run, slide_run
 
 
-def describe_results(plan, jobs, num_nuclei, num_failures):
-    """Print what was written and where, and how many images could not be read."""
+def describe_model_used(plan, jobs):
+    """Print which model is used and what it is; warn where it has learned from drawings only."""
+    settings = read_settings(plan.model_path)
+    print(describe_model(plan.model_path, settings))
+    only_synthetic = set(data_sets(settings)) == {SYNTHETIC}
+    if only_synthetic and not all(is_synthetic(job.path) for job in jobs):
+        text = "this model has learned from synthetic images only; for other images take "
+        text += f"--model {SHIPPED}, or fine-tune it (python train.py --init {SHIPPED})"
+        print(f"predict.py: {text}", file=sys.stderr)
+
+
+def describe_results(plan, jobs, tally):
+    """Print what was written and where, what to try, and how many images could not be read."""
+    num_failures = len(tally.failures)
     written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
     print(
-        f"{len(jobs) - num_failures} images, {num_nuclei} nuclei: {written} and "
+        f"{len(jobs) - num_failures} images, {tally.num_nuclei} nuclei: {written} and "
         f"summary.csv lie in {plan.out}/"
     )
     if not plan.slides:  # report.py holds all labels of an image in memory
-        folders = dict.fromkeys(str(path.parent) for path in plan.files.values())
-        words = [plan.out, "--images", *folders, "--model", plan.model_path]
-        print("To look at them: python report.py", shlex.join(map(str, words)))
+        print("To look at them: python report.py", shlex.quote(str(plan.out)))
+    for line in tally.advice(has_slides=bool(plan.slides)):
+        print(line)
     if num_failures:
         message = f"{num_failures} of {len(jobs)} images could not be read and were skipped"
         print(f"predict.py: {message}", file=sys.stderr)
@@ -202,18 +225,18 @@ def main(argv=None):
         if not jobs:
             print(f"Nothing to do: all results lie in {plan.out}")
             return 0
+        describe_model_used(plan, jobs)
         images = [job for job in jobs if job.stem not in plan.slides]
         slides = [job for job in jobs if job.stem in plan.slides]
         with open_cluster(plan, args) as cluster:
             image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
-            print(f"{len(jobs)} images with {plan.model_path} on {device}")
-            num_nuclei, failures = predict_images(images, image_run, cluster)
-            num_more, more_failures = predict_slides(slides, slide_run, cluster)
-    failures += more_failures
-    describe_results(plan, jobs, num_nuclei + num_more, len(failures))
-    return 1 if failures else 0
+            print(f"{len(jobs)} images on {device}")
+            tally = predict_images(images, image_run, cluster)
+            tally += predict_slides(slides, slide_run, cluster)
+    describe_results(plan, jobs, tally)
+    return 1 if tally.failures else 0
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from nuclei.files import replacing
 from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.images.split import read_split
 from nuclei.instances.matching import average_precision, count_matches, match
-from nuclei.model_file import MODELS
+from nuclei.model_file import MODEL_HELP, MODELS
 from nuclei.training.light import is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
 
@@ -192,8 +192,8 @@ def parse_arguments(argv):
         metavar="TRUTH",
         help=f"their ground truth (default {TRUTH_DIR})",
     )
-    text = f"model file (default {MODELS[0]}, or else {MODELS[1]})"
-    add("--model", metavar="FILE", help=text)
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="MODEL", help=text)
     add(
         "--out",
         default=PREDICTIONS_DIR,

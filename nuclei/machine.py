@@ -1,6 +1,6 @@
-"""What this machine has: cores, memory, GPUs, installed packages. Nothing here imports Keras.
+"""What this machine has: cores, memory, GPUs, installed packages.
 
-Only `find_device` imports a backend, the one it is asked about.
+Only `start_backend` and `find_device` import a backend.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from nuclei.quiet import hold_noise
 
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA compute capability from which tensor cores take bfloat16
 FLOAT16_CAPABILITY = (7, 0)  # the same for float16; half precision does not pay below
@@ -43,6 +45,21 @@ def set_up_backend() -> None:
     """Set the environment of TensorFlow, before Keras is imported. What the user has set stays."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, and much faster
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its messages at the start bury ours
+
+
+def start_backend() -> str:
+    """Import Keras and its backend, and let it look for GPUs, without the lines it writes then.
+
+    Returns:
+        The name of the backend: "tensorflow", "torch" or "jax".
+    """
+    set_up_backend()
+    with hold_noise():
+        import keras
+
+        backend = keras.backend.backend()
+        find_gpu(backend)  # the first look is the one that writes
+    return backend
 
 
 def memory_bytes() -> float:

@@ -16,7 +16,7 @@ from nuclei.images.stems import text_of
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
 from nuclei.model_file import Model
-from nuclei.results.jobs import Job, Run
+from nuclei.results.jobs import Job, Run, places
 from nuclei.results.pictures import draw_overlay, write_jpeg, write_labels, write_png
 from nuclei.results.tables import append_table, replace_row
 from nuclei.version import program_version
@@ -64,8 +64,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
     """
     labels, mpp = found.labels, run.options.mpp
     return {
-        "image": job.stem,
-        "file": text_of(job.path.name),
+        **places(job, run),
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
         "modality": found.kind,

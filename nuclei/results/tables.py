@@ -16,6 +16,8 @@ from nuclei.files import named, replacing
 SUMMARY = (  # columns of summary.csv
     "image",
     "file",
+    "folder",
+    "model",
     "height_px",
     "width_px",
     "modality",
