@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.files import named
-from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES
+from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES, INSTANCES, Truth
 from nuclei.images.masks import read_truth
 from nuclei.images.pairs import find_images, find_truths
-from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
 from nuclei.instances.confidence import expected_calibration_error
 from nuclei.instances.matching import match, matched_pairs
@@ -87,13 +87,30 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
     return {stem: (predicted_files[stem], truth_files[stem]) for stem in shared}, notes
 
 
+def read_prediction(path):
+    """Read a predicted mask as `Truth`: ids of 16 bits or more count as they stand.
+
+    A program writes them, so a nucleus in two pieces is one nucleus. Masks of 8 bits are understood
+    by what they hold, as those of the truth are.
+
+    Raises:
+        OSError, ValueError: the file cannot be read.
+    """
+    pixels = read_stored(path).pixels
+    if pixels.ndim == 2 and pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1:
+        ids, labels = np.unique(pixels, return_inverse=True)
+        if ids[0] == 0 and ids[1:].tolist() not in ([], [255], [65535]):
+            return Truth(labels.reshape(pixels.shape).astype(np.int32), INSTANCES)
+    return read_truth(path)
+
+
 def read_masks(predicted_path, truth_path, ignore=()):
     """Read one pair of masks: two of `Truth`. `ignore` are values of void in the true one.
 
     Raises:
         OSError, ValueError: a file cannot be read.
     """
-    predicted = read_truth(predicted_path)
+    predicted = read_prediction(predicted_path)
     stem = stem_of(Path(predicted_path), IMAGE_SUFFIXES)
     shape = predicted.labels.shape  # outlines hold no size
     return predicted, read_truth(truth_path, shape, ignore, stem)

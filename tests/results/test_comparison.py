@@ -8,7 +8,7 @@ from matching_tools import discs, write_masks
 from outline_tools import write_json
 from PIL import Image
 
-from nuclei.results.comparison import compare_pairs, pair_masks
+from nuclei.results.comparison import compare_pairs, pair_masks, read_prediction
 from nuclei.scores import summarise
 
 
@@ -73,3 +73,11 @@ def test_masks_of_few_values_are_named(tmp_path, labels):
     assert notes == [
         "1 of 1 true masks are of few values: touching nuclei of one value count as one in them."
     ]
+
+
+def test_a_predicted_nucleus_in_two_pieces_is_one_nucleus(tmp_path):
+    labels = np.zeros((64, 64), np.uint16)
+    for number, column in enumerate(range(4, 60, 14), start=1):
+        labels[4:14, column : column + 10] = labels[40:50, column : column + 10] = number
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_prediction(tmp_path / "a.png").labels, labels)
