@@ -180,10 +180,9 @@ def describe_results(plan, jobs, num_nuclei, num_failures):
         f"{len(jobs) - num_failures} images, {num_nuclei} nuclei: {written} and "
         f"summary.csv lie in {plan.out}/"
     )
-    if not plan.slides:  # report.py holds all labels of an image in memory
-        folders = dict.fromkeys(str(path.parent) for path in plan.files.values())
-        words = [plan.out, "--images", *folders, "--model", plan.model_path]
-        print("To look at them: python report.py", shlex.join(map(str, words)))
+    folders = dict.fromkeys(str(path.parent) for path in plan.files.values())
+    words = [plan.out, "--images", *folders, "--model", plan.model_path]
+    print("To look at them: python report.py", shlex.join(map(str, words)))
     if num_failures:
         message = f"{num_failures} of {len(jobs)} images could not be read and were skipped"
         print(f"predict.py: {message}", file=sys.stderr)
