@@ -13,11 +13,16 @@ Writes `evaluation.csv` (one row per image, worst first) and `evaluation.json` (
 definitions) into PRED or the folder given by --out. An earlier evaluation there is replaced.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, TRUTH_DIR, add_ignore_flag, user_errors_in_one_line
+from nuclei.cli import (
+    PREDICTIONS_DIR,
+    TRUTH_DIR,
+    add_ignore_flag,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.images.split import read_split
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
 from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
@@ -51,9 +56,7 @@ def stems_of_subset(split_csv, subset):
 
 def make_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add(
         "predictions",

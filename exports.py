@@ -2,12 +2,13 @@
 
     python exports.py                                           # predictions/ as GeoJSON for QuPath
     python exports.py predictions --formats geojson,imagej      # several formats at once
+    python exports.py --editable --out corrected                # for QuPath's brush: docs/qupath.md
     python exports.py --formats csv,parquet --mpp 0.25          # 0.25 µm per pixel: in µm, too
     python exports.py --model-out onnx,bioimageio               # the model, or --model FILE
 
 | format      | file in the folder       | opens in |
 | ----------- | ------------------------ | -------- |
-| geojson     | geojson/STEM.geojson     | QuPath: detections with name, colour, measurements |
+| geojson     | geojson/STEM.geojson     | QuPath: objects with name, colour, measurements |
 | geojson.zip | geojson/STEM.geojson.zip | QuPath, a tenth of the size |
 | geojson.gz  | geojson/STEM.geojson.gz  | programs that want gzip |
 | imagej      | imagej/STEM.zip          | ImageJ, Fiji: the ROI manager (pip install roifile) |
@@ -23,28 +24,27 @@ image as ground truth (gt/STEM.geojson, .zip, .json or .ome.tif): import_data.py
 learns from it.
 """
 
-import argparse
 import contextlib
 import getpass
 import sys
 import uuid
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, choice_of, microns, user_errors_in_one_line
+from nuclei.cli import PREDICTIONS_DIR, choice_of, command_line, microns, user_errors_in_one_line
 from nuclei.files import named
 from nuclei.formats.bioimageio import export_bioimageio
 from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
 from nuclei.formats.predictions import load_nuclei, open_predictions
-from nuclei.formats.registry import FORMATS, require_formats, write_formats
-from nuclei.machine import require, set_up_backend
-from nuclei.model_file import find_model, load_network, read_settings
+from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
+from nuclei.machine import require
+from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
 
 
-def export(predictions, names, out=None, images=None, mpp=None, overwrite=False):
+def export(predictions, names, out=None, images=None, mpp=None, overwrite=False, editable=False):
     """Write the nuclei of a folder of predictions in other formats.
 
     Args:
@@ -55,6 +55,7 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False)
         mpp: µm per pixel; None takes what summary.csv says of each image, if anything.
         overwrite: replace existing files. Without it they stay, because you may have corrected
             them.
+        editable: write GeoJSON as annotations, which QuPath's brush can edit.
 
     Returns:
         (number of files written, number of existing files that stayed).
@@ -73,7 +74,7 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False)
         ]
         num_skipped += len(names) - len(missing)
         if missing:
-            nuclei = load_nuclei(folder, stem, mpp)
+            nuclei = load_nuclei(folder, stem, mpp, editable)
             write_formats(out, missing, nuclei)
             num_written += len(missing)
             print(f"{stem}: {len(nuclei.table)} nuclei as {', '.join(missing)}")
@@ -110,7 +111,6 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
             "folder"
         )
     require(("bioimageio.core",) if "bioimageio" in kinds else (), "the export to bioimage.io")
-    set_up_backend()
     network, settings = load_network(model_path)
     with contextlib.ExitStack() as stack:
         onnx_path = paths.get("onnx", out / f".{model_path.stem}.{uuid.uuid4().hex[:8]}.onnx")
@@ -137,9 +137,7 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument_group("nuclei").add_argument
     add(
         "predictions",
@@ -165,6 +163,8 @@ def parse_arguments(argv):
         metavar="UM",
         help="µm per pixel (default: what predict.py used, if anything)",
     )
+    text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
+    add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("the model").add_argument
     add(
         "--model-out",
@@ -172,7 +172,11 @@ def parse_arguments(argv):
         metavar="NAME,...",
         help="export the model instead: onnx, bioimageio (default: export nuclei)",
     )
-    add("--model", metavar="FILE", help="model to export (default: the model that predict.py uses)")
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"model to export: {MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})",
+    )
     add("--name", help="name of the bioimage.io package (default: from the file name)")
     add("--author", help="author of the bioimage.io package (default: your login)")
     add(
@@ -189,8 +193,11 @@ def parse_arguments(argv):
     )
     add("--overwrite", action="store_true", help="replace existing files (default: they stay)")
     args = parser.parse_args(argv)
-    if args.model_out and (args.predictions or args.formats or args.images or args.mpp):
+    nuclei_flags = (args.predictions, args.formats, args.images, args.mpp, args.editable)
+    if args.model_out and any(nuclei_flags):
         parser.error("--model-out exports a model; export nuclei by a second call")
+    if args.editable and not has_geojson(args.formats or [FORMATS_DEFAULT]):
+        parser.error("--editable is for GeoJSON: add geojson to --formats")
     return args
 
 
@@ -203,7 +210,9 @@ def main(argv=None):
         export_model(find_model(args.model), args.model_out, args.out, package, args.overwrite)
         return 0
     predictions, names = args.predictions or PREDICTIONS_DIR, args.formats or [FORMATS_DEFAULT]
-    written, skipped = export(predictions, names, args.out, args.images, args.mpp, args.overwrite)
+    written, skipped = export(
+        predictions, names, args.out, args.images, args.mpp, args.overwrite, args.editable
+    )
     print(f"{written} files written to {args.out or predictions}/")
     if skipped:
         print(

@@ -357,7 +357,8 @@ def main():
     optimizer = KernelMuon(rate, rms_rate=None, global_clipnorm=1, **decay)
     model.compile(optimizer, SegmentationLoss(HEADS), jit_compile=has_gpu)
     settings = {"schema": 1, "architecture": architecture, "thresholds": THRESHOLDS}
-    settings |= {"trained_diameter_px": DIAMETER_PX, "versions": {"keras": keras.__version__}}
+    settings["versions"] = {"nuclei": "2.0.0", "keras": keras.__version__}
+    settings["trained_diameter_px"] = DIAMETER_PX
     show = "IPython" in sys.modules and sys.modules["IPython"].display.display
     figure = show and show(display_id=True)
 

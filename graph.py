@@ -8,12 +8,11 @@ You can run it while training goes on. The best epoch is the one with the lowest
 train.py keeps its weights, or the mean of the last epochs where that finds more nuclei.
 """
 
-import argparse
 import html
 import sys
 from pathlib import Path
 
-from nuclei.cli import user_errors_in_one_line
+from nuclei.cli import command_line, user_errors_in_one_line
 from nuclei.files import first_line, replacing
 from nuclei.results.curves import COLOURS, KEY, draw_curves, height_px
 from nuclei.results.history import HISTORY, describe_history, read_history
@@ -98,9 +97,7 @@ def draw_graph(paths, out):
 @user_errors_in_one_line
 def main(argv=None):
     """Draw one or several histories and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "history",
         nargs="*",

@@ -29,7 +29,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, add_ignore_flag, add_plane_flags, user_errors_in_one_line
+from nuclei.cli import (
+    DATA_DIR,
+    add_ignore_flag,
+    add_plane_flags,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.files import MAX_NAMED
 from nuclei.images.agreement import Agreement
 from nuclei.images.array_sets import array_sets, import_array_sets
@@ -39,7 +45,7 @@ from nuclei.images.download import download
 from nuclei.images.dsb2018 import import_dsb2018
 from nuclei.images.labels import Truth
 from nuclei.images.pairs import find_pairs, read_pair
-from nuclei.model_file import SHIPPED_MODEL
+from nuclei.model_file import MODEL_HELP, SHIPPED
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB
@@ -78,17 +84,15 @@ def add_check_flags(parser) -> None:
     )
     checking.add_argument(
         "--model",
-        default=SHIPPED_MODEL,
-        metavar="FILE",
-        help="model to compare with (default: %(default)s)",
+        default=SHIPPED,
+        metavar="MODEL",
+        help=f"model to compare with: {MODEL_HELP} (default %(default)s)",
     )
 
 
 def parse_args(argv) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "data_dir",
         nargs="?",

@@ -37,7 +37,6 @@ A second run continues where the first one was stopped and skips what is finishe
 image lacks is added. A file that cannot be read is named and skipped; the exit status is then 1.
 """
 
-import argparse
 import contextlib
 import shlex
 import sys
@@ -49,12 +48,14 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     add_plane_flags,
     choice_of,
+    command_line,
     microns,
     positive,
     user_errors_in_one_line,
 )
 from nuclei.files import only_run
-from nuclei.formats.registry import FORMATS
+from nuclei.formats.registry import FORMATS, has_geojson
+from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
@@ -62,9 +63,17 @@ from nuclei.inference.folder import predict_images
 from nuclei.inference.threads import WORKERS
 from nuclei.inference.tiling import TILE_PX, cut
 from nuclei.inference.workers import WorkerSource
-from nuclei.model_file import MODELS, find_model, read_settings
+from nuclei.model_file import (
+    MODEL_HELP,
+    MODELS,
+    SHIPPED,
+    data_sets,
+    describe_model,
+    find_model,
+    read_settings,
+)
 from nuclei.results.image import DEFAULT_FORMATS
-from nuclei.results.jobs import Run, name_maker
+from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
@@ -74,13 +83,12 @@ from unet import network_geometry
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = command_line(__doc__)
     add = parser.add_argument
     text = f"images, slides and folders of them (default {INPUT_DIR})"
     add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT", help=text)
-    text = f"model file of train.py (default {MODELS[0]}, or else {MODELS[1]})"
-    add("--model", metavar="FILE", help=text)
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="MODEL", help=text)
     text = f"folder for the results (default {PREDICTIONS_DIR})"
     add("--out", default=PREDICTIONS_DIR, metavar="DIR", help=text)
     formats = list(dict.fromkeys([*DEFAULT_FORMATS, *FORMATS]))
@@ -88,6 +96,8 @@ def parse_arguments(argv):
     text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
     add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
     add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
+    text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
+    add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("nuclei").add_argument
     text = f"µm per pixel: nuclei of {NUCLEUS_UM:g} µm are expected, results are in µm, too "
     text += "(default: what the file states)"
@@ -122,6 +132,8 @@ def parse_arguments(argv):
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
     if args.diameter is not None and not args.diameter > 0:
         parser.error(f"--diameter is {args.diameter}; it must be above 0")
+    if args.editable and not has_geojson(args.formats or ["geojson"]):
+        parser.error("--editable is for GeoJSON: add geojson to --formats")
     if args.scheduler and args.workers:
         parser.error("--scheduler brings workers of its own; leave out --workers")
     return args
@@ -144,7 +156,7 @@ def make_plan(args):
         tissue_mask=not args.no_tissue_mask,
     )
     slides = {stem for stem, path in files.items() if is_slide(path)}
-    formats = choose_formats(files, slides, args.formats)
+    formats = choose_formats(files, slides, args.formats, args.editable)
     geometry = network_geometry(settings["architecture"])
     cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
@@ -162,7 +174,9 @@ def open_cluster(plan, args):
 
 def open_models(plan, args, num_images, num_slides, cluster):
     """The `Run` of the images and that of the slides, each with a model where it needs one."""
-    image_run = slide_run = Run(plan.out, None, plan.options, plan.made_by)
+    model_file = seen_from(plan.out, plan.model_path)
+    image_run = Run(plan.out, None, plan.options, plan.made_by, args.editable, model_file)
+    slide_run = image_run
     if num_images and cluster is None:
         callers = min(WORKERS, num_images)
         model = load_model(plan.model_path, args.engine, callers, tta=args.tta)
@@ -173,16 +187,28 @@ def open_models(plan, args, num_images, num_slides, cluster):
     return image_run, slide_run
 
 
-def describe_results(plan, jobs, num_nuclei, num_failures):
-    """Print what was written and where, and how many images could not be read."""
+def describe_model_used(plan, jobs):
+    """Print which model is used and what it is; warn where it has learned from drawings only."""
+    settings = read_settings(plan.model_path)
+    print(describe_model(plan.model_path, settings))
+    only_synthetic = set(data_sets(settings)) == {SYNTHETIC}
+    if only_synthetic and not all(is_synthetic(job.path) for job in jobs):
+        text = "this model has learned from synthetic images only; for other images take "
+        text += f"--model {SHIPPED}, or fine-tune it (python train.py --init {SHIPPED})"
+        print(f"predict.py: {text}", file=sys.stderr)
+
+
+def describe_results(plan, jobs, tally):
+    """Print what was written and where, what to try, and how many images could not be read."""
+    num_failures = len(tally.failures)
     written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
     print(
-        f"{len(jobs) - num_failures} images, {num_nuclei} nuclei: {written} and "
+        f"{len(jobs) - num_failures} images, {tally.num_nuclei} nuclei: {written} and "
         f"summary.csv lie in {plan.out}/"
     )
-    folders = dict.fromkeys(str(path.parent) for path in plan.files.values())
-    words = [plan.out, "--images", *folders, "--model", plan.model_path]
-    print("To look at them: python report.py", shlex.join(map(str, words)))
+    print("To look at them: python report.py", shlex.quote(str(plan.out)))
+    for line in tally.advice(has_slides=bool(plan.slides)):
+        print(line)
     if num_failures:
         message = f"{num_failures} of {len(jobs)} images could not be read and were skipped"
         print(f"predict.py: {message}", file=sys.stderr)
@@ -198,18 +224,18 @@ def main(argv=None):
         if not jobs:
             print(f"Nothing to do: all results lie in {plan.out}")
             return 0
+        describe_model_used(plan, jobs)
         images = [job for job in jobs if job.stem not in plan.slides]
         slides = [job for job in jobs if job.stem in plan.slides]
         with open_cluster(plan, args) as cluster:
             image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
-            print(f"{len(jobs)} images with {plan.model_path} on {device}")
-            num_nuclei, failures = predict_images(images, image_run, cluster)
-            num_more, more_failures = predict_slides(slides, slide_run, cluster)
-    failures += more_failures
-    describe_results(plan, jobs, num_nuclei + num_more, len(failures))
-    return 1 if failures else 0
+            print(f"{len(jobs)} images on {device}")
+            tally = predict_images(images, image_run, cluster)
+            tally += predict_slides(slides, slide_run, cluster)
+    describe_results(plan, jobs, tally)
+    return 1 if tally.failures else 0
 
 
 if __name__ == "__main__":

@@ -1,33 +1,34 @@
 """Make one page of a folder of predictions: report.html, to look at and to send on.
 
-    python report.py                                       # predictions/ + test_raw/
-    python report.py found --images my_images more_images  # the folders given to predict.py
-    python report.py found --images my_images --evaluation scores/evaluation.json --out page.html
-    python report.py found --images treated control        # compares the two folders
-    python report.py found --groups groups.csv             # columns stem and group
+    python report.py                                       # predictions/ and its images
+    python report.py found --images my_images more_images  # images that have moved since
+    python report.py found --evaluation scores/evaluation.json --out page.html
+    python report.py found --groups groups.csv             # compares groups: columns stem and group
 
 The page needs no network. It shows the images with their nuclei, a table of images, the
 measurements, the training curves, and what the model file says about itself; scores too where
 `evaluate.py` has written them. Images that need a look come first: those out of distribution, then
-those with the lowest scores, or without a truth those with the least certain nuclei.
+those with the lowest scores, or without a truth those with the least certain nuclei. Images of
+several folders, such as treated/ and control/, are compared. Slides are shown as an overview, with
+some fields at full size.
 """
 
-import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, user_errors_in_one_line
+from nuclei.cli import PREDICTIONS_DIR, command_line, user_errors_in_one_line
 from nuclei.files import named, replacing
-from nuclei.model_file import MODELS, find_model, read_settings
+from nuclei.model_file import MODEL_HELP, find_model, read_settings
 from nuclei.report.inputs import (
     Evaluation,
     PageInputs,
     by_attention,
     find_history,
-    find_pictures,
     read_evaluation,
 )
 from nuclei.report.page import GENERATOR, build_page
+from nuclei.report.places import find_pictures, image_folders, model_used
 from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
 from nuclei.report.sections import plural
 from nuclei.results.groups import groups_by_folder, read_groups
@@ -90,15 +91,17 @@ def collect(args, command):
     Returns:
         PageInputs.
     """
-    model_path = find_model(args.model)
     predictions = read_predictions(args.predictions)
+    model_path = find_model(args.model or model_used(predictions))
     evaluation_path = find_evaluation(args.evaluation, args.predictions)
     evaluation = Evaluation()
     if evaluation_path:
         evaluation = read_evaluation(evaluation_path, predictions.rows)
     predictions, order = by_attention(predictions, evaluation.by_stem)
-    folders = list(dict.fromkeys(args.images))
     images = [row for row in predictions.rows if row["part"] == IMAGE]
+    folders = image_folders(predictions.folder, images)
+    if args.images:
+        folders = dict.fromkeys(folders, list(dict.fromkeys(args.images)))
     pictures = find_pictures(images, folders) if images else {}
     pictures |= slide_pictures(predictions.rows)
     return PageInputs(
@@ -108,7 +111,7 @@ def collect(args, command):
         settings=read_settings(model_path),
         model_path=model_path,
         history_path=args.history or find_history(model_path),
-        image_folders=folders,
+        image_folders=list(dict.fromkeys(chain.from_iterable(folders.values()))),
         pictures=pictures,
         groups=find_groups(args, predictions, pictures),
         command=command,
@@ -117,9 +120,7 @@ def collect(args, command):
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add(
         "predictions",
@@ -131,16 +132,15 @@ def parse_arguments(argv):
     add(
         "--images",
         nargs="+",
-        default=[Path(INPUT_DIR)],
         type=Path,
         metavar="DIR",
-        help=f"folders with the images that were predicted (default {INPUT_DIR})",
+        help="folders with the images that were predicted (default: where predict.py read them)",
     )
     add(
         "--model",
         type=Path,
-        metavar="FILE",
-        help=f"the model used (default {MODELS[0]}, else {MODELS[1]})",
+        metavar="MODEL",
+        help=f"the model used: {MODEL_HELP} (default: the one that predict.py used)",
     )
     add(
         "--history",

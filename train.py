@@ -3,7 +3,7 @@
     python train.py                                   # data/raw + data/gt -> Saved_Model/
     python train.py --data-dir my_data --epochs 60    # your own pairs
     python train.py --resume                          # go on after a crash, a power cut or Ctrl-C
-    python train.py --init Saved_Model/pretrained.h5 --data-dir few_images  # fine-tune a model
+    python train.py --data-dir few_images --init shipped         # fine-tune the shipped weights
     python train.py --devices 4 --batch-size 32       # on four GPUs, which share each batch
 
 Each epoch leaves Saved_Model/history.csv (one more row), Saved_Model/trained_model.h5 (the best
@@ -14,8 +14,9 @@ An earlier model and history move to Saved_Model/previous/. The result follows f
 runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one.
 """
 
-import argparse
+import contextlib
 import re
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -25,10 +26,13 @@ from nuclei.cli import (
     MODEL_DIR,
     add_ignore_flag,
     add_plane_flags,
+    command_line,
     positive,
     user_errors_in_one_line,
 )
+from nuclei.images.origin import SYNTHETIC
 from nuclei.inference.find import predict_maps
+from nuclei.model_file import MODEL_HELP, find_model
 from nuclei.training.checkpoint import read_checkpoint, save_result
 from nuclei.training.data import split_data
 from nuclei.training.fit import fit
@@ -40,6 +44,7 @@ from nuclei.training.recipe import (
     Recipe,
     Run,
 )
+from nuclei.training.reference import compare_with_shipped
 from nuclei.training.samples import load_samples
 from nuclei.training.selection import choose
 from unet import HEADS
@@ -72,8 +77,8 @@ def add_data_flags(parser):
     add(
         "--init",
         metavar="MODEL",
-        help="fine-tune this model file: start from its weights and keep what it knows (default: "
-        "random weights)",
+        help=f"fine-tune a model ({MODEL_HELP}): start from its weights and keep what it knows "
+        "(default: random weights)",
     )
     add(
         "--resume",
@@ -174,9 +179,7 @@ def add_device_flags(parser):
 
 def parse_arguments(argv):
     """Read the flags. Returns: a `Recipe`, a `Run`, and whether to resume."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add_data_flags(parser)
     add_plane_flags(parser)
     add_training_flags(parser)
@@ -190,14 +193,44 @@ def parse_arguments(argv):
         parser.error(f"--process-id is {index}; with --num-processes {num} it counts from 0")
     if num > 1 and not re.fullmatch(r".+:\d+", args.coordinator or ""):
         parser.error(f"--coordinator is {args.coordinator}; {num} processes need HOST:PORT")
+    if args.init:
+        args.init = str(find_model(args.init))
     run = Run(args.out, args.devices, Processes(num, index, args.coordinator))
     return Recipe(**{name: getattr(args, name) for name in names}), run, args.resume
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Train as the flags say. Returns: the exit status."""
-    recipe, run, resume = parse_arguments(argv)
+@contextlib.contextmanager
+def explain_stop(run):
+    """Where the user stops the training, say how to go on from there, if that is possible."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.checkpoint.exists():
+            run.say(f"\n`python train.py --resume --out {run.out}` goes on after the last epoch")
+        else:
+            run.say("\nNo epoch was finished: there is nothing to resume, start again")
+        raise
+
+
+def say_next(run, data):
+    """The command that one types next."""
+    words = ["python predict.py"]
+    if data.origin == SYNTHETIC:
+        out = run.out / "predictions"
+    else:
+        words.append("MY_IMAGES")
+        out = "MY_RESULTS"
+    if run.out != Path(MODEL_DIR):
+        words.append(f"--model {shlex.quote(str(run.out))}")
+    run.say(" ".join(["Next:", *words, f"--out {shlex.quote(str(out))}"]))
+
+
+def train(recipe, run, resume):
+    """Train, or go on with a training, and leave its files in `run.out`.
+
+    Returns:
+        (`Trained`, `Data`), in process 0 with the weights and settings of the model file.
+    """
     checkpoint = None
     with explain_lost_process(run.processes):
         join_processes(run.processes)
@@ -216,10 +249,22 @@ def main(argv=None):
         data = split_data(samples, forms, recipe, run.say)
         trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:
-        settings = choose(trained, data, predict_maps, run.say)
-        save_result(trained.network, settings, run)
+        trained.settings = choose(trained, data, predict_maps, run.say)
+        save_result(trained.network, trained.settings, run)
     else:
         print(f"Process {run.processes.index} is done; process 0 writes {run.model}")
+    return trained, data
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Train as the flags say. Returns: the exit status."""
+    recipe, run, resume = parse_arguments(argv)
+    with explain_stop(run):
+        trained, data = train(recipe, run, resume)
+    if run.processes.is_first:
+        compare_with_shipped(trained, data, predict_maps, run.say)
+        say_next(run, data)
     return 0
 
 

@@ -33,6 +33,7 @@ import pandas as pd
 import train
 from experiments.stress import measure_robustness, write_rows
 from nuclei import load_model
+from nuclei.cli import command_line
 from nuclei.inference import scale as scale_room
 from nuclei.instances.separate import separate
 from nuclei.model_file import read_settings
@@ -232,9 +233,7 @@ def stems_to_stress(split_csv):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("raw", type=Path, help="folder of images")
     parser.add_argument("instances", type=Path, help="folder of their label images")
     parser.add_argument("split", type=Path, help="CSV with the columns stem, split and modality")

@@ -12,16 +12,14 @@ References:
     accuracy".
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import DATA_DIR, user_errors_in_one_line
+from nuclei.cli import DATA_DIR, command_line, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
-from nuclei.machine import set_up_backend
-from nuclei.model_file import load_network, save_model
+from nuclei.model_file import find_model, load_network, save_model
 from nuclei.training.recipe import Recipe
 from nuclei.training.samples import choose_split, load_samples
 from nuclei.training.selection import score_validation
@@ -33,7 +31,7 @@ def average(paths):
     Raises:
         ValueError: the architectures differ.
     """
-    networks, settings = zip(*map(load_network, paths), strict=True)
+    networks, settings = zip(*(load_network(find_model(path)) for path in paths), strict=True)
     for path, other in zip(paths, settings, strict=True):
         if other["architecture"] != settings[-1]["architecture"]:
             raise ValueError(
@@ -47,9 +45,7 @@ def average(paths):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="model files to average")
     parser.add_argument(
         "--data-dir",
@@ -73,7 +69,6 @@ def main(argv=None):
     args = parse_arguments(argv)
     if Path(args.out).exists():
         raise ValueError(f"{args.out} is there already; give another name")
-    set_up_backend()
     network, settings = average(args.models)
     recipe = Recipe(data_dir=args.data_dir, gt_dir=args.gt_dir, split=args.split)
     folder = Path(args.out).parent

@@ -10,7 +10,6 @@ separately for the held-out modalities and for the others: what was gained, and 
 few/few_images.csv has a row for each model. A second run goes on where the first one stopped.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
+from nuclei.cli import command_line
 
 HOME = Path(__file__).resolve().parent.parent  # the project, where its scripts are
 
@@ -95,9 +96,7 @@ def score(model, data, groups_csv, out):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("raw", type=Path, help="folder of the images")
     parser.add_argument("instances", type=Path, help="folder of their label images (PNG)")
     parser.add_argument("split", help="CSV with the columns stem, split and modality")

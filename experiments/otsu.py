@@ -8,7 +8,6 @@ in fluorescence and dark elsewhere, and two centres lie at least the median inne
 constants were chosen on 90 training images of the Data Science Bowl 2018.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import watershed
 
-from nuclei.cli import INPUT_DIR, Progress, user_errors_in_one_line
+from nuclei.cli import INPUT_DIR, Progress, command_line, user_errors_in_one_line
 from nuclei.files import replacing
 from nuclei.images.modality import modality
 from nuclei.images.pairs import find_images
@@ -73,9 +72,7 @@ def otsu_labels(image: np.ndarray) -> np.ndarray:
 @user_errors_in_one_line
 def main(argv=None) -> int:
     """Segment a folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     text = "folder of images (default %(default)s)"
     add("raw", nargs="?", default=INPUT_DIR, metavar="RAW", help=text)

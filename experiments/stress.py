@@ -6,7 +6,6 @@ Each image is changed in a fixed way and its nuclei are found. The loss of AP at
 same images without a change is printed and written to stress.csv.
 """
 
-import argparse
 import csv
 import sys
 from pathlib import Path
@@ -20,13 +19,14 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     TRUTH_DIR,
     Progress,
+    command_line,
     user_errors_in_one_line,
 )
 from nuclei.files import replacing
 from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.images.split import read_split
 from nuclei.instances.matching import average_precision, count_matches, match
-from nuclei.model_file import MODELS
+from nuclei.model_file import MODEL_HELP, MODELS
 from nuclei.training.light import is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
 
@@ -182,9 +182,7 @@ def print_rows(rows):
 
 def parse_arguments(argv):
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("images", nargs="?", default=INPUT_DIR, metavar="RAW", help=f"images (default {INPUT_DIR})")
     add(
@@ -194,8 +192,8 @@ def parse_arguments(argv):
         metavar="TRUTH",
         help=f"their ground truth (default {TRUTH_DIR})",
     )
-    text = f"model file (default {MODELS[0]}, or else {MODELS[1]})"
-    add("--model", metavar="FILE", help=text)
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="MODEL", help=text)
     add(
         "--out",
         default=PREDICTIONS_DIR,

@@ -6,13 +6,12 @@
 The rows are image, outlines, predicted nuclei and true nuclei.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, user_errors_in_one_line
+from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, command_line, user_errors_in_one_line
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.masks import read_truth
 from nuclei.images.reading import read_image
@@ -62,9 +61,7 @@ def draw_column(image_path: Path, labels_path: Path, truth_path: Path) -> np.nda
 @user_errors_in_one_line
 def main(argv=None) -> int:
     """Draw the strip."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     for flag, default, what in (
         ("--images", INPUT_DIR, "images"),
         ("--predictions", PREDICTIONS_DIR, "results of predict.py"),

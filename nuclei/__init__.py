@@ -24,6 +24,8 @@ __all__ = ["Options", "find_nuclei", "load_model", "measure_nuclei"]
 
 def __getattr__(name: str):
     """Import one of ROOMS on first use (PEP 562), so that a script waits for nothing else."""
+    if name == "__version__":
+        return importlib.import_module("nuclei.version").program_version()
     if name not in ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(ROOMS[name]), name)

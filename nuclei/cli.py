@@ -5,15 +5,19 @@ exit status 1, not in a traceback. `Progress` is the one way to show how far a l
 """
 
 import argparse
+import contextlib
 import errno
 import functools
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from nuclei.version import program_version
 
 DATA_DIR = "data"  # holds raw/ and gt/
 INPUT_DIR = "test_raw"  # images that predict.py reads
@@ -23,6 +27,24 @@ MODEL_DIR = "Saved_Model"  # results of train.py
 
 BAR_CHARACTERS = 20  # leaves room for the numbers on a terminal of 80 columns
 REDRAW_SECONDS = 0.1  # a terminal that is redrawn more often flickers and slows the work down
+
+
+def command_line(description: str) -> argparse.ArgumentParser:
+    """The parser of a script, with the flags --help and --version.
+
+    Args:
+        description: the docstring of the script, shown as it is laid out there.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {program_version()}",
+        help="show the version of the program and exit",
+    )
+    return parser
 
 
 def positive(text: str) -> int:
@@ -240,10 +262,35 @@ def print_any_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: all that Ctrl-C brings about is done for it, too."""
+
+
+@contextlib.contextmanager
+def termination_as_interrupt():
+    """Raise `Terminated` in the main thread on SIGTERM, unless somebody else handles it."""
+
+    def stop(*_):
+        raise Terminated
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
     """Decorate a script's `main`: a user's mistake ends in one line on stderr and exit status 1.
 
-    Ctrl-C ends in 130. A programming error keeps its traceback.
+    Ctrl-C ends in 130. SIGTERM, by which systems ask a program to end, does the same and ends in
+    143. A programming error keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -251,12 +298,13 @@ def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
         print_any_character()
         script = Path(main.__globals__.get("__file__", "script")).name
         try:
-            status = main(argv)
+            with termination_as_interrupt():
+                status = main(argv)
             sys.stdout.flush()  # here, where a failure can still be caught
             return status
-        except KeyboardInterrupt:
-            message = "stopped by Ctrl-C; finished files are kept, nothing is half-written"
-            status = 130
+        except KeyboardInterrupt as stop:
+            cause, status = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+            message = f"stopped by {cause}; finished files are kept, nothing is half-written"
         except BrokenPipeError:  # the reader (`| head`) has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

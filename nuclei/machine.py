@@ -1,6 +1,6 @@
-"""What this machine has: cores, memory, GPUs, installed packages. Nothing here imports Keras.
+"""What this machine has: cores, memory, GPUs, installed packages.
 
-Only `find_device` imports a backend, the one it is asked about.
+Only `start_backend` and `find_device` import a backend.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from nuclei.quiet import hold_noise
 
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA compute capability from which tensor cores take bfloat16
 FLOAT16_CAPABILITY = (7, 0)  # the same for float16; half precision does not pay below
@@ -43,6 +45,21 @@ def set_up_backend() -> None:
     """Set the environment of TensorFlow, before Keras is imported. What the user has set stays."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, and much faster
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its messages at the start bury ours
+
+
+def start_backend() -> str:
+    """Import Keras and its backend, and let it look for GPUs, without the lines it writes then.
+
+    Returns:
+        The name of the backend: "tensorflow", "torch" or "jax".
+    """
+    set_up_backend()
+    with hold_noise():
+        import keras
+
+        backend = keras.backend.backend()
+        find_gpu(backend)  # the first look is the one that writes
+    return backend
 
 
 def memory_bytes() -> float:
@@ -87,7 +104,7 @@ def find_device(backend: str) -> tuple[str, str]:
     if has_nvidia():
         words += (
             f". WARNING: this machine has an NVIDIA GPU that {backend} does not see; "
-            "install its CUDA build"
+            "python doctor.py names what is to be installed"
         )
     return words, "float32"
 
@@ -105,6 +122,8 @@ def find_gpu(backend: str) -> tuple[str | None, tuple[int, ...]]:
 
         if torch.cuda.is_available():
             return torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+        if torch.backends.mps.is_available():  # Keras takes it by itself
+            return "of Apple", (0, 0)
     elif backend == "jax":
         import jax
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nuclei.files import replacing
+from nuclei.machine import start_backend
 from unet import build_unet, network_geometry
 
 SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
 SCHEMA = 1  # version of the settings; a higher one is refused
-SHIPPED_MODEL = "Saved_Model/pretrained.h5"
-MODELS = ("Saved_Model/trained_model.h5", SHIPPED_MODEL)  # own, then shipped
+MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
+SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
+MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'
 TRAINED_DIAMETER_PX = 24  # median nucleus diameter of the training, where the file states none
 
 
@@ -114,8 +116,8 @@ def read_settings(path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: there is no such model file; train one with `python train.py` or give "
-            "--model FILE"
+            f"{path}: there is no such model file; train one with `python train.py`, give another "
+            f"--model, or --model {SHIPPED}"
         )
     expected = "expected a trained_model.h5 written by train.py"
     try:
@@ -163,6 +165,7 @@ def load_network(path, heads=None):
             architecture.
     """
     settings = read_settings(path)
+    start_backend()
     model = build_unet(**settings["architecture"])
     try:
         model.load_weights(str(path))
@@ -187,15 +190,27 @@ def find_model(path=None) -> Path:
     """Find the model file to use.
 
     Args:
-        path: the file that the user chose; None takes the first of MODELS that exists in the
-            current directory, else in the folder of the project.
+        path: what the user chose: a file, a folder that train.py wrote, or SHIPPED. None takes the
+            first of MODELS that exists in the current directory, else in the folder of the project.
 
     Raises:
-        FileNotFoundError: the user chose none, and there is none.
+        FileNotFoundError: the user chose none, and there is none; or the folder holds none.
     """
+    home = Path() if Path().resolve() == PROJECT else PROJECT  # short where it can be
+    if str(path) == SHIPPED:
+        return home / MODELS[1]
+    names = [Path(name).name for name in MODELS]
+    if path and Path(path).is_dir():
+        for name in names:
+            if (Path(path) / name).is_file():
+                return Path(path) / name
+        raise FileNotFoundError(
+            f"{path}: this folder holds no {names[0]}; give the folder that train.py wrote "
+            f"(its --out), a model file, or {SHIPPED}"
+        )
     if path:
         return Path(path)
-    for folder in (Path(), PROJECT):
+    for folder in (Path(), home):
         for name in MODELS:
             if (folder / name).is_file():
                 return folder / name
@@ -203,3 +218,38 @@ def find_model(path=None) -> Path:
         f"neither {MODELS[0]} nor {MODELS[1]} is there; train one (python train.py) or give "
         "--model FILE"
     )
+
+
+def data_sets(settings: dict) -> list[str]:
+    """Names of the data sets that the weights have learned from, the last one last.
+
+    More than one after fine-tuning. Where the file has no list, the folder's name must do.
+    """
+    folder = settings.get("arguments", {}).get("data_dir")
+    return settings.get("data", {}).get("sets") or ([folder] if folder else [])
+
+
+def score_words(score: dict) -> str:
+    """The scores of a model in words: "AP@0.5 0.83, mAP 0.61"."""
+    return f"AP@0.5 {score['ap50']:.2f}, mAP {score['map']:.2f}"
+
+
+def describe_model(path: Path, settings: dict) -> str:
+    """One line for the user: whose model this is, what it has learned from, how well it does."""
+    shipped = find_model(SHIPPED)
+    is_shipped = path.resolve() == shipped.resolve()
+    facts = []
+    if num_images := sum(settings.get("data", {}).get("train", {}).values()):
+        *earlier, last = data_sets(settings) or ["unknown origin"]
+        of_set = last if last.endswith("images") else f"images of {last}"
+        after = f", after {', '.join(earlier)}" if earlier else ""
+        facts.append(f"{num_images} {of_set}{after}")
+    scores = settings.get("scores", {})
+    if "validation" in scores:
+        facts.append(f"validation {score_words(scores['validation']['all'])}")
+    elif "validation_crops" in scores:
+        facts.append(f"training not finished, epoch {settings.get('epoch')}")
+    owner = "shipped" if is_shipped else "yours"
+    line = f"Model: {owner}, {path} ({'; '.join(facts) or 'its file does not say more'})"
+    has_other = not is_shipped and shipped.is_file()
+    return line + (f"; the shipped one: --model {SHIPPED}" if has_other else "")

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,15 @@ import pytest
 from images_tools import data_set
 
 import import_data
-from nuclei.cli import Progress, choice_of, duration, microns, positive, user_errors_in_one_line
+from nuclei.cli import (
+    Progress,
+    Terminated,
+    choice_of,
+    duration,
+    microns,
+    positive,
+    user_errors_in_one_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,7 @@ from nuclei.cli import Progress, choice_of, duration, microns, positive, user_er
         (OSError(5, "Input/output error"), 1, "Input/output error"),
         (MemoryError(), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+        (Terminated(), 143, "stopped by SIGTERM"),
     ],
 )
 def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
@@ -35,6 +45,15 @@ def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
     assert main([]) == status
     stderr = capsys.readouterr().err
     assert stderr.startswith("test_cli.py: ") and line in stderr and stderr.count("\n") == 1
+
+
+def test_sigterm_ends_a_program_as_ctrl_c_does(capsys):
+    @user_errors_in_one_line
+    def main(argv=None):
+        signal.raise_signal(signal.SIGTERM)
+
+    assert main([]) == 143 and "stopped by SIGTERM" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_programming_error_keeps_its_traceback():

@@ -81,7 +81,7 @@ def test_the_pixel_size_that_predict_used_is_kept(examples, tmp_path):
     for stem, known in (("known", True), ("unknown", False)):
         with tifffile.TiffFile(tmp_path / "ometiff" / f"{stem}.ome.tif") as tiff:
             assert ('PhysicalSizeX="0.25"' in tiff.ome_metadata) is known
-        assert ("area_um2" in (tmp_path / "geojson" / f"{stem}.geojson").read_text()) is known
+        assert ("Area µm^2" in (tmp_path / "geojson" / f"{stem}.geojson").read_text()) is known
     assert (
         tmp_path / "geojson" / "known.geojson"
     ).read_bytes() == before  # the same from predict.py and from here

@@ -36,14 +36,15 @@ TOP = [
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 WITHOUT_FLAGS = {"unet", "google_colab"}  # no command line: the network, and the cell of a notebook
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
-    {"files", "cli", "machine", "polygons"},
+    {"version", "quiet"},
+    {"files", "cli", "machine", "packages", "polygons"},
     {"images", "model_file"},
     {"instances"},
     {"scores"},
     {"formats"},
     {"results"},
     {"inference", "training"},
-    {"slides", "report"},
+    {"slides", "report", "checkup"},
     {""},  # nuclei/__init__.py, the Python API
 )
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
@@ -62,7 +63,6 @@ WITH_HEAVY = KERAS_CLASSES | {  # all rooms that import Keras or a backend
     "nuclei.training.checkpoint",
     "nuclei.training.devices",
     "nuclei.training.hosts",
-    "nuclei.inference.engines",
     "nuclei.inference.runtimes",
     "nuclei.formats.onnx",
 }

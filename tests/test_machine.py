@@ -1,9 +1,12 @@
 """The machine: its device is named, and missing packages are named with the way out."""
 
+import sys
+from types import SimpleNamespace
+
 import keras
 import pytest
 
-from nuclei.machine import find_device, is_installed, memory_bytes, num_cores, require
+from nuclei.machine import find_device, find_gpu, is_installed, memory_bytes, num_cores, require
 
 BACKEND = keras.backend.backend()
 
@@ -27,6 +30,17 @@ def test_a_gpu_that_the_backend_does_not_see_is_reported(monkeypatch):
     monkeypatch.setattr("nuclei.machine.find_gpu", lambda backend: (None, (0, 0)))
     monkeypatch.setattr("nuclei.machine.shutil.which", lambda name: "/usr/bin/nvidia-smi")
     assert "does not see" in find_device(BACKEND)[0]
+
+
+def test_the_gpu_of_apple_is_seen_by_torch(monkeypatch):
+    def answer(value):
+        return SimpleNamespace(is_available=lambda: value)
+
+    torch = SimpleNamespace(cuda=answer(False), backends=SimpleNamespace(mps=answer(True)))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert find_device("torch") == ("GPU of Apple with torch", "float32")
+    torch.backends.mps = answer(False)
+    assert find_gpu("torch") == (None, (0, 0))
 
 
 def test_cores_are_limited_by_the_usual_variable(monkeypatch):

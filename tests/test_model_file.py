@@ -1,6 +1,7 @@
 """The model file: it comes back as it was saved, and files of others are refused."""
 
 import json
+from pathlib import Path
 
 import h5py
 import keras
@@ -10,9 +11,11 @@ from engine_tools import random_images
 
 from nuclei.model_file import (
     MODELS,
+    PROJECT,
     SCHEMA,
     SETTINGS,
     as_model,
+    describe_model,
     find_model,
     load_network,
     read_settings,
@@ -130,3 +133,30 @@ def test_the_users_model_comes_before_the_shipped_one_and_the_folder_before_the_
         (folder / name).touch()
         assert find_model().resolve() == folder / name
     assert find_model("mine.h5").name == "mine.h5"
+
+
+def test_the_shipped_model_and_the_folder_of_a_training_can_be_named(tmp_path, monkeypatch):
+    assert find_model("shipped").samefile(PROJECT / MODELS[1])
+    monkeypatch.chdir(PROJECT)
+    assert find_model(Path("shipped")) == Path(MODELS[1])  # short where it can be
+    (tmp_path / "trained_model.h5").touch()
+    assert find_model(tmp_path) == tmp_path / "trained_model.h5"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no trained_model.h5"):
+        find_model(tmp_path / "empty")
+
+
+def test_a_model_is_described_in_one_line(tmp_path):
+    scores = {"validation": {"all": {"ap50": 0.834, "map": 0.61}}}
+    settings = {"data": {"train": {"tissue": 20, "fluorescence": 4}}, "scores": scores}
+    settings["data"]["sets"] = ["Data Science Bowl 2018", "my_data"]
+    own = describe_model(tmp_path / "a.h5", settings)
+    facts = "24 images of my_data, after Data Science Bowl 2018; validation AP@0.5 0.83, mAP 0.61"
+    assert own == f"Model: yours, {tmp_path / 'a.h5'} ({facts}); the shipped one: --model shipped"
+    unfinished = {"scores": {"validation_crops": {}}, "epoch": 3}
+    assert "not finished, epoch 3" in describe_model(tmp_path / "a.h5", unfinished)
+    assert "does not say more" in describe_model(tmp_path / "a.h5", {})
+    shipped = find_model("shipped")
+    line = describe_model(shipped, read_settings(shipped))
+    assert line.startswith("Model: shipped, ") and "--model" not in line
+    assert "507 images of Data Science Bowl 2018" in line and "AP@0.5 0.80" in line

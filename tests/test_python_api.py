@@ -1,6 +1,9 @@
 """The Python API: arrays of any kind, without files; docs/python.md is executed."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +63,30 @@ def test_names_are_listed_and_others_are_refused():
         _ = nuclei.nothing_such
 
 
+def test_a_notebook_elsewhere_finds_the_names_after_its_first_cell(tmp_path):
+    """As in a kernel: another folder, and no path to the project but that of the page."""
+    page = (ROOT / "docs" / "python.md").read_text()
+    first_cell = re.search(r"```python\n(.*?)```", page, re.S)[1]
+    assert "/home/me/nuclei" in first_cell
+    cells = first_cell.replace("/home/me/nuclei", str(ROOT))
+    cells += "import nuclei\nfrom nuclei import Options, find_nuclei, measure_nuclei\n"
+    cells += "print(nuclei.__version__, nuclei.__file__)"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", cells], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(ROOT / "nuclei" / "__init__.py") in done.stdout
+
+
 @pytest.mark.skipif(not SHIPPED.is_file(), reason="no shipped weights in Saved_Model/")
 def test_every_block_of_the_page_runs(tmp_path, monkeypatch, capsys):
     """In another folder than the project's: the model is found all the same."""
     (tmp_path / "test_raw").symlink_to(ROOT / "test_raw")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
-    assert len(blocks) >= 5
+    assert len(blocks) >= 6
+    monkeypatch.setattr(sys, "path", list(sys.path))
     names = {}
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)

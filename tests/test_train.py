@@ -62,7 +62,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained):
     assert model.output_shape[-1] == len(HEADS)
     # Nothing else is left.
     names = sorted(path.name for path in trained.iterdir())
-    assert names == ["history.csv", "trained_model.h5"]
+    assert names == ["history.csv", "settings.json", "trained_model.h5"]
 
 
 def test_the_model_file_holds_the_recipe_but_no_folder_of_this_machine(trained, data):
@@ -104,16 +104,6 @@ def test_an_earlier_model_moves_aside_and_fine_tuning_starts_from_it(
     assert settings["arguments"]["learning_rate"] == FINE_TUNING_RATE
     assert float(history(tmp_path)[0]["loss"]) < float(history(trained)[0]["loss"])
     assert "moved to" in capsys.readouterr().out
-
-
-def test_ctrl_c_says_how_to_go_on(data, tmp_path, capsys, monkeypatch):
-    def no_batches(*arguments, **keywords):
-        yield from []
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("nuclei.training.fit.batches", no_batches)
-    assert run(data, tmp_path, "--epochs", 1) == 130
-    assert "--resume" in capsys.readouterr().out
 
 
 def test_an_unfinished_training_is_not_overwritten(data, tmp_path, capsys):

@@ -37,8 +37,8 @@ from nuclei.cli import (
 )
 from nuclei.images.pairs import find_images, find_truths
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages
-from nuclei.machine import set_up_backend
-from nuclei.model_file import MODELS, find_model, load_network, read_settings
+from nuclei.machine import start_backend
+from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.slides.plan import collect
 from unet import DEPTH, STEM_STRIDE, WIDTH, build_unet
 
@@ -70,7 +70,8 @@ def parse_arguments(argv):
     add = parser.add_argument
     text = f"files and folders of images (default {INPUT_DIR})"
     add("inputs", nargs="*", default=[INPUT_DIR], metavar="INPUT", help=text)
-    add("--model", metavar="FILE", help=f"model file (default {MODELS[0]}, or else {MODELS[1]})")
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    add("--model", metavar="MODEL", help=text)
     add("--out", default=OUT, metavar="DIR", help=f"folder for the card (default {OUT})")
     text = f"what to measure: {', '.join(PARTS)} (default: all)"
     add("--parts", type=choice_of(PARTS), default=list(PARTS), metavar="NAME,...", help=text)
@@ -140,7 +141,7 @@ def main(argv=None):
     truths = {stem: path for stem, path in truths.items() if stem in files}
     if "training" in args.parts:
         find_images(Path(args.data_dir) / "raw")  # what is missing is told at once
-    set_up_backend()
+    start_backend()
     words = ["python", "-m", "experiments.benchmark", *(sys.argv[1:] if argv is None else argv)]
     facts = {**describe_machine(), "command": shlex.join(words)}
     for name, text in facts.items():

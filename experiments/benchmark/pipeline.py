@@ -209,7 +209,7 @@ def time_predict_images(files, run):
     jobs = [Job(stem, path, DEFAULT_FORMATS) for stem, path in files.items()]
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        _, failures = predict_images(jobs, run)
+        failures = predict_images(jobs, run).failures
     seconds = time.perf_counter() - started
     if failures:
         raise ValueError(f"{len(failures)} images could not be read: {failures[0]}")

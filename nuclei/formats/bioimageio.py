@@ -11,6 +11,7 @@ limit of the range, so a blank image does not stay blank as it does in predict.p
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -172,6 +173,7 @@ def export_bioimageio(network, settings, onnx_path, path, package):
         ValueError: a package is missing, the description is not valid, or the maps differ.
     """
     require(("bioimageio.core",), "the export to bioimage.io")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bioimageio.core draws bars for parts of a second
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(replacing(path))
         folder = Path(temporary.with_suffix(""))

@@ -75,7 +75,7 @@ def write_coco(path, nuclei):
         "images": [image],
         "categories": [{"id": 1, "name": CLASS_NAME}],
     }
-    rows = finite_rows(nuclei.table, ("mean_probability",))
+    rows = finite_rows(nuclei.table, {"mean_probability": "score"})
     with (
         replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="\n") as file,
@@ -85,7 +85,7 @@ def write_coco(path, nuclei):
         for number, ((index, polygons), row) in enumerate(nuclei_and_rows):
             annotation = coco_annotation(index, polygons, nuclei.labels)
             if row:
-                annotation["score"] = row["mean_probability"]
+                annotation["score"] = row["score"]
             file.write(",\n" if number else "\n")
             file.write(json.dumps(annotation, separators=(",", ":")))
         file.write("\n]}\n")

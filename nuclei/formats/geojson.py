@@ -25,24 +25,27 @@ CLASS_NAME = "Nucleus"  # class of the detections in QuPath, and COCO's one cate
 CLASS_COLOUR = (255, 221, 0)  # RGB; yellow stands out from purple tissue and grey fluorescence
 NAMESPACE = uuid.UUID("5d0a3c1e-7d0f-5c55-9f4e-2f6a2f0f8d11")  # fixed, so that UUIDs are repeatable
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of every zip member: the real date would change equal files
-GEOJSON_MEASUREMENTS = (  # worth a colour map in QuPath; all 43 would be 1 kB per nucleus
-    "area_px",
-    "area_um2",
-    "diameter_px",
-    "diameter_um",
-    "perimeter_px",
-    "perimeter_um",
-    "circularity",
-    "solidity",
-    "eccentricity",
-    "mean_probability",
-    "mean_intensity",
-    "haematoxylin_od",
-    "dab_od",
-    "nearest_distance_px",
-    "nearest_distance_um",
-    "touches_border",
-)
+CERTAINTY = {"confidence": "Detection probability", "mean_probability": "Mean probability"}
+# Columns worth a colour map in QuPath, and their names there; all 43 would be 1 kB per nucleus.
+# Where QuPath itself measures the same, the name is QuPath's: "Length" is the perimeter.
+MEASUREMENTS = CERTAINTY | {
+    "circularity": "Circularity",
+    "solidity": "Solidity",
+    "eccentricity": "Eccentricity",
+    "mean_intensity": "Mean intensity",
+    "haematoxylin_od": "Nucleus: Hematoxylin OD mean",
+    "dab_od": "Nucleus: DAB OD mean",
+    "dab_od_max": "Nucleus: DAB OD max",
+    "touches_border": "Touches border",
+}
+LENGTHS = {  # QuPath states one unit: µm where the pixel size is known, else px
+    "area": "Area {}^2",
+    "perimeter": "Length {}",
+    "longest": "Max diameter {}",
+    "narrowest": "Min diameter {}",
+    "diameter": "Equivalent diameter {}",
+    "nearest_distance": "Nearest neighbor distance {}",
+}
 
 
 def finite_rows(table, names):
@@ -50,14 +53,32 @@ def finite_rows(table, names):
 
     Args:
         table: DataFrame.
-        names: of columns. Those that are missing, and cells without a finite number, are left out.
+        names: {column: name}. Columns that are missing, and cells without a finite number, are left
+            out.
     """
-    names = [name for name in names if name in table]
-    columns = [np.asarray(table[name], float) for name in names]
+    names = {column: name for column, name in names.items() if column in table}
+    columns = [np.asarray(table[column], float) for column in names]
     rows = zip(*columns, strict=True) if columns else ([] for _ in range(len(table)))
     for values in rows:
-        pairs = zip(names, values, strict=True)
+        pairs = zip(names.values(), values, strict=True)
         yield {name: round(float(value), 6) for name, value in pairs if np.isfinite(value)}
+
+
+def measurement_names(table, editable):
+    """{column: name in QuPath} of the measurements to write.
+
+    Args:
+        table: DataFrame with the columns of `measure`.
+        editable: whether the outlines will be corrected. Their shapes would then be wrong.
+    """
+    if editable:
+        return CERTAINTY
+    is_in_microns = "area_um2" in table
+    unit, suffix = ("µm", "_um") if is_in_microns else ("px", "_px")
+    lengths = {f"{column}{suffix}": name.format(unit) for column, name in LENGTHS.items()}
+    if is_in_microns:
+        lengths = {"area_um2": lengths.pop("area_um"), **lengths}
+    return MEASUREMENTS | lengths
 
 
 def closed_ring(ring):
@@ -68,11 +89,12 @@ def closed_ring(ring):
 
 def geojson_features(nuclei):
     """Yield the nuclei of a `Nuclei` as Features, see `features_of_outlines`."""
-    return features_of_outlines(nuclei.stem, outlines(nuclei.labels), nuclei.table)
+    outlined = outlines(nuclei.labels)
+    return features_of_outlines(nuclei.stem, outlined, nuclei.table, nuclei.editable)
 
 
-def features_of_outlines(stem, outlined, table):
-    """Yield GeoJSON Features that QuPath reads as detections, one at a time.
+def features_of_outlines(stem, outlined, table, editable=False):
+    """Yield GeoJSON Features that QuPath reads as its objects, one at a time.
 
     The UUID of a nucleus is made from the stem and the outline. The same nucleus has the same UUID
     in every export. Numbers would not do: after a change of the model, number 5 is another nucleus.
@@ -81,8 +103,10 @@ def features_of_outlines(stem, outlined, table):
         stem: name of the image without suffix.
         outlined: (id, polygons) of each nucleus, as from `nuclei.polygons.outlines`.
         table: DataFrame with one row per nucleus in the same order.
+        editable: write annotations, which QuPath's brush can edit. Else they are detections, which
+            QuPath shows faster and measures.
     """
-    rows = finite_rows(table, GEOJSON_MEASUREMENTS)
+    rows = finite_rows(table, measurement_names(table, editable))
     for (index, polygons), measurements in zip(outlined, rows, strict=True):
         coordinates = [[closed_ring(ring) for ring in rings] for rings in polygons]
         in_one_piece = len(coordinates) == 1
@@ -94,7 +118,7 @@ def features_of_outlines(stem, outlined, table):
                 "coordinates": coordinates[0] if in_one_piece else coordinates,
             },
             "properties": {
-                "objectType": "detection",
+                "objectType": "annotation" if editable else "detection",
                 "name": f"{CLASS_NAME} {index}",
                 "classification": {"name": CLASS_NAME, "color": list(CLASS_COLOUR)},
                 "measurements": measurements,
@@ -137,5 +161,5 @@ def write_features(path, features, member="nuclei.geojson"):
 
 
 def write_geojson(path, nuclei):
-    """Write a `Nuclei` as detections for QuPath; .gz and .zip are compressed."""
+    """Write a `Nuclei` as objects for QuPath; .gz and .zip are compressed."""
     write_features(path, geojson_features(nuclei), f"{nuclei.stem}.geojson")

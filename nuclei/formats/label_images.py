@@ -8,15 +8,19 @@ Formats: https://docs.openmicroscopy.org/ome-model/ and https://ngff.openmicrosc
 """
 
 import contextlib
+import os
 import shutil
 import uuid
+from pathlib import Path
 
 import numpy as np
 
 from nuclei.files import replacing
 from nuclei.formats.geojson import NAMESPACE
+from nuclei.images.stems import text_of
 
 TILE_PX = 512  # side of a tile: TIFF wants a multiple of 16, and a screen shows a few of them
+CHANNEL = "Nuclei"  # shown by QuPath, Fiji and napari as the name of the channel
 CLASSIC_TIFF_BYTES = 1 << 31  # a classic TIFF ends at 4 GB; half of it leaves room for the pyramid
 
 
@@ -58,7 +62,7 @@ def write_label_levels(path, stem, levels, mpp):
 
     height, width = levels[0].shape
     file_id = uuid.uuid5(NAMESPACE, f"{stem} {height} {width}")
-    metadata = {"axes": "YX", "UUID": f"urn:uuid:{file_id}"}
+    metadata = {"axes": "YX", "UUID": f"urn:uuid:{file_id}", "Channel": {"Name": [CHANNEL]}}
     first_page = {"subifds": len(levels) - 1, "metadata": metadata}
     if mpp is not None:
         metadata.update(PhysicalSizeX=mpp, PhysicalSizeY=mpp)
@@ -85,7 +89,8 @@ def write_label_levels(path, stem, levels, mpp):
 def write_omezarr(path, nuclei):
     """Write a `Nuclei` as OME-Zarr 0.4, the version that most programs read (needs zarr)."""
     labels = nuclei.labels
-    with new_omezarr(path, nuclei.stem, labels.shape, nuclei.mpp) as levels:
+    source = {"file": nuclei.file_name}
+    with new_omezarr(path, nuclei.stem, labels.shape, nuclei.mpp, source) as levels:
         for top in range(0, labels.shape[0], TILE_PX):
             levels[0][top : top + TILE_PX] = labels[top : top + TILE_PX].astype(np.uint32)
         fill_pyramid(levels)
@@ -109,8 +114,25 @@ def multiscale(stem, num, mpp):
     }
 
 
+def source_of_labels(path, image_path):
+    """The entry "source" of an OME-Zarr: what its labels were found in.
+
+    Args:
+        path: of the OME-Zarr.
+        image_path: of the image.
+
+    Returns:
+        {"image": relative path} where the image is an OME-Zarr, too: programs then open both. The
+        specification allows no other image there, so the name of another file is "file".
+    """
+    if image_path.is_dir():
+        with contextlib.suppress(ValueError):  # another drive of Windows
+            return {"image": text_of(Path(os.path.relpath(image_path, path)).as_posix())}
+    return {"file": text_of(image_path.name)}
+
+
 @contextlib.contextmanager
-def new_omezarr(path, stem, shape, mpp):
+def new_omezarr(path, stem, shape, mpp, source):
     """Make an OME-Zarr, whole or not at all: yields the arrays of its levels, to be filled.
 
     It is a folder, so `nuclei.files.replacing` cannot move it over an older one; this does the
@@ -121,6 +143,7 @@ def new_omezarr(path, stem, shape, mpp):
         stem: name of the image without suffix.
         shape: (H, W) of the first level.
         mpp: µm per pixel, or None.
+        source: what the labels were found in, a dict as of `source_of_labels`.
     """
     import zarr
 
@@ -139,7 +162,7 @@ def new_omezarr(path, stem, shape, mpp):
             for level in range(num_levels(shape))
         ]
         group.attrs["multiscales"] = [multiscale(stem, len(levels), mpp)]
-        group.attrs["image-label"] = {"version": "0.4"}
+        group.attrs["image-label"] = {"version": "0.4", "source": source}
         yield levels
         if path.exists():
             shutil.rmtree(path)

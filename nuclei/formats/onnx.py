@@ -4,6 +4,8 @@
 compares the maps with those of Keras. A file that differs is not written.
 """
 
+import warnings
+
 import numpy as np
 
 from nuclei.files import replacing
@@ -84,7 +86,9 @@ def export_onnx(network, settings, path):
     # Before the export, because Keras exports only a model that has run.
     expected = [network.predict_on_batch(batch) for batch in batches]
     with replacing(path) as temporary:
-        network.export(str(temporary), format="onnx", verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"In the future `np.object`", FutureWarning)
+            network.export(str(temporary), format="onnx", verbose=False)  # Keras asks for np.object
         model = onnx.load(str(temporary))
         name_axes(model)
         onnx.checker.check_model(model)

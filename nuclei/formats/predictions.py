@@ -22,7 +22,8 @@ from nuclei.images.reading import read_image
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure
 
-PROBABILITIES = ("mean_probability", "std_probability")  # only the network knows them
+# Only the network knows them.
+PROBABILITIES = ("confidence", "mean_probability", "std_probability")
 
 
 class Predictions(NamedTuple):
@@ -103,13 +104,14 @@ def read_rows(path):
     )
 
 
-def load_nuclei(predictions, stem, mpp=None):
+def load_nuclei(predictions, stem, mpp=None, editable=False):
     """The nuclei of one image.
 
     Args:
         predictions: a `Predictions`.
         stem: one of `predictions.labels`.
         mpp: µm per pixel; None takes what summary.csv says, if anything.
+        editable: as in `Nuclei`.
 
     Returns:
         A `Nuclei`; its table starts with the column "image".
@@ -135,7 +137,7 @@ def load_nuclei(predictions, stem, mpp=None):
         file_name = text_of(image_path.name)
     else:
         file_name = predictions.file_names.get(stem, f"{stem}.png")
-    return Nuclei(stem, file_name, labels, table, mpp)
+    return Nuclei(stem, file_name, labels, table, mpp, editable)
 
 
 def measurements(stem, labels, image, stored):

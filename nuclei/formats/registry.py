@@ -32,6 +32,7 @@ class Nuclei(NamedTuple):
         labels: (H, W) integer, 0 background, 1...n nuclei.
         table: one row per nucleus by ascending id, with the columns of `nuclei.instances.measure`.
         mpp: µm per pixel, or None where it is unknown.
+        editable: whether QuPath's brush shall be able to edit the outlines (GeoJSON only).
     """
 
     stem: str
@@ -39,6 +40,7 @@ class Nuclei(NamedTuple):
     labels: np.ndarray
     table: "pd.DataFrame"
     mpp: float | None = None
+    editable: bool = False
 
 
 class Format(NamedTuple):
@@ -83,6 +85,11 @@ def require_formats(names: Iterable[str]) -> None:
     for name in names:
         if name in FORMATS and FORMATS[name].package:
             require([FORMATS[name].package], f"the format {name}")
+
+
+def has_geojson(names: Iterable[str]) -> bool:
+    """Whether one of the formats is GeoJSON, plain or compressed."""
+    return any(name.startswith("geojson") for name in names)
 
 
 def write_formats(out: Path | str, names: Iterable[str], nuclei: Nuclei) -> None:

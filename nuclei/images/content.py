@@ -37,9 +37,9 @@ def refuse_bomb(path, shape: tuple[int, ...], most: int | None = None) -> None:
     Args:
         path: for the message.
         shape: the length of each axis that counts.
-        most: pixels; None for MAX_PIXELS.
+        most: values; None for MAX_PIXELS, and three times that for colours.
     """
-    most = MAX_PIXELS if most is None else most
+    most = MAX_PIXELS * (3 if len(shape) > 2 else 1) if most is None else most
     if math.prod(shape) > most:
         raise ValueError(
             f"{path} declares {' x '.join(map(str, shape))} px, more than the {most:,} px "

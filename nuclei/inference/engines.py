@@ -24,8 +24,16 @@ from nuclei.files import first_line, replacing
 from nuclei.inference.runtimes import RUNTIMES, for_engines
 from nuclei.inference.threads import share_network
 from nuclei.inference.tiling import dihedral
-from nuclei.machine import find_device, has_nvidia, is_installed, num_cores, set_up_backend
+from nuclei.machine import (
+    find_device,
+    has_nvidia,
+    is_installed,
+    num_cores,
+    set_up_backend,
+    start_backend,
+)
 from nuclei.model_file import Model, as_model, find_model, load_network, read_settings
+from nuclei.quiet import hold_noise
 from unet import network_geometry
 
 ENGINES = ("litert", "keras")  # exact; "auto" takes the first one that is installed and agrees
@@ -82,8 +90,15 @@ def load_model(
 
 
 def candidates(engine: str) -> tuple[str, ...]:
-    """Engines to try, in order. Raises: ValueError where packages of the chosen one are missing."""
+    """Engines to try, in order.
+
+    Raises:
+        ValueError: there is no such engine, or packages that it needs are missing.
+    """
     if engine != "auto":
+        if engine not in ENGINE_PACKAGES:
+            expected = ", ".join(("auto", *ENGINE_PACKAGES))
+            raise ValueError(f"there is no engine {engine}; expected {expected}")
         if packages := missing_packages(engine):
             raise ValueError(
                 f"--engine {engine} needs packages that are missing: "
@@ -106,9 +121,7 @@ def missing_packages(engine: str) -> str:
 
 def keras_device() -> str:
     """Words for the user on the device that Keras runs on."""
-    import keras
-
-    return find_device(keras.backend.backend())[0]
+    return find_device(start_backend())[0]
 
 
 def start(engine: str, path: Path, settings: dict, callers: int, say) -> tuple[Callable, str]:
@@ -147,7 +160,8 @@ def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callab
     say(f"Preparing the network for {engine}, once for each model")
     model, _ = load_network(path)
     try:
-        content = RUNTIMES[engine].write(for_engines(model, settings["architecture"]))
+        with hold_noise():
+            content = RUNTIMES[engine].write(for_engines(model, settings["architecture"]))
         network = RUNTIMES[engine].start(content)
         difference = largest_difference(network, model, settings["architecture"])
     except Exception as error:  # converters have exceptions of their own, and Keras still works

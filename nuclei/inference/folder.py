@@ -15,13 +15,14 @@ from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
+from nuclei.results.tally import Tally
 
 # How many times --mpp may differ from what a file states before the user is told.
 MAX_MPP_RATIO = 1.5
 PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each
 
 
-def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> tuple[int, list[str]]:
+def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> Tally:
     """Find the nuclei of images and write them, the rows of the tables in the order of the jobs.
 
     Args:
@@ -31,27 +32,27 @@ def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> tuple[int, li
             of this process.
 
     Returns:
-        (number of nuclei, a line for each image that could not be read).
+        A `Tally` of these images.
     """
     if cluster is None:
         budget = PixelBudget(PIXELS_AT_ONCE)
         results = map_in_order(lambda job: process_image(job, run, budget), jobs)
     else:
         results = cluster.predict_images(jobs, run)
-    num_nuclei, failures = 0, []
+    tally = Tally()
     progress = Progress("Predicting", len(jobs), "images", log=True)
     with contextlib.closing(results), progress, Notes(progress.tell) as notes:
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
-                failures.append(describe_failure(job, result))
-                progress.say(f"skipped: {failures[-1]}")
+                tally.failures.append(describe_failure(job, result))
+                progress.say(f"skipped: {tally.failures[-1]}")
             else:
                 table, summary, lines = result
                 notes.add(job.stem, *lines)
                 write_rows(run.out, job, [table], summary)
-                num_nuclei += len(table)
-            progress.add(1, note=f"{num_nuclei:,} nuclei")
-    return num_nuclei, failures
+                tally.add(summary)
+            progress.add(1, note=f"{tally.num_nuclei:,} nuclei")
+    return tally
 
 
 def process_image(job: Job, run: Run, budget: PixelBudget):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.machine import is_installed, num_cores
+from nuclei.quiet import hold_noise
 from unet import build_unet
 
 READY_PIXELS = 1_500_000  # px of all image shapes that a network keeps ready, about 200 bytes each
@@ -122,19 +123,21 @@ def start_litert(content: bytes, cores=None) -> Callable:
     if is_installed("ai_edge_litert"):  # starts without TensorFlow
         from ai_edge_litert.interpreter import Interpreter
     else:
-        from tensorflow.lite.python.interpreter import Interpreter
+        with hold_noise():
+            from tensorflow.lite.python.interpreter import Interpreter
 
         # At each start TensorFlow announces ai_edge_litert, which the lines above prefer.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
 
     def start(shape, interpreter=None):
-        interpreter = interpreter or Interpreter(
-            model_content=content, num_threads=cores or num_cores()
-        )
-        image = interpreter.get_input_details()[0]["index"]
-        maps = interpreter.get_output_details()[0]["index"]
-        interpreter.resize_tensor_input(image, shape)
-        interpreter.allocate_tensors()
+        with hold_noise():
+            interpreter = interpreter or Interpreter(
+                model_content=content, num_threads=cores or num_cores()
+            )
+            image = interpreter.get_input_details()[0]["index"]
+            maps = interpreter.get_output_details()[0]["index"]
+            interpreter.resize_tensor_input(image, shape)
+            interpreter.allocate_tensors()
 
         def call(batch):
             interpreter.set_tensor(image, batch)
@@ -166,7 +169,8 @@ def start_openvino_half(content: bytes, cores=None) -> Callable:
     }
     # Compiled once for any shape: one shape alone is hardly faster and is compiled each time.
     model.reshape([-1, -1, -1, model.input(0).partial_shape[3].get_length()])
-    compiled = core.compile_model(model, "CPU", options)
+    with hold_noise():
+        compiled = core.compile_model(model, "CPU", options)
     return lambda batch: compiled(np.ascontiguousarray(batch))[0]
 
 

@@ -191,37 +191,3 @@ def find_history(model_path):
     usual = model_path.with_name(Path(HISTORY).name)
     is_trained = model_path.name == Path(MODELS[0]).name
     return usual if usual.is_file() and is_trained else None
-
-
-def find_pictures(rows, folders):
-    """Find the image of each row in the folders by the file name in the table.
-
-    Args:
-        rows: of summary.csv.
-        folders: Paths; the first one that has the file counts.
-
-    Returns:
-        dict, stem → path, without the images that are missing.
-
-    Raises:
-        FileNotFoundError: a folder is missing, or no folder holds any of the images.
-    """
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"{folder}: no such folder; give the folders with the images that were predicted: "
-                "--images"
-            )
-    pictures = {}
-    for row in rows:
-        for folder in folders:
-            path = folder / row["file"]
-            if path.is_file():
-                pictures.setdefault(row["image"], path)
-    if not pictures:
-        files = named(row["file"] for row in rows)
-        raise FileNotFoundError(
-            f"{named(folders)}: none of the predicted images is there ({files}); give the folders "
-            "that hold them: --images"
-        )
-    return pictures

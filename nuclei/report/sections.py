@@ -14,6 +14,7 @@ import numpy as np
 
 from nuclei.files import named
 from nuclei.report.predictions import FIELD, OUT_OF_DISTRIBUTION
+from nuclei.version import program_version
 
 # Columns of the table of scores: name, kind of summary, heading, ends of the drawn axis
 SCORE_COLUMNS = (
@@ -171,7 +172,8 @@ def made_section(inputs, left_out):
     if inputs.missing:
         images = plural(len(inputs.missing), "image")
         missing = f"{images}, shown without a picture: {text(named(inputs.missing))}"
-    versions = [f"{name} {metadata.version(name)}" for name in ("numpy", "pandas", "plotly")]
+    versions = [f"this program {program_version()}", f"Python {platform.python_version()}"]
+    versions += [f"{name} {metadata.version(name)}" for name in ("numpy", "pandas", "plotly")]
     columns = f"columns of nuclei.csv for which there was no space: {text(', '.join(left_out))}"
     return definitions(
         [
@@ -192,6 +194,6 @@ def made_section(inputs, left_out):
                 "this page",
                 f"<code>{text(inputs.command)}</code>, {time.strftime('%Y-%m-%d %H:%M')}",
             ),
-            ("versions", text(", ".join([f"Python {platform.python_version()}", *versions]))),
+            ("versions", text(", ".join(versions))),
         ]
     )

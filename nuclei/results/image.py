@@ -16,9 +16,10 @@ from nuclei.images.stems import text_of
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
 from nuclei.model_file import Model
-from nuclei.results.jobs import Job, Run
+from nuclei.results.jobs import Job, Run, places
 from nuclei.results.pictures import draw_overlay, write_jpeg, write_labels, write_png
 from nuclei.results.tables import append_table, replace_row
+from nuclei.version import program_version
 
 # Written unless --formats says otherwise; csv is nuclei.csv.
 DEFAULT_FORMATS = ("masks", "labels", "overlays", "csv")
@@ -63,8 +64,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
     """
     labels, mpp = found.labels, run.options.mpp
     return {
-        "image": job.stem,
-        "file": text_of(job.path.name),
+        **places(job, run),
         "height_px": labels.shape[0],
         "width_px": labels.shape[1],
         "modality": found.kind,
@@ -81,6 +81,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
         "channel": run.options.channel or "",
         "plane": run.options.plane or "",
         "made_by": run.made_by,
+        "version": program_version(),
         "formats": job.all_formats,
     }
 
@@ -108,7 +109,8 @@ def write_image(found, table, job: Job, run: Run) -> None:
         overlay = draw_overlay(found.image, found.intensity, labels)
         write_jpeg(out / "overlays" / f"{stem}.jpg", overlay)
     others = [name for name in job.formats if name not in DEFAULT_FORMATS]
-    write_formats(out, others, Nuclei(stem, text_of(job.path.name), labels, table, run.options.mpp))
+    nuclei = Nuclei(stem, text_of(job.path.name), labels, table, run.options.mpp, run.editable)
+    write_formats(out, others, nuclei)
 
 
 def write_rows(out: Path, job: Job, tables, summary: dict) -> None:

@@ -1,10 +1,12 @@
 """Which images and slides are to be done, and in which formats: the records `Job` and `Run`."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nuclei.images.stems import text_of
 from nuclei.model_file import Model
 
 
@@ -40,12 +42,35 @@ class Run:
             its own.
         options: what the user asked, an `Options` of nuclei.inference.find.
         made_by: names the model file and a hash of what decides the results, see `name_maker`.
+        editable: write outlines for QuPath as annotations, which its brush can edit.
+        model_file: the model file as seen from `out`, see `seen_from`.
     """
 
     out: Path
     model: Model | None
     options: object
     made_by: str
+    editable: bool = False
+    model_file: str = ""
+
+
+def seen_from(out: Path, path: Path) -> str:
+    """The way from the folder of the results to a file: it stays right if both move together.
+
+    Returns:
+        A relative path with "/"; an absolute one where there is no way, on another Windows drive.
+    """
+    try:
+        return Path(os.path.relpath(path, out)).as_posix()
+    except ValueError:
+        return Path(path).absolute().as_posix()
+
+
+def places(job: Job, run: Run) -> dict[str, str]:
+    """The cells of summary.csv that say where an image and its model lie."""
+    names = {"file": job.path.name, "folder": seen_from(run.out, job.path.parent)}
+    names["model"] = run.model_file
+    return {"image": job.stem, **{column: text_of(name) for column, name in names.items()}}
 
 
 def name_maker(model_path: Path, *decisive) -> str:

@@ -16,6 +16,8 @@ from nuclei.files import named, replacing
 SUMMARY = (  # columns of summary.csv
     "image",
     "file",
+    "folder",
+    "model",
     "height_px",
     "width_px",
     "modality",
@@ -32,6 +34,7 @@ SUMMARY = (  # columns of summary.csv
     "channel",
     "plane",
     "made_by",
+    "version",
     "formats",
 )
 

@@ -9,16 +9,19 @@ import sys
 import time
 from pathlib import Path
 
-from nuclei.images.stems import text_of
+from nuclei.formats.registry import FORMATS
 from nuclei.inference.folder import describe_failure, describe_other_mpp
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
 from nuclei.results.image import flag, write_rows
+from nuclei.results.jobs import places
 from nuclei.results.tables import SUMMARY
+from nuclei.results.tally import Tally
 from nuclei.slides.fields import sample_fields, write_fields
 from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.work import WorkFolder
+from nuclei.version import program_version
 
 # Tiles that a worker does in one go, reading ahead. They are lost with it if it dies.
 TILES_TOGETHER = 4
@@ -35,7 +38,7 @@ def predict_slides(jobs, run, cluster=None):
             searches them here.
 
     Returns:
-        (number of nuclei, a line for each slide that could not be read).
+        A `Tally` of these slides.
     """
 
     def process(job):
@@ -48,20 +51,20 @@ def predict_slides(jobs, run, cluster=None):
         results = (process(job) for job in jobs)
     else:
         results = map_in_order(process, jobs, SLIDES_AT_ONCE, cluster.stopped.set)
-    num_nuclei, failures = 0, []
+    tally = Tally()
     with contextlib.closing(results):
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
-                failures.append(describe_failure(job, result))
-                print(f"skipped: {failures[-1]}", file=sys.stderr)
+                tally.failures.append(describe_failure(job, result))
+                print(f"skipped: {tally.failures[-1]}", file=sys.stderr)
                 continue
             found, fields, summary = result
             if "overlays" in job.formats:
                 write_fields(run.out, fields, summary)
             write_rows(run.out, job, (table for table, _ in found.parts()), summary)
             found.work.clear()
-            num_nuclei += len(found)
-    return num_nuclei, failures
+            tally.add(summary)
+    return tally
 
 
 def process_slide(job, run, cluster=None):
@@ -86,7 +89,8 @@ def process_slide(job, run, cluster=None):
         print(f"{job.stem}: {line}")
     search = None if cluster is None else search_on(cluster, job, run)
     found = find_nuclei_on_slide(slide, job, run, search)
-    found.write(run.out, job.formats)
+    found.write(run.out, job.formats, run.editable)
+    say_how_to_open(job, run.out)
     fields = sample_fields(slide, found) if "overlays" in job.formats else []
     if found.num_cut:
         print(
@@ -95,16 +99,23 @@ def process_slide(job, run, cluster=None):
         )
     summary = {
         **found.summary(),
-        "image": job.stem,
-        "file": text_of(job.path.name),
+        **places(job, run),
         "channel": slide.channel or "",
         "plane": slide.plane or "",
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,
+        "version": program_version(),
         "formats": job.all_formats,
     }
     return found, fields, {name: summary[name] for name in SUMMARY}
+
+
+def say_how_to_open(job, out):
+    """Tell the user which file to drag where, to see the outlines on the slide."""
+    if names := [name for name in job.formats if name.startswith("geojson")]:
+        outlines = FORMATS[names[0]].path(out, job.stem)
+        print(f"{job.stem}: in QuPath, open {job.path.name} and drag {outlines} onto it")
 
 
 # --- Tiles on a cluster ---------------------------------------------------------------------------

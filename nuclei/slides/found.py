@@ -16,7 +16,12 @@ import numpy as np
 
 from nuclei.files import replacing
 from nuclei.formats.geojson import features_of_outlines, write_features
-from nuclei.formats.label_images import fill_pyramid, new_omezarr, write_label_levels
+from nuclei.formats.label_images import (
+    fill_pyramid,
+    new_omezarr,
+    source_of_labels,
+    write_label_levels,
+)
 from nuclei.formats.registry import FORMATS
 from nuclei.instances.confidence import EMPTY_SHARE
 from nuclei.instances.measure import in_microns
@@ -43,6 +48,7 @@ class FoundOnSlide:
 
     Attributes:
         stem: names the results.
+        path: of the slide.
         work: the `WorkFolder` with the nuclei.
         tiles: the `Tile`s that were searched.
         setup: the `Setup` of the slide.
@@ -55,8 +61,9 @@ class FoundOnSlide:
         num_cut: nuclei that may be cut; see `TileNuclei`.
     """
 
-    def __init__(self, stem, work, tiles, setup, overview, mpp):
-        self.stem, self.work, self.tiles, self.setup = stem, work, tiles, setup
+    def __init__(self, job, work, tiles, setup, overview, mpp):
+        self.stem, self.path = job.stem, job.path
+        self.work, self.tiles, self.setup = work, tiles, setup
         self.overview, self.mpp = overview, mpp
         centroids, diameters = [np.zeros((0, 2))], [np.zeros(0)]
         undecided = probability = 0.0
@@ -116,13 +123,14 @@ class FoundOnSlide:
             "mpp": "" if self.mpp is None else self.mpp,
         }
 
-    def write(self, out, formats):
+    def write(self, out, formats, editable=False):
         """Write OUT/FOLDER/STEM.SUFFIX in each format.
 
         Args:
             out: the folder of the results.
             formats: names among SLIDE_FORMATS; "csv" is passed over, as it is one table of all
                 images.
+            editable: write outlines as annotations, which QuPath's brush can edit.
         """
         if "overlays" in formats:
             picture = draw_nuclei(self.overview, self.setup, self.parts())
@@ -130,24 +138,25 @@ class FoundOnSlide:
         for name in formats:
             if name.startswith("geojson"):
                 path = FORMATS[name].path(out, self.stem)
-                write_features(path, self.features(), f"{self.stem}.geojson")
+                write_features(path, self.features(editable), f"{self.stem}.geojson")
         if "omezarr" in formats or "ometiff" in formats:
             self.write_labels(out, formats)
         if "parquet" in formats:
             tables = (table for table, _ in self.parts())
             write_parquet_parts(FORMATS["parquet"].path(out, self.stem), tables)
 
-    def features(self):
-        """Yield the nuclei as GeoJSON Features."""
+    def features(self, editable=False):
+        """Yield the nuclei as GeoJSON Features; `editable` as of `features_of_outlines`."""
         for table, outlined in self.parts():
-            yield from features_of_outlines(self.stem, outlined, table)
+            yield from features_of_outlines(self.stem, outlined, table, editable)
 
     def write_labels(self, out, formats):
         """Write the label image: as OME-Zarr, from which the OME-TIFF is then made."""
         path = self.work.path / "labels.zarr"
         if "omezarr" in formats:
             path = FORMATS["omezarr"].path(out, self.stem)
-        with new_omezarr(path, self.stem, self.setup.shape, self.mpp) as levels:
+        source = source_of_labels(path, self.path)
+        with new_omezarr(path, self.stem, self.setup.shape, self.mpp, source) as levels:
             for _, outlined in self.parts():
                 fill_labels(levels[0], outlined)
             fill_pyramid(levels)

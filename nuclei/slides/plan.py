@@ -91,9 +91,25 @@ def collect(inputs):
     return files
 
 
-def choose_formats(files, slides, chosen):
-    """The formats of each file, {stem: names}. Raises: ValueError where a package is missing."""
+def choose_formats(files, slides, chosen, editable=False):
+    """The formats of each file.
+
+    Args:
+        files: {stem: path}.
+        slides: the stems of slides.
+        chosen: names that the user chose, or None for the default.
+        editable: whether outlines are to be edited: by default there is GeoJSON, then, too.
+
+    Returns:
+        {stem: names}.
+
+    Raises:
+        ValueError: a package is missing.
+    """
     formats = {stem: formats_for(path, stem in slides, chosen) for stem, path in files.items()}
+    if editable and not chosen:
+        for stem in files.keys() - slides:
+            formats[stem].append("geojson")
     require_formats(dict.fromkeys(name for names in formats.values() for name in names))
     if any("ometiff" in formats[stem] for stem in slides):
         require(["zarr"], "the format ometiff of slides")

@@ -68,7 +68,7 @@ def find_nuclei_on_slide(slide, job, run, search=None):
             num_nuclei += num_in_tile
             progress.add(tile.core.area_px * px_area(mpp), note=f"{num_nuclei} nuclei")
     work.refresh()
-    return FoundOnSlide(job.stem, work, tiles, setup, overview, mpp)
+    return FoundOnSlide(job, work, tiles, setup, overview, mpp)
 
 
 def progress_of(job, tiles, todo, mpp):

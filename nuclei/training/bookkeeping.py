@@ -60,7 +60,8 @@ class Bookkeeper(keras.callbacks.Callback):
         self.state.rows.append(row)
         if self.run.processes.is_first and not self.state.has_moved:
             # Only now is there something to put in their place.
-            move_aside([self.run.model, self.run.history], self.run.previous, self.run.say)
+            results = [self.run.model, self.run.history, self.run.settings]
+            move_aside(results, self.run.previous, self.run.say)
         self.state.has_moved = True
         self.keep_best(row)
         self.average(row)

@@ -168,6 +168,14 @@ def write_history(path, rows):
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
+def save_run(run, network, settings):
+    """Write the model file, and its settings once more as text that people can read."""
+    save_model(run.model, network, settings)
+    with replacing(run.settings) as temporary:
+        text = json.dumps(settings, indent=1, ensure_ascii=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
 def save_result(network, settings, run):
     """Write the final model file, remove the checkpoint and print the scores.
 
@@ -176,7 +184,7 @@ def save_result(network, settings, run):
         settings: of the model file, of `selection.choose`.
         run: a `Run`.
     """
-    save_model(run.model, network, settings)
+    save_run(run, network, settings)
     run.checkpoint.unlink(missing_ok=True)
     columns = (("Dice", "dice"), ("AP@0.5", "ap50"), ("mAP", "map"))
     for name, score in settings["scores"]["validation"].items():

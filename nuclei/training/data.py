@@ -7,6 +7,8 @@ data.training[0].labels
 from collections import Counter
 from dataclasses import dataclass
 
+from nuclei.images.origin import find_origin
+from nuclei.images.pairs import find_images
 from nuclei.training.samples import Sample, choose_split, fingerprint, nucleus_size
 
 
@@ -18,12 +20,14 @@ class Data:
         training, validating: lists of `Sample`.
         forms: {stem: form of its truth}.
         fingerprint: of all pixels and labels.
+        origin: of `find_origin`, the public set that they are from, or None.
     """
 
     training: list[Sample]
     validating: list[Sample]
     forms: dict[str, str]
     fingerprint: str
+    origin: str | None = None
 
 
 def split_data(samples, forms, recipe, say):
@@ -46,4 +50,6 @@ def split_data(samples, forms, recipe, say):
         f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px "
         "(median)"
     )
-    return Data(training, validating, forms, fingerprint(samples))
+    paths = find_images(recipe.raw_dir)
+    origin = find_origin(paths[stem] for stem in samples)
+    return Data(training, validating, forms, fingerprint(samples), origin)

@@ -11,14 +11,16 @@ import platform
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.machine import find_device, num_cores, set_up_backend
-from nuclei.model_file import load_network, read_settings, save_model
+from nuclei.machine import find_device, num_cores, start_backend
+from nuclei.model_file import data_sets, load_network, read_settings
+from nuclei.quiet import hold_noise
 from nuclei.training.batches import CropPlan, batches
-from nuclei.training.checkpoint import State, move_aside, restore
+from nuclei.training.checkpoint import State, move_aside, restore, save_run
 from nuclei.training.devices import local_devices, spread_over_devices
 from nuclei.training.fine_tuning import REHEARSAL_SHARE, are_few, rehearse
 from nuclei.training.geometry import DIAMETER_PX
@@ -26,6 +28,7 @@ from nuclei.training.hosts import check_alike, leave_processes
 from nuclei.training.network import training_model
 from nuclei.training.samples import nucleus_size
 from nuclei.training.validation import validation_crops, whole_batches
+from nuclei.version import program_version
 from unet import build_unet
 
 MIN_STEPS = 16  # of an epoch, so that a handful of images still makes a training
@@ -115,10 +118,8 @@ def fit(recipe, data, run, checkpoint=None):
 
 def prepare(recipe, data, run):
     """Start Keras's backend and find out what this machine offers: a `Session`."""
-    set_up_backend()
-    import keras  # takes seconds: not before the data is known to be good
-
-    device, fastest = find_device(keras.backend.backend())
+    backend = start_backend()  # takes seconds: not before the data is known to be good
+    device, fastest = find_device(backend)
     precision = fastest if recipe.precision == "auto" else recipe.precision
     spread = spread_over_devices(recipe.batch_size, run.num_devices, run.processes)
     total = run.num_devices * run.processes.num
@@ -143,7 +144,8 @@ def begin(recipe, data):
     """
     import keras
 
-    keras.utils.set_random_seed(recipe.seed)
+    with hold_noise():  # this looks for TensorFlow on every backend
+        keras.utils.set_random_seed(recipe.seed)
     state = State(recipe, data.fingerprint)
     if not recipe.init:
         return build_unet(**recipe.architecture), state, recipe.architecture
@@ -172,12 +174,14 @@ def run_epochs(model, network, state, data, run, session, settings):
     Returns:
         Why the training was stopped because of a loss that is not a number, or None.
     """
+    import keras
+
     from nuclei.training.bookkeeping import COLUMNS, Bookkeeper
 
     def save_best(weights, row):
         network.set_weights(weights)
         scores = {"validation_crops": {name: row[f"val_{name}"] for name in COLUMNS}}
-        save_model(run.model, network, settings | {"epoch": row["epoch"], "scores": scores})
+        save_run(run, network, settings | {"epoch": row["epoch"], "scores": scores})
 
     recipe, spread, num_done = state.recipe, session.spread, state.num_epochs
     heads = settings["architecture"]["heads"]
@@ -193,25 +197,21 @@ def run_epochs(model, network, state, data, run, session, settings):
     )
     bookkeeper = Bookkeeper(state, run, save_best)
     progress = "auto" if sys.stdout.isatty() else 2  # a bar, or one line for each epoch
-    try:
-        with spread.fitting:
-            model.fit(
-                spread.feed(make_batches),
-                steps_per_epoch=session.num_steps,
-                epochs=recipe.epochs,
-                initial_epoch=num_done,
-                validation_data=whole_batches(crops, recipe.batch_size, spread.places),
-                validation_batch_size=len(spread.places),
-                shuffle=False,  # the batches are random already
-                callbacks=[bookkeeper],
-                verbose=progress if run.processes.is_first else 0,
-            )
-    except KeyboardInterrupt:
-        run.say(
-            f"\nStopped after epoch {state.num_epochs}; `python train.py --resume --out {run.out}` "
-            "goes on from there"
+    with spread.fitting, hold_noise() as noise:  # compilers write during the first epoch
+        model.fit(
+            spread.feed(make_batches),
+            steps_per_epoch=session.num_steps,
+            epochs=recipe.epochs,
+            initial_epoch=num_done,
+            validation_data=whole_batches(crops, recipe.batch_size, spread.places),
+            validation_batch_size=len(spread.places),
+            shuffle=False,  # the batches are random already
+            callbacks=[
+                bookkeeper,
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: noise.release()),
+            ],
+            verbose=progress if run.processes.is_first else 0,
         )
-        raise
     return bookkeeper.failure
 
 
@@ -249,12 +249,14 @@ def describe(state, data, architecture):
         "thresholds": thresholds,
         "arguments": state.recipe.for_model_file(),
         "data": {
+            "sets": list_sets(state.recipe, data),
             "fingerprint": data.fingerprint,
             "train": dict(sorted(groups.items())),
             "validation": len(data.validating),
             "truth": dict(sorted(Counter(data.forms.values()).items())),
         },
         "versions": {
+            "nuclei": program_version(),
             "python": platform.python_version(),
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
@@ -262,6 +264,13 @@ def describe(state, data, architecture):
         },
         "scores": {},
     }
+
+
+def list_sets(recipe, data):
+    """Names of the sets that the weights learn from: those of `init`, then this one."""
+    earlier = data_sets(read_settings(recipe.init)) if recipe.init else []
+    name = data.origin or Path(recipe.data_dir).resolve().name
+    return [*(other for other in earlier if other != name), name]
 
 
 def explain(failure, state, run):

@@ -24,6 +24,7 @@ import numpy as np
 
 from nuclei.files import named
 from nuclei.machine import set_up_backend
+from nuclei.quiet import hold_noise
 
 # How long processes wait for each other at the start: people start them by hand.
 MEETING_SECONDS = 300
@@ -65,8 +66,9 @@ def join_processes(processes):
             "training with several processes needs JAX: pip install jax "
             '(for NVIDIA GPUs: pip install "jax[cuda13]")'
         )
-    import jax
-    import keras
+    with hold_noise():
+        import jax
+        import keras
 
     backend = keras.backend.backend()
     if backend != "jax":

@@ -130,6 +130,11 @@ class Run:
         return self.out / "history.csv"
 
     @property
+    def settings(self) -> Path:
+        """The settings of the model file as text."""
+        return self.out / "settings.json"
+
+    @property
     def checkpoint(self) -> Path:
         """All that a resumed training needs; removed at the end."""
         return self.out / "checkpoint.h5"

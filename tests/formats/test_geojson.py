@@ -50,9 +50,11 @@ def test_geojson_has_what_qupath_reads(examples, predictions, tmp_path, name):
             assert shape.is_valid
             area = (labels == index).sum()
             errors.append(abs(shape.area - area) / area)
-            assert properties["measurements"]["area_px"] == area
-            assert properties["measurements"]["area_um2"] == pytest.approx(area / 16, abs=1e-3)
-            assert properties["measurements"]["mean_probability"] == pytest.approx(0.9)
+            measurements = properties["measurements"]
+            assert measurements["Area µm^2"] == pytest.approx(area / 16, abs=1e-3)
+            assert measurements["Mean probability"] == pytest.approx(0.9)
+            assert 0 < measurements["Min diameter µm"] <= measurements["Max diameter µm"]
+            assert not [name for name in measurements if "px" in name]
             rows, columns = np.nonzero(labels == index)
             assert shape.bounds == (
                 columns.min(),
@@ -62,6 +64,31 @@ def test_geojson_has_what_qupath_reads(examples, predictions, tmp_path, name):
             )  # (x, y)
         assert len(seen) == labels.max()
         assert max(errors) == 0
+
+
+def test_the_confidence_is_among_the_measurements_and_without_a_pixel_size_units_are_px(examples):
+    nuclei = nuclei_of("cells", *examples["cells"])
+    confidence = np.linspace(0.5, 1, len(nuclei.table)).round(4)
+    nuclei = nuclei._replace(table=nuclei.table.assign(confidence=confidence))
+    written = [feature["properties"]["measurements"] for feature in geojson_features(nuclei)]
+    assert [one["Detection probability"] for one in written] == list(confidence)
+    assert [one["Area px^2"] for one in written] == list(nuclei.table["area_px"])
+    assert {"Length px", "Max diameter px", "Circularity", "Solidity"} <= set(written[0])
+    assert not [name for name in written[0] if "µm" in name]
+
+
+def test_editable_nuclei_are_annotations_without_measurements_that_an_edit_makes_wrong(examples):
+    nuclei = nuclei_of("cells", *examples["cells"])
+    nuclei = nuclei._replace(table=nuclei.table.assign(confidence=0.75))
+    found = list(geojson_features(nuclei))
+    editable = list(geojson_features(nuclei._replace(editable=True)))
+    for before, after in zip(found, editable, strict=True):
+        assert (before["id"], before["geometry"]) == (after["id"], after["geometry"])
+        properties = after["properties"]
+        assert properties["objectType"] == "annotation"
+        assert properties["classification"] == before["properties"]["classification"]
+        assert properties["measurements"]["Detection probability"] == 0.75
+        assert set(properties["measurements"]) <= {"Detection probability", "Mean probability"}
 
 
 def test_a_uuid_belongs_to_a_nucleus_not_to_its_number(examples):

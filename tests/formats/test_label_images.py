@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from nuclei.formats.label_images import write_ometiff, write_omezarr
+from nuclei.formats.label_images import source_of_labels, write_ometiff, write_omezarr
 from nuclei.formats.registry import Nuclei
 
 
@@ -25,11 +25,28 @@ def test_ometiff_is_a_tiled_pyramid_of_ids_with_pixel_size(tmp_path):
             pixels["PhysicalSizeX"] == pixels["PhysicalSizeY"] == 0.25
             and pixels["PhysicalSizeXUnit"] == "µm"
         )
+        assert pixels["Channel"]["Name"] == "Nuclei"
         numerator, denominator = tiff.pages[0].tags["XResolution"].value
         assert numerator / denominator == 40_000  # per centimetre
     write_ometiff(tmp_path / "plain.ome.tif", nuclei._replace(mpp=None))
     with tifffile.TiffFile(tmp_path / "plain.ome.tif") as tiff:
         assert "PhysicalSizeX" not in tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+
+
+def test_an_omezarr_names_the_image_where_that_is_an_omezarr_too(tmp_path, monkeypatch):
+    labels_path, slide = tmp_path / "out" / "omezarr" / "s.zarr", tmp_path / "slides" / "s.zarr"
+    assert source_of_labels(labels_path, tmp_path / "s.svs") == {"file": "s.svs"}
+    slide.mkdir(parents=True)
+    source = source_of_labels(labels_path, slide)
+    assert source == {"image": "../../../slides/s.zarr"}
+    labels_path.mkdir(parents=True)
+    assert (labels_path / source["image"]).samefile(slide)
+
+    def on_another_drive(*_):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr("os.path.relpath", on_another_drive)
+    assert source_of_labels(labels_path, slide) == {"file": "s.zarr"}
 
 
 def test_omezarr_is_a_pyramid_of_labels_and_replaces_whole(tmp_path):
@@ -41,7 +58,8 @@ def test_omezarr_is_a_pyramid_of_labels_and_replaces_whole(tmp_path):
     for mpp in (0.25, None):
         write_omezarr(tmp_path / "slide.zarr", nuclei._replace(mpp=mpp))
         group = zarr.open_group(tmp_path / "slide.zarr", mode="r")
-        assert group.attrs["image-label"] == {"version": "0.4"}
+        source = {"file": "slide.svs"}
+        assert group.attrs["image-label"] == {"version": "0.4", "source": source}
         (multiscale,) = group.attrs["multiscales"]
         assert multiscale["version"] == "0.4" and [axis["name"] for axis in multiscale["axes"]] == [
             "y",

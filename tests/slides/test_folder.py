@@ -70,9 +70,11 @@ def test_predict_takes_slides_like_images(model, mixed, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(model, out, mixed, "--tile", "500") == 0
     printed = capsys.readouterr().out
+    outlines = out / "geojson" / "b.ome.geojson.zip"
+    assert f"b.ome: in QuPath, open b.ome.tif and drag {outlines} onto it" in printed
     assert "b.ome: channel 2 of 2 is taken, DAPI" in printed
     assert f"To look at them: python report.py {out}" in printed
-    assert report.main([str(out), "--images", str(mixed), "--model", str(model)]) == 0
+    assert report.main([str(out)]) == 0
     assert "report.html: 2 images, " in capsys.readouterr().out
     (out / "report.html").unlink()
     assert sorted(map(Path.as_posix, contents(out))) == FILES.split()

@@ -59,8 +59,8 @@ def test_geojson_is_the_same_packed_or_not(out, tissue, labels, areas):
     with zipfile.ZipFile(out / "geojson" / "s.geojson.zip") as archive:
         assert archive.read("s.geojson") == plain
     features = json.loads(plain)["features"]
-    areas_of_features = [one["properties"]["measurements"]["area_px"] for one in features]
-    assert areas_of_features == areas.tolist()
+    areas_of_features = [one["properties"]["measurements"]["Area µm^2"] for one in features]
+    assert areas_of_features == (areas / 4).tolist()  # 0.5 µm per pixel
     assert len({feature["id"] for feature in features}) == len(areas)
     read = read_truth(out / "geojson" / "s.geojson", tissue.shape[:2]).labels
     np.testing.assert_array_equal(read > 0, labels > 0)

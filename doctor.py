@@ -1,0 +1,67 @@
+"""Say what this machine has and lacks, and try the program on one image.
+
+    python doctor.py                        # Python, packages, GPU, engines, model, cache, a trial
+    python doctor.py --image mine.png       # the trial on an image of yours
+    python doctor.py --engine keras --model runs/a/trained_model.h5
+
+A line that starts with -> says what makes the line above better. The last line says what to do
+next. The exit status is 0 where predict.py works, and 1 where it does not.
+"""
+
+import sys
+
+from nuclei.cli import command_line, user_errors_in_one_line
+
+PYTHONS = ((3, 11), (3, 13))  # the first and the last version that all packages run on
+NAME_CHARACTERS = 10  # the width of the first column
+
+
+def parse_arguments(argv):
+    """Read the command line. A usage error ends the program with status 2."""
+    parser = command_line(__doc__)
+    add = parser.add_argument
+    add("--model", metavar="FILE", help="model file (default: the one that predict.py takes)")
+    add("--image", metavar="FILE", help="image to try (default: one of the shipped ones)")
+    text = "engine to try, as of predict.py (default auto)"
+    add("--engine", default="auto", metavar="NAME", help=text)
+    return parser.parse_args(argv)
+
+
+def show(finding):
+    """Print a finding and, below it, its advice."""
+    print(f"{finding.name:{NAME_CHARACTERS}}{finding.text}", flush=True)
+    if finding.advice:
+        print(f"{'':{NAME_CHARACTERS}}-> {finding.advice}", flush=True)
+
+
+def last_line(findings):
+    """What to do next."""
+    faults = [finding for finding in findings if finding.is_fault]
+    if faults:
+        return f"predict.py cannot work yet ({faults[0].name}): {faults[0].advice}"
+    if any(finding.advice for finding in findings):
+        return "predict.py works: python predict.py. The lines with -> would make it better"
+    return "All is well: python predict.py"
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Print the findings. Returns: the exit status."""
+    first, last = (".".join(map(str, version)) for version in PYTHONS)
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        came = ".".join(map(str, sys.version_info[:3]))
+        print(f"Python {came} cannot run this program: install Python {first} to {last}")
+        return 1
+    args = parse_arguments(argv)
+    from nuclei.checkup.findings import examine  # late: it needs the Python of the check above
+
+    findings = []
+    for finding in examine(args.model, args.image, args.engine):
+        show(finding)
+        findings.append(finding)
+    print(last_line(findings))
+    return int(any(finding.is_fault for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
