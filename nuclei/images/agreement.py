@@ -69,7 +69,7 @@ class Agreement:
         self.pairs: list[Pair] = []
 
     def add(self, name: str, image: np.ndarray, truth: Truth) -> None:
-        """Compare a pair. One without nuclei in the truth, and few in the model, is left out."""
+        """Compare one pair. It is left out where truth and model have no nuclei, or hardly any."""
         known = np.ones(truth.labels.shape, bool) if truth.void is None else ~truth.void
         found, true = (self.find(image) > 0) & known, (truth.labels > 0) & known
         value = dice(true, found)
