@@ -206,8 +206,7 @@ def describe_results(plan, jobs, tally):
         f"{len(jobs) - num_failures} images, {tally.num_nuclei} nuclei: {written} and "
         f"summary.csv lie in {plan.out}/"
     )
-    if not plan.slides:  # report.py holds all labels of an image in memory
-        print("To look at them: python report.py", shlex.quote(str(plan.out)))
+    print("To look at them: python report.py", shlex.quote(str(plan.out)))
     for line in tally.advice(has_slides=bool(plan.slides)):
         print(line)
     if num_failures:

@@ -3,13 +3,14 @@
     python report.py                                       # predictions/ and its images
     python report.py found --images my_images more_images  # images that have moved since
     python report.py found --evaluation scores/evaluation.json --out page.html
-    python report.py found --images treated control        # compares the two folders
-    python report.py found --groups groups.csv             # columns stem and group
+    python report.py found --groups groups.csv             # compares groups: columns stem and group
 
 The page needs no network. It shows the images with their nuclei, a table of images, the
 measurements, the training curves, and what the model file says about itself; scores too where
 `evaluate.py` has written them. Images that need a look come first: those out of distribution, then
-those with the lowest scores, or without a truth those with the least certain nuclei.
+those with the lowest scores, or without a truth those with the least certain nuclei. Images of
+several folders, such as treated/ and control/, are compared. Slides are shown as an overview, with
+some fields at full size.
 """
 
 import sys

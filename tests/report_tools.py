@@ -57,7 +57,7 @@ def write_model(path, settings=None):
 def write_predictions(folder, pictures=PICTURES, flags=True):
     """A folder as predict.py leaves it, with raw/, truth/ and model/ beside it.
 
-    Half of the nuclei of `tissue` are merged.
+    Half of the nuclei of `tissue` are missing.
     """
     for number, (stem, row) in enumerate(pictures.items()):
         kind, height, width, count, probability, _ = row
@@ -67,7 +67,7 @@ def write_predictions(folder, pictures=PICTURES, flags=True):
         write_png(folder / "raw" / f"{stem}.png", image)
         write_png(folder / "truth" / f"{stem}.png", labels.astype(np.uint16))
         if kind == "tissue":
-            labels = (labels + 1) // 2
+            labels[labels > (labels.max() + 1) // 2] = 0
         value = 0 if math.isnan(probability) else probability
         maps = np.full((*labels.shape, 1), value, np.float32)
         found = Found(image, intensity_range(image), labels, maps, 1.0)

@@ -9,7 +9,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "teaching.ipynb"
-MAX_LINES = 20  # of a cell: one screen of a beamer
+MAX_LINES = 25  # of a cell: one screen of a projector
 # In a process of its own: the client leaves sockets open, which would be errors here.
 CLIENT = """
 import sys, nbclient, nbformat

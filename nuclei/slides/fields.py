@@ -162,6 +162,7 @@ def field_summary(field, summary):
         "image": field.name,
         "file": f"{field.name}.png",
         "folder": "raw",
+        "model": "",
         "height_px": field.labels.shape[0],
         "width_px": field.labels.shape[1],
         "nuclei": len(field.table),

@@ -12,6 +12,7 @@ from PIL import Image
 from slides_tools import contents, draw_fluorescence, in_order_of_place, write_pyramid
 
 import predict
+import report
 from nuclei.files import only_run
 from nuclei.inference.find import NUCLEUS_UM
 from nuclei.model_file import TRAINED_DIAMETER_PX
@@ -69,9 +70,13 @@ def test_predict_takes_slides_like_images(model, mixed, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(model, out, mixed, "--tile", "500") == 0
     printed = capsys.readouterr().out
-    assert "b.ome: channel 2 of 2 is taken, DAPI" in printed and "report.py" not in printed
     outlines = out / "geojson" / "b.ome.geojson.zip"
     assert f"b.ome: in QuPath, open b.ome.tif and drag {outlines} onto it" in printed
+    assert "b.ome: channel 2 of 2 is taken, DAPI" in printed
+    assert f"To look at them: python report.py {out}" in printed
+    assert report.main([str(out)]) == 0
+    assert "report.html: 2 images, " in capsys.readouterr().out
+    (out / "report.html").unlink()
     assert sorted(map(Path.as_posix, contents(out))) == FILES.split()
     table, row = read_rows(out / "nuclei.csv"), read_summary(out).loc["b.ome"]
     table = table[table["image"] == "b.ome"]
