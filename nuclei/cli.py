@@ -9,12 +9,12 @@ import contextlib
 import errno
 import functools
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from nuclei.version import program_version
@@ -26,7 +26,9 @@ PREDICTIONS_DIR = "predictions"  # results of predict.py
 MODEL_DIR = "Saved_Model"  # results of train.py
 
 BAR_CHARACTERS = 20  # leaves room for the numbers on a terminal of 80 columns
-REDRAW_SECONDS = 0.1  # a terminal that is redrawn more often flickers and slows the work down
+REDRAWS_PER_SECOND = 4  # of the bar; more would take time from the work
+LOG_SECONDS = 5  # between two plain lines: a short task needs none
+IS_QUIET: ContextVar[bool] = ContextVar("IS_QUIET", default=False)  # see `quietly`
 
 
 def command_line(description: str) -> argparse.ArgumentParser:
@@ -108,12 +110,32 @@ def microns(text: str) -> float:
     return value
 
 
+def add_quiet_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--quiet`, which `quietly` then obeys."""
+    text = "print warnings and errors only, and no progress (default: off)"
+    parser.add_argument("--quiet", action="store_true", help=text)
+
+
+@contextlib.contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Inside, nothing goes to stdout and no `Progress` is shown, if `quiet`."""
+    if not quiet:
+        yield
+        return
+    token = IS_QUIET.set(True)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        IS_QUIET.reset(token)
+
+
 class Progress:
     """Show how far a long task is.
 
-    On a terminal this is one line on stderr that rewrites itself, with a bar and the time left.
-    Where stderr is a file or a pipe, nothing is shown, or with `log` a plain line on stdout for
-    each tenth of the work. Threads may call it.
+    On a terminal this is a bar on stderr, drawn by rich, with the time left. Where stderr is a file
+    or a pipe, nothing is shown there, or with `log` a plain line on stdout for each tenth of the
+    work, but none in the first seconds. Threads may call it.
 
         with Progress("Reading", len(pairs), "pairs") as progress:
             for pair in pairs:
@@ -133,13 +155,14 @@ class Progress:
     ) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.done = self.done_before = done
-        self.is_terminal = sys.stderr.isatty()
-        self.log = log and not self.is_terminal
+        is_terminal, is_shown = sys.stderr.isatty(), bool(total) and not IS_QUIET.get()
+        self.log = log and is_shown and not is_terminal
         self.note = ""
-        self.started = time.monotonic()
-        self.drawn = float("-inf")  # when the line was last drawn, in seconds
-        self.line_length = 0  # characters of the open line on the terminal; 0: no line is open
+        self.started = self.logged = time.monotonic()
         self.lock = threading.Lock()
+        self.bar = start_bar() if is_shown and is_terminal else None
+        if self.bar:
+            self.task = self.bar.add_task(what, total=total, completed=done, count=self.count())
 
     def __enter__(self) -> "Progress":
         return self
@@ -148,9 +171,9 @@ class Progress:
         self.close()
 
     def close(self) -> None:
-        """End the line on the terminal; `with` does it by itself, also after an error."""
-        with self.lock:
-            self.close_line()
+        """Leave the bar as it is on the terminal; `with` does it by itself, also after an error."""
+        if self.bar:
+            self.bar.stop()
 
     def add(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more as done; `note` is shown behind the count, such as "383 nuclei"."""
@@ -158,64 +181,68 @@ class Progress:
             tenths_before = self.tenths()
             self.done += amount
             self.note = note or self.note
-            if not self.total:
-                return
-            if self.is_terminal:
-                now = time.monotonic()
-                if now - self.drawn >= REDRAW_SECONDS or self.is_complete():
-                    self.drawn = now
-                    self.draw()
+            if self.bar:
+                self.bar.update(self.task, completed=self.done, count=self.count())
             elif self.log and self.tenths() > tenths_before:
-                print(f"{self.what}: {self.numbers()}", flush=True)
+                now = time.monotonic()
+                if now - self.logged >= LOG_SECONDS:
+                    self.logged = now
+                    print(f"{self.what}: {self.numbers()}", flush=True)
 
     def say(self, message: str) -> None:
         """Print a message on stderr on a line of its own, such as a file that was skipped."""
-        with self.lock:
-            self.close_line()
-            print(message, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)  # rich puts it above an open bar
 
     def tell(self, message: str) -> None:
         """Print a message on stdout on a line of its own, such as what was chosen in a file."""
-        with self.lock:
-            self.close_line()
-            print(message, flush=True)
-
-    def is_complete(self) -> bool:
-        """Whether all work is done; sums of fractions may miss the total by their last digit."""
-        return self.done >= self.total * (1 - 1e-9)
+        print(message, flush=True)
 
     def tenths(self) -> int:
-        """Finished tenths of the work, 0...10."""
+        """Finished tenths of the work, 0...10; sums of fractions may miss the last digit."""
         return int(10 * self.done / self.total + 1e-9) if self.total else 0
 
-    def numbers(self) -> str:
-        """The numbers of the line: "12 of 20 pairs, 383 nuclei, 8 s, 5 s left"."""
+    def count(self) -> str:
+        """What is done: "12 of 20 pairs, 383 nuclei"."""
         number = ",.2f" if isinstance(self.total, float) else ","
-        parts = [f"{self.done:{number}} of {self.total:{number}} {self.unit}", self.note]
+        count = f"{self.done:{number}} of {self.total:{number}} {self.unit}"
+        return f"{count}, {self.note}" if self.note else count
+
+    def numbers(self) -> str:
+        """A plain line: "12 of 20 pairs, 383 nuclei, 8 s, 5 s left"."""
         seconds = time.monotonic() - self.started
-        parts.append(duration(seconds))
-        new = self.done - self.done_before
-        if new > 0 and not self.is_complete():
-            parts.append(f"{duration(seconds / new * (self.total - self.done))} left")
-        return ", ".join(part for part in parts if part)
+        text, new = f"{self.count()}, {duration(seconds)}", self.done - self.done_before
+        if new <= 0 or self.tenths() == 10:
+            return text
+        return f"{text}, {duration(seconds / new * (self.total - self.done))} left"
 
-    def draw(self) -> None:
-        """Rewrite the line on the terminal; the last one is closed."""
-        filled = min(BAR_CHARACTERS, int(BAR_CHARACTERS * self.done / self.total))
-        bar = "#" * filled + "-" * (BAR_CHARACTERS - filled)
-        line = f"{self.what} [{bar}] {self.numbers()}"
-        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
-        padded = line.ljust(self.line_length)  # over what the line before leaves
-        print(f"\r{padded}", end="", file=sys.stderr, flush=True)
-        self.line_length = len(line)
-        if self.is_complete():
-            self.close_line()
 
-    def close_line(self) -> None:
-        """End the open line on the terminal, if there is one."""
-        if self.line_length:
-            print(file=sys.stderr, flush=True)
-            self.line_length = 0
+def start_bar():
+    """A bar of rich on stderr that has begun. What is printed meanwhile appears above it.
+
+    Stdout is left alone where it is a pipe or a file: rich would send it to the terminal, too.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = ("{task.description}", BarColumn(BAR_CHARACTERS), "{task.fields[count]}")
+    columns = [TextColumn(x, markup=False) if isinstance(x, str) else x for x in columns]
+    bar = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        refresh_per_second=REDRAWS_PER_SECOND,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    bar.start()
+    return bar
 
 
 class Notes:
