@@ -29,7 +29,7 @@ from nuclei.report.sections import (
 )
 from nuclei.results.curves import KEY, draw_curves, height_px
 from nuclei.results.history import describe_history, read_history
-from nuclei.results.pictures import OVERLAY_COLOURS
+from nuclei.results.pictures import ID_COLOURS, OUTLINE_COLOUR
 from nuclei.scores import NO_GROUP
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -146,8 +146,14 @@ def page_data(inputs, images, measures):
         "score_names": SHOWN_SCORES if scores else {},
         "order": inputs.order,
         "groups": sorted(set(map(inputs.group_of, inputs.predictions.rows)) - {"", NO_GROUP}),
-        "colours": [f"rgb({red},{green},{blue})" for red, green, blue in OVERLAY_COLOURS],
+        "outline": css(OUTLINE_COLOUR),
+        "colours": [css(colour) for colour in ID_COLOURS],
     }
+
+
+def css(colour):
+    """An RGB colour in the words of a browser."""
+    return f"rgb({colour[0]},{colour[1]},{colour[2]})"
 
 
 def image_data(row, image, scores):
