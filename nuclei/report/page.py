@@ -10,15 +10,9 @@ import math
 from pathlib import Path
 
 from nuclei.report.inputs import CERTAINTY, certainty_column
+from nuclei.report.measures import FIRST_MEASURES, measurements, pack_measurements, shortened
 from nuclei.report.model_card import model_section
-from nuclei.report.packing import (
-    FIRST_MEASURES,
-    measurements,
-    pack_images,
-    pack_measurements,
-    packed,
-    shortened,
-)
+from nuclei.report.packing import pack_images, packed
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 from nuclei.report.sections import (
     headline,

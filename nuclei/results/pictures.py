@@ -26,7 +26,7 @@ OUTLINE_COLOUR = (60, 255, 0)
 HALO_SHADE = 0.25  # of the picture beside an outline: dark, so that the line is seen on white
 LINE_PX = 2  # width of an outline on an image of usual size
 SCREEN_PX = 1000  # of a screen; the line of a larger image is wider, so that it is seen reduced
-DIAMETERS_PER_LINE = 10  # the line has this part of a nucleus diameter at most: it must hide little
+DIAMETERS_PER_LINE = 7  # the line has this part of a nucleus diameter at most: it must hide little
 # Least confidence -> RGB. Green, white and red differ in brightness, too, for colour-blind people.
 CONFIDENCE_COLOURS = ((0.0, (255, 0, 60)), (0.5, (255, 255, 255)), (0.8, OUTLINE_COLOUR))
 # RGB of single nuclei, so that neighbours can be told apart
@@ -77,7 +77,7 @@ def draw_outlines(picture, labels, colours=OUTLINE_COLOUR) -> np.ndarray:
     line = largest > ids
     if width_px > 1:
         line |= cv2.erode(ids, disk(width_px // 2)) < ids
-    halo = cv2.dilate(line.astype(np.uint8), disk((width_px + 1) // 2)) > 0
+    halo = cv2.dilate(line.astype(np.uint8), disk(max(1, width_px // 2))) > 0
     halo &= ~line & (labels == 0)
     drawn = picture.copy()
     drawn[halo] = (picture[halo] * HALO_SHADE).astype(np.uint8)
