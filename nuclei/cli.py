@@ -110,7 +110,7 @@ def microns(text: str) -> float:
     return value
 
 
-def add_quiet_flag(parser: argparse.ArgumentParser) -> None:
+def add_quiet_flag(parser) -> None:
     """Add `--quiet`, which `quietly` then obeys."""
     text = "print warnings and errors only, and no progress (default: off)"
     parser.add_argument("--quiet", action="store_true", help=text)

@@ -53,6 +53,7 @@ KERAS_CLASSES = {  # rooms of classes derived from Keras's: Keras at the top, im
     "nuclei.training.losses",
     "nuclei.training.muon",
     "nuclei.training.bookkeeping",
+    "nuclei.training.display",
     "nuclei.training.normalisation",
 }
 WITH_HEAVY = KERAS_CLASSES | {  # all rooms that import Keras or a backend

@@ -103,7 +103,7 @@ def check_pairs(
     pairs: dict[str, CheckedPair] = {}
     broken, empty, full, remarks = [], [], [], Remarks()
     paths = find_pairs(raw_dir, gt_dir)
-    with Progress("Reading", len(paths), "pairs") as progress, Notes() as notes:
+    with Progress("Reading", len(paths), "pairs", log=True) as progress, Notes() as notes:
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:

@@ -131,7 +131,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                 "it. A folder that has raw/ and gt/ already needs no import: python "
                 "import_data.py FOLDER checks it"
             )
-        with Progress("Importing", len(members), "images") as progress:
+        with Progress("Importing", len(members), "images", log=True) as progress:
             for place, files in members.items():
                 progress.add()
                 stem = normal(place.rsplit("/", 1)[-1])

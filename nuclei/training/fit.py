@@ -8,13 +8,14 @@ and in float32; it takes the weights that go into the model file.
 """
 
 import platform
-import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nuclei.cli import Progress
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import find_device, num_cores, start_backend
 from nuclei.model_file import data_sets, load_network, read_settings
@@ -26,6 +27,7 @@ from nuclei.training.fine_tuning import REHEARSAL_SHARE, are_few, rehearse
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.hosts import check_alike, leave_processes
 from nuclei.training.network import training_model
+from nuclei.training.preview import preview_crops
 from nuclei.training.samples import nucleus_size
 from nuclei.training.validation import validation_crops, whole_batches
 from nuclei.version import program_version
@@ -196,8 +198,10 @@ def run_epochs(model, network, state, data, run, session, settings):
         num_threads=drawing_threads(session.device),
     )
     bookkeeper = Bookkeeper(state, run, save_best)
-    progress = "auto" if sys.stdout.isatty() else 2  # a bar, or one line for each epoch
-    with spread.fitting, hold_noise() as noise:  # compilers write during the first epoch
+    num_steps = session.num_steps if run.processes.is_first else 0
+    progress = Progress("Training", recipe.epochs * num_steps, "steps", done=num_done * num_steps)
+    displays = make_displays(state, data, run, settings, progress)
+    with progress, spread.fitting, hold_noise() as noise:  # compilers write in the first epoch
         model.fit(
             spread.feed(make_batches),
             steps_per_epoch=session.num_steps,
@@ -208,11 +212,36 @@ def run_epochs(model, network, state, data, run, session, settings):
             shuffle=False,  # the batches are random already
             callbacks=[
                 bookkeeper,
+                *displays,
                 keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: noise.release()),
             ],
-            verbose=progress if run.processes.is_first else 0,
+            verbose=0,
         )
     return bookkeeper.failure
+
+
+def make_displays(state, data, run, settings, progress):
+    """The callbacks that show the training to the user, in one of the processes.
+
+    Args:
+        state, data, run: the records of this training.
+        settings: of the model file.
+        progress: a `Progress` that counts steps.
+    """
+    import keras
+
+    from nuclei.training.display import Display
+
+    if not run.processes.is_first:
+        return []
+    # The few crops of a preview cannot be shared among several devices.
+    is_alone = run.num_devices * run.processes.num == 1
+    crops = preview_crops(data.validating, state.recipe.crop_px) if is_alone else []
+    displays = [Display(state, run, crops, settings["thresholds"], progress)]
+    if run.log == "tensorboard":
+        folder = run.out / "tensorboard" / time.strftime("%Y-%m-%d_%H-%M-%S")
+        displays.append(keras.callbacks.TensorBoard(folder, write_graph=False))
+    return displays
 
 
 def make_rehearsal(network, state, data, heads, say):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import MODEL_DIR, Notes
+from nuclei.cli import MODEL_DIR, Notes, Progress
 from nuclei.files import named
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
@@ -124,8 +124,13 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
             "python import_data.py names them"
         )
     samples, forms, problems, incomplete, remarks = {}, {}, [], [], Remarks()
-    with ArrayStore(folder, say) as store, Notes(say) as notes:
+    with (
+        ArrayStore(folder, say) as store,
+        Notes(say) as notes,
+        Progress("Reading", len(pairs), "pairs", log=True) as progress,
+    ):
         for stem, (image_path, truth_path) in pairs.items():
+            progress.add(1)
             try:
                 image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except ValueError as error:
