@@ -1,7 +1,8 @@
 """What the user sees while a training goes on: a bar, a line for each epoch, a graph, a preview.
 
     with Progress(...) as progress:
-        model.fit(..., callbacks=[bookkeeper, Display(state, run, crops, thresholds, progress)])
+        displays = make_displays(state, data, run, settings, progress)
+        model.fit(..., callbacks=[bookkeeper, *displays])
 
 The bookkeeper comes first: the display shows the row that it has added.
 """
@@ -16,10 +17,30 @@ from nuclei.instances.separate import separate
 from nuclei.results.graph_page import write_graph_page
 from nuclei.results.history import read_history
 from nuclei.results.pictures import write_jpeg
-from nuclei.training.preview import draw_preview, preview_batch
+from nuclei.training.preview import draw_preview, preview_batch, preview_crops
 
 # Of the time of an epoch, for graph and preview: where epochs take seconds, some are left out.
 MAX_SHARE = 0.05
+
+
+def make_displays(state, data, run, settings, progress):
+    """The callbacks that show the training to the user, in one of the processes.
+
+    Args:
+        state, data, run: the records of this training.
+        settings: of the model file.
+        progress: a `Progress` that counts steps.
+    """
+    if not run.processes.is_first:
+        return []
+    # The few crops of a preview cannot be shared among several devices.
+    is_alone = run.num_devices * run.processes.num == 1
+    crops = preview_crops(data.validating, state.recipe.crop_px) if is_alone else []
+    displays = [Display(state, run, crops, settings["thresholds"], progress)]
+    if run.log == "tensorboard":
+        folder = run.out / "tensorboard" / time.strftime("%Y-%m-%d_%H-%M-%S")
+        displays.append(keras.callbacks.TensorBoard(folder, write_graph=False))
+    return displays
 
 
 class Display(keras.callbacks.Callback):

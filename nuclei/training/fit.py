@@ -8,7 +8,6 @@ and in float32; it takes the weights that go into the model file.
 """
 
 import platform
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from nuclei.training.fine_tuning import REHEARSAL_SHARE, are_few, rehearse
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.hosts import check_alike, leave_processes
 from nuclei.training.network import training_model
-from nuclei.training.preview import preview_crops
 from nuclei.training.samples import nucleus_size
 from nuclei.training.validation import validation_crops, whole_batches
 from nuclei.version import program_version
@@ -179,6 +177,7 @@ def run_epochs(model, network, state, data, run, session, settings):
     import keras
 
     from nuclei.training.bookkeeping import COLUMNS, Bookkeeper
+    from nuclei.training.display import make_displays
 
     def save_best(weights, row):
         network.set_weights(weights)
@@ -218,30 +217,6 @@ def run_epochs(model, network, state, data, run, session, settings):
             verbose=0,
         )
     return bookkeeper.failure
-
-
-def make_displays(state, data, run, settings, progress):
-    """The callbacks that show the training to the user, in one of the processes.
-
-    Args:
-        state, data, run: the records of this training.
-        settings: of the model file.
-        progress: a `Progress` that counts steps.
-    """
-    import keras
-
-    from nuclei.training.display import Display
-
-    if not run.processes.is_first:
-        return []
-    # The few crops of a preview cannot be shared among several devices.
-    is_alone = run.num_devices * run.processes.num == 1
-    crops = preview_crops(data.validating, state.recipe.crop_px) if is_alone else []
-    displays = [Display(state, run, crops, settings["thresholds"], progress)]
-    if run.log == "tensorboard":
-        folder = run.out / "tensorboard" / time.strftime("%Y-%m-%d_%H-%M-%S")
-        displays.append(keras.callbacks.TensorBoard(folder, write_graph=False))
-    return displays
 
 
 def make_rehearsal(network, state, data, heads, say):

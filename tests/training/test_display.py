@@ -4,13 +4,17 @@ import sys
 
 import numpy as np
 import pytest
-from training_tools import history, run
+from training_tools import history, interrupted, run
 
+import train
 from nuclei.images.reading import read_image
 from nuclei.training import display
 
 
-def test_each_epoch_has_one_line_and_renews_graph_and_preview(data, tmp_path, capsys, monkeypatch):
+def test_each_epoch_has_a_line_and_renews_graph_preview_and_event_files(
+    data, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("tensorboard")
     drawings = []
 
     def write(path, *rest):
@@ -19,7 +23,7 @@ def test_each_epoch_has_one_line_and_renews_graph_and_preview(data, tmp_path, ca
 
     monkeypatch.setattr(display, "write_graph_page", write)
     monkeypatch.setattr(display, "MAX_SHARE", np.inf)  # also where an epoch takes no time
-    assert run(data, tmp_path, "--epochs", 3) == 0
+    assert run(data, tmp_path, "--epochs", 3, "--log", "tensorboard") == 0
     out, err = capsys.readouterr()
     lines = [line for line in out.splitlines() if line.startswith("Epoch ")]
     assert len(lines) == 3 and err == ""
@@ -27,37 +31,35 @@ def test_each_epoch_has_one_line_and_renews_graph_and_preview(data, tmp_path, ca
     assert lines[0].endswith(" left") and not lines[2].endswith(" left")
     assert drawings == ["Training_Graph.html"] * 3
     assert read_image(tmp_path / "preview.jpg").shape[1] > 3 * 32
+    names = {path.parent.name for path in tmp_path.glob("tensorboard/*/*/events.out.*")}
+    assert names == {"train", "validation"}
 
 
-def test_where_epochs_are_short_the_last_one_is_drawn_all_the_same(data, tmp_path, monkeypatch):
+def test_a_terminal_shows_a_bar_and_of_short_epochs_the_last_one_is_drawn(
+    data, tmp_path, capsys, monkeypatch
+):
     drawn = []
     monkeypatch.setattr(display, "MAX_SHARE", 0.0)
     monkeypatch.setattr(display, "draw_preview", lambda *a: drawn.append(a[2]) or np.zeros((9, 9)))
     monkeypatch.setattr(display, "write_jpeg", lambda *a: None)
-    assert run(data, tmp_path, "--epochs", 3) == 0
-    assert drawn == ["after epoch 3 of 3"]
-
-
-def test_a_bar_on_a_terminal_counts_all_steps_and_quiet_shows_nothing(
-    data, tmp_path, capsys, monkeypatch
-):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
-    assert run(data, tmp_path / "shown", "--epochs", 2) == 0
+    assert run(data, tmp_path, "--epochs", 2) == 0
     out, err = capsys.readouterr()
-    assert "32 of 32 steps, epoch 2 of 2, loss " in err and "Training" not in out.split("\n")[-2]
-    assert run(data, tmp_path / "hidden", "--epochs", 1, "--quiet") == 0
-    assert capsys.readouterr() == ("", "")
-    assert (tmp_path / "hidden" / "Training_Graph.html").is_file()
+    assert "32 of 32 steps, epoch 2 of 2, loss " in err and "Epoch 2 of 2" in out
+    assert drawn == ["after epoch 2 of 2"]
 
 
-def test_tensorboard_gets_its_event_files(data, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("tensorboard")
-    assert run(data, tmp_path, "--epochs", 1, "--log", "tensorboard") == 0
-    names = {path.parent.name for path in tmp_path.glob("tensorboard/*/*/events.out.*")}
-    assert names == {"train", "validation"}
+def test_quiet_shows_errors_only(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "fit", interrupted)
+    assert run(data, tmp_path, "--quiet") == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("train.py: stopped by Ctrl-C")
+
+
+def test_a_missing_tensorboard_is_named_before_any_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("nuclei.machine.is_installed", lambda name: name != "tensorboard")
-    assert run(data, tmp_path / "without", "--log", "tensorboard") == 1
+    assert run(tmp_path / "none", tmp_path / "out", "--log", "tensorboard") == 1
     error = capsys.readouterr().err
     assert "--log tensorboard needs tensorboard" in error and "pip install tensorboard" in error
-    assert not (tmp_path / "without").exists()
+    assert not (tmp_path / "out").exists()
