@@ -32,12 +32,10 @@ from pathlib import Path
 
 from nuclei.cli import (
     PREDICTIONS_DIR,
-    Progress,
     add_quiet_flag,
     choice_of,
     command_line,
     microns,
-    quietly,
     user_errors_in_one_line,
 )
 from nuclei.files import named
@@ -48,6 +46,7 @@ from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
+from nuclei.progress import Progress, quietly
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -163,17 +162,10 @@ def parse_arguments(argv):
         metavar="NAME,...",
         help=f"formats to write, see the table above (default {FORMATS_DEFAULT})",
     )
-    add(
-        "--images",
-        metavar="DIR",
-        help="folder of the images, to measure again (default: take nuclei.csv as it is)",
-    )
-    add(
-        "--mpp",
-        type=microns,
-        metavar="UM",
-        help="µm per pixel (default: what predict.py used, if anything)",
-    )
+    text = "folder of the images, to measure again (default: take nuclei.csv as it is)"
+    add("--images", metavar="DIR", help=text)
+    text = "µm per pixel (default: what predict.py used, if anything)"
+    add("--mpp", type=microns, metavar="UM", help=text)
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("the model").add_argument

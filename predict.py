@@ -52,7 +52,6 @@ from nuclei.cli import (
     command_line,
     microns,
     positive,
-    quietly,
     user_errors_in_one_line,
 )
 from nuclei.files import only_run
@@ -74,6 +73,7 @@ from nuclei.model_file import (
     find_model,
     read_settings,
 )
+from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.results.pictures import COLOUR_RULES

@@ -16,15 +16,10 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from nuclei.cli import (
-    PREDICTIONS_DIR,
-    add_quiet_flag,
-    command_line,
-    quietly,
-    user_errors_in_one_line,
-)
+from nuclei.cli import PREDICTIONS_DIR, add_quiet_flag, command_line, user_errors_in_one_line
 from nuclei.files import named, replacing
 from nuclei.model_file import MODEL_HELP, find_model, read_settings
+from nuclei.progress import quietly
 from nuclei.report.inputs import (
     Evaluation,
     PageInputs,

@@ -30,13 +30,13 @@ from nuclei.cli import (
     add_quiet_flag,
     command_line,
     positive,
-    quietly,
     user_errors_in_one_line,
 )
 from nuclei.images.origin import SYNTHETIC
 from nuclei.inference.find import predict_maps
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, find_model
+from nuclei.progress import quietly
 from nuclei.training.checkpoint import read_checkpoint, save_result
 from nuclei.training.data import split_data
 from nuclei.training.fit import fit

@@ -37,7 +37,7 @@ LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 WITHOUT_FLAGS = {"unet", "google_colab"}  # no command line: the network, and the cell of a notebook
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"version", "quiet"},
-    {"files", "cli", "machine", "packages", "polygons"},
+    {"files", "cli", "machine", "packages", "polygons", "progress"},
     {"images", "model_file"},
     {"instances"},
     {"scores"},

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nuclei.cli import Progress
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
 from nuclei.images.reading import open_image
 from nuclei.machine import num_cores
+from nuclei.progress import Progress
 from nuclei.report.predictions import SLIDE
 from nuclei.results.pictures import encode, find_labels
 

@@ -12,8 +12,8 @@ import time
 import keras
 import numpy as np
 
-from nuclei.cli import duration
 from nuclei.instances.separate import separate
+from nuclei.progress import duration
 from nuclei.results.graph_page import write_graph_page
 from nuclei.results.history import read_history
 from nuclei.results.pictures import write_jpeg

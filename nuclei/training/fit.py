@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.cli import Progress
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import find_device, num_cores, start_backend
 from nuclei.model_file import data_sets, load_network, read_settings
+from nuclei.progress import Progress
 from nuclei.quiet import hold_noise
 from nuclei.training.batches import CropPlan, batches
 from nuclei.training.checkpoint import State, move_aside, restore, save_run

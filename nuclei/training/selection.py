@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nuclei.cli import Progress
 from nuclei.instances.confidence import (
     calibrate,
     confidence,
@@ -24,6 +23,7 @@ from nuclei.instances.confidence import (
 from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import as_model
+from nuclei.progress import Progress
 from nuclei.training.fine_tuning import FEW_BLEND, choose_blend
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.thresholds import choose_thresholds

@@ -8,9 +8,9 @@ The maps are predicted once; each set of thresholds only separates and scores th
 
 import numpy as np
 
-from nuclei.cli import Progress
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.progress import Progress
 
 ROUNDS = 2  # through all thresholds: the best value of one depends on the others
 SEARCH = {  # the values tried for each threshold, one threshold after the other
