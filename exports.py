@@ -30,7 +30,14 @@ import sys
 import uuid
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, choice_of, command_line, microns, user_errors_in_one_line
+from nuclei.cli import (
+    PREDICTIONS_DIR,
+    add_quiet_flag,
+    choice_of,
+    command_line,
+    microns,
+    user_errors_in_one_line,
+)
 from nuclei.files import named
 from nuclei.formats.bioimageio import export_bioimageio
 from nuclei.formats.bioimageio_spec import LICENCE, Credits
@@ -39,6 +46,7 @@ from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
+from nuclei.progress import Progress, quietly
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -67,17 +75,19 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
     require_formats(names)
     out = Path(predictions if out is None else out)
     folder = open_predictions(predictions, images)
-    num_written = num_skipped = 0
-    for stem in folder.labels:
-        missing = [
-            name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()
-        ]
-        num_skipped += len(names) - len(missing)
-        if missing:
-            nuclei = load_nuclei(folder, stem, mpp, editable)
-            write_formats(out, missing, nuclei)
-            num_written += len(missing)
-            print(f"{stem}: {len(nuclei.table)} nuclei as {', '.join(missing)}")
+    num_written = num_skipped = num_nuclei = 0
+    with Progress("Exporting", len(folder.labels), "images", log=True) as progress:
+        for stem in folder.labels:
+            missing = [
+                name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()
+            ]
+            num_skipped += len(names) - len(missing)
+            if missing:
+                nuclei = load_nuclei(folder, stem, mpp, editable)
+                write_formats(out, missing, nuclei)
+                num_written += len(missing)
+                num_nuclei += len(nuclei.table)
+            progress.add(1, note=f"{num_nuclei:,} nuclei")
     return num_written, num_skipped
 
 
@@ -152,17 +162,10 @@ def parse_arguments(argv):
         metavar="NAME,...",
         help=f"formats to write, see the table above (default {FORMATS_DEFAULT})",
     )
-    add(
-        "--images",
-        metavar="DIR",
-        help="folder of the images, to measure again (default: take nuclei.csv as it is)",
-    )
-    add(
-        "--mpp",
-        type=microns,
-        metavar="UM",
-        help="µm per pixel (default: what predict.py used, if anything)",
-    )
+    text = "folder of the images, to measure again (default: take nuclei.csv as it is)"
+    add("--images", metavar="DIR", help=text)
+    text = "µm per pixel (default: what predict.py used, if anything)"
+    add("--mpp", type=microns, metavar="UM", help=text)
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
     add = parser.add_argument_group("the model").add_argument
@@ -192,6 +195,7 @@ def parse_arguments(argv):
         help="folder to write to (default: PREDICTIONS; for a model its own folder)",
     )
     add("--overwrite", action="store_true", help="replace existing files (default: they stay)")
+    add_quiet_flag(parser)
     args = parser.parse_args(argv)
     nuclei_flags = (args.predictions, args.formats, args.images, args.mpp, args.editable)
     if args.model_out and any(nuclei_flags):
@@ -201,14 +205,12 @@ def parse_arguments(argv):
     return args
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Export nuclei or a model and return the exit status."""
-    args = parse_arguments(argv)
+def export_as_asked(args):
+    """Export nuclei or a model, and say how many files were written."""
     if args.model_out:
         package = Credits(args.name, args.author, args.licence)
         export_model(find_model(args.model), args.model_out, args.out, package, args.overwrite)
-        return 0
+        return
     predictions, names = args.predictions or PREDICTIONS_DIR, args.formats or [FORMATS_DEFAULT]
     written, skipped = export(
         predictions, names, args.out, args.images, args.mpp, args.overwrite, args.editable
@@ -218,6 +220,14 @@ def main(argv=None):
         print(
             f"{skipped} files were there already and stay as they are (--overwrite replaces them)"
         )
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Export nuclei or a model and return the exit status."""
+    args = parse_arguments(argv)
+    with quietly(args.quiet):
+        export_as_asked(args)
     return 0
 
 

@@ -14,25 +14,12 @@ from pathlib import Path
 
 from nuclei.cli import command_line, user_errors_in_one_line
 from nuclei.files import first_line, replacing
-from nuclei.results.curves import COLOURS, KEY, draw_curves, height_px
-from nuclei.results.history import HISTORY, describe_history, read_history
-from nuclei.results.plot_page import Plot, write_plot_page
+from nuclei.results.curves import KEY, height_px
+from nuclei.results.graph_page import GRAPH_NAME, write_graph_page
+from nuclei.results.history import HISTORY, read_history
 
-NAME = "Training_Graph"
 PNG_WIDTH_PX = 1000  # at twice the resolution
 PNG_PANEL_PX = 280  # height of a panel
-RESERVED_PX = 120  # height of the lines above the graph, which fills the rest of the window
-
-
-def write_html(figure, path, title, lines):
-    """Write the page: one line about each training, then the curves."""
-    marks = [""]
-    if len(lines) > 1:  # coloured dots tell the curves apart without the legend below
-        colours = [COLOURS[number % len(COLOURS)] for number in range(len(lines))]
-        marks = [f'<span style="color:{colour}">●</span> ' for colour in colours]
-    texts = [f"<p>{mark}{html.escape(line)}</p>" for mark, line in zip(marks, lines, strict=True)]
-    plot = Plot(figure, height_px(figure), reserved_px=RESERVED_PX)
-    write_plot_page(path, title, [*texts, f'<p class="key">{KEY}</p>'], [plot])
 
 
 def write_png(figure, path, title):
@@ -80,12 +67,10 @@ def draw_graph(paths, out):
     """Read the histories; write the page and, where possible, the picture into the folder `out`."""
     names = run_names(paths)
     histories = {name: read_history(path) for name, path in zip(names, paths, strict=True)}
-    lines = [describe_history(name, columns) for name, columns in histories.items()]
-    print("\n".join(lines))
-    figure = draw_curves(histories)
     title = "Training: " + (", ".join(histories) if len(histories) > 1 else str(paths[0]))
-    page, picture = out / f"{NAME}.html", out / f"{NAME}.png"
-    write_html(figure, page, title, lines)
+    page, picture = out / f"{GRAPH_NAME}.html", out / f"{GRAPH_NAME}.png"
+    figure, lines = write_graph_page(page, title, histories)
+    print("\n".join(lines))
     missing = write_png(figure, picture, title)
     if missing is None:
         print(f"Wrote {page} and {picture}")

@@ -10,7 +10,7 @@ For every image, at its own size:
 
     predictions/masks/STEM.png      0 background, 255 nucleus
     predictions/labels/STEM.png     16-bit, 0 background, 1...n nuclei (above 65,535: STEM.tif)
-    predictions/overlays/STEM.jpg   outlines on the image, one colour for each nucleus
+    predictions/overlays/STEM.jpg   outlines on the image
     predictions/nuclei.csv          one row for each nucleus
     predictions/summary.csv         one row for each image
 
@@ -47,6 +47,7 @@ from nuclei.cli import (
     INPUT_DIR,
     PREDICTIONS_DIR,
     add_plane_flags,
+    add_quiet_flag,
     choice_of,
     command_line,
     microns,
@@ -72,8 +73,10 @@ from nuclei.model_file import (
     find_model,
     read_settings,
 )
+from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from
+from nuclei.results.pictures import COLOUR_RULES
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
@@ -98,6 +101,10 @@ def parse_arguments(argv):
     add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
+    text = "outlines of overlays: one colour, by confidence (green from 0.8, white from 0.5, red "
+    text += "below), or another colour for each id (default one)"
+    add("--overlay-colour", choices=COLOUR_RULES, default="one", help=text)
+    add_quiet_flag(parser)
     add = parser.add_argument_group("nuclei").add_argument
     text = f"µm per pixel: nuclei of {NUCLEUS_UM:g} µm are expected, results are in µm, too "
     text += "(default: what the file states)"
@@ -157,6 +164,11 @@ def make_plan(args):
     )
     slides = {stem for stem, path in files.items() if is_slide(path)}
     formats = choose_formats(files, slides, args.formats, args.editable)
+    if args.overlay_colour == "confidence" and "calibration" not in settings:
+        raise ValueError(
+            f"{model_path} gives no confidence, because it was not calibrated on validation "
+            "images; leave out --overlay-colour confidence"
+        )
     geometry = network_geometry(settings["architecture"])
     cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
@@ -174,9 +186,15 @@ def open_cluster(plan, args):
 
 def open_models(plan, args, num_images, num_slides, cluster):
     """The `Run` of the images and that of the slides, each with a model where it needs one."""
-    model_file = seen_from(plan.out, plan.model_path)
-    image_run = Run(plan.out, None, plan.options, plan.made_by, args.editable, model_file)
-    slide_run = image_run
+    image_run = slide_run = Run(
+        out=plan.out,
+        model=None,
+        options=plan.options,
+        made_by=plan.made_by,
+        editable=args.editable,
+        model_file=seen_from(plan.out, plan.model_path),
+        overlay_colour=args.overlay_colour,
+    )
     if num_images and cluster is None:
         callers = min(WORKERS, num_images)
         model = load_model(plan.model_path, args.engine, callers, tta=args.tta)
@@ -214,10 +232,8 @@ def describe_results(plan, jobs, tally):
         print(f"predict.py: {message}", file=sys.stderr)
 
 
-@user_errors_in_one_line
-def main(argv=None):
+def predict(args):
     """Find the nuclei of all inputs and return the exit status."""
-    args = parse_arguments(argv)
     plan = make_plan(args)
     with only_run(plan.out):
         jobs = plan.jobs_left(args.overwrite)
@@ -236,6 +252,14 @@ def main(argv=None):
             tally += predict_slides(slides, slide_run, cluster)
     describe_results(plan, jobs, tally)
     return 1 if tally.failures else 0
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Do what the command line asks and return the exit status."""
+    args = parse_arguments(argv)
+    with quietly(args.quiet):
+        return predict(args)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, command_line, user_errors_in_one_line
+from nuclei.cli import PREDICTIONS_DIR, add_quiet_flag, command_line, user_errors_in_one_line
 from nuclei.files import named, replacing
 from nuclei.model_file import MODEL_HELP, find_model, read_settings
+from nuclei.progress import quietly
 from nuclei.report.inputs import (
     Evaluation,
     PageInputs,
@@ -172,17 +173,15 @@ def parse_arguments(argv):
         metavar="FILE",
         help=f"the page to write (default PREDICTIONS/{OUT_NAME})",
     )
+    add_quiet_flag(parser)
     return parser.parse_args(argv)
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Write the page and return the exit status."""
-    args = parse_arguments(argv)
+def write_report(args, command):
+    """Write the page. Args: as of `collect`."""
     out = args.out or args.predictions / OUT_NAME
     refuse_foreign(out)
-    words = ["python", Path(__file__).name, *map(str, sys.argv[1:] if argv is None else argv)]
-    inputs = collect(args, " ".join(words))
+    inputs = collect(args, command)
     if inputs.evaluation.note:
         print(inputs.evaluation.note, file=sys.stderr)
     page = build_page(inputs).encode("utf-8")
@@ -195,6 +194,15 @@ def main(argv=None):
     images = plural(inputs.predictions.num_images, "image")
     nuclei = f"{inputs.predictions.num_nuclei:,} nuclei"
     print(f"Wrote {out}: {images}, {nuclei}, {len(page) / 1e6:.1f} MB. Open it in a browser.")
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Write the page and return the exit status."""
+    args = parse_arguments(argv)
+    words = ["python", Path(__file__).name, *map(str, sys.argv[1:] if argv is None else argv)]
+    with quietly(args.quiet):
+        write_report(args, " ".join(words))
     return 0
 
 

@@ -8,7 +8,8 @@
 
 Each epoch leaves Saved_Model/history.csv (one more row), Saved_Model/trained_model.h5 (the best
 epoch so far by validation loss) and Saved_Model/checkpoint.h5 (all that `--resume` needs; removed
-at the end). At the end, thresholds are chosen on the validation images, for the best epoch and for
+at the end). Training_Graph.html and preview.jpg (validation images with truth and prediction) are
+renewed, too. At the end, thresholds are chosen on the validation images, for the best epoch and for
 the mean of the weights of the last quarter of all epochs. The one that finds nuclei better is kept.
 An earlier model and history move to Saved_Model/previous/. The result follows from the seed: two
 runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one.
@@ -26,13 +27,16 @@ from nuclei.cli import (
     MODEL_DIR,
     add_ignore_flag,
     add_plane_flags,
+    add_quiet_flag,
     command_line,
     positive,
     user_errors_in_one_line,
 )
 from nuclei.images.origin import SYNTHETIC
 from nuclei.inference.find import predict_maps
+from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, find_model
+from nuclei.progress import quietly
 from nuclei.training.checkpoint import read_checkpoint, save_result
 from nuclei.training.data import split_data
 from nuclei.training.fit import fit
@@ -121,6 +125,17 @@ def add_training_flags(parser):
     add("--seed", type=int, metavar="N", help="random seed (default %(default)s)")
 
 
+def add_output_flags(parser):
+    """Flags that say what the user sees."""
+    group = parser.add_argument_group("what you see")
+    group.add_argument(
+        "--log",
+        choices=("tensorboard",),
+        help="write OUT/tensorboard/DATE for TensorBoard, too (default: history.csv only)",
+    )
+    add_quiet_flag(group)
+
+
 def add_network_flags(parser):
     """Flags of the network's shape. Their defaults are those of `Recipe`."""
     group = parser.add_argument_group("network", "with --init the network of that file is taken")
@@ -178,11 +193,12 @@ def add_device_flags(parser):
 
 
 def parse_arguments(argv):
-    """Read the flags. Returns: a `Recipe`, a `Run`, and whether to resume."""
+    """Read the flags. Returns: a `Recipe`, a `Run`, whether to resume, and whether to be quiet."""
     parser = command_line(__doc__)
     add_data_flags(parser)
     add_plane_flags(parser)
     add_training_flags(parser)
+    add_output_flags(parser)
     add_network_flags(parser)
     add_device_flags(parser)
     names = [field.name for field in fields(Recipe)]
@@ -195,8 +211,8 @@ def parse_arguments(argv):
         parser.error(f"--coordinator is {args.coordinator}; {num} processes need HOST:PORT")
     if args.init:
         args.init = str(find_model(args.init))
-    run = Run(args.out, args.devices, Processes(num, index, args.coordinator))
-    return Recipe(**{name: getattr(args, name) for name in names}), run, args.resume
+    run = Run(args.out, args.devices, Processes(num, index, args.coordinator), args.log)
+    return Recipe(**{name: getattr(args, name) for name in names}), run, args.resume, args.quiet
 
 
 @contextlib.contextmanager
@@ -232,6 +248,8 @@ def train(recipe, run, resume):
         (`Trained`, `Data`), in process 0 with the weights and settings of the model file.
     """
     checkpoint = None
+    if run.log:
+        require(("tensorflow", run.log), f"--log {run.log}")
     with explain_lost_process(run.processes):
         join_processes(run.processes)
         if resume:
@@ -259,12 +277,13 @@ def train(recipe, run, resume):
 @user_errors_in_one_line
 def main(argv=None):
     """Train as the flags say. Returns: the exit status."""
-    recipe, run, resume = parse_arguments(argv)
-    with explain_stop(run):
-        trained, data = train(recipe, run, resume)
-    if run.processes.is_first:
-        compare_with_shipped(trained, data, predict_maps, run.say)
-        say_next(run, data)
+    recipe, run, resume, quiet = parse_arguments(argv)
+    with quietly(quiet):
+        with explain_stop(run):
+            trained, data = train(recipe, run, resume)
+        if run.processes.is_first:
+            compare_with_shipped(trained, data, predict_maps, run.say)
+            say_next(run, data)
     return 0
 
 

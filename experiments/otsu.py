@@ -20,11 +20,12 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import watershed
 
-from nuclei.cli import INPUT_DIR, Progress, command_line, user_errors_in_one_line
+from nuclei.cli import INPUT_DIR, command_line, user_errors_in_one_line
 from nuclei.files import replacing
 from nuclei.images.modality import modality
 from nuclei.images.pairs import find_images
 from nuclei.images.reading import read_image
+from nuclei.progress import Progress
 
 OUT_DIR = "otsu"
 BLUR_PX = 0.5  # sigma; single noisy pixels would cross the threshold

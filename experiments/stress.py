@@ -14,19 +14,13 @@ import cv2
 import numpy as np
 
 from nuclei import find_nuclei, load_model
-from nuclei.cli import (
-    INPUT_DIR,
-    PREDICTIONS_DIR,
-    TRUTH_DIR,
-    Progress,
-    command_line,
-    user_errors_in_one_line,
-)
+from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, command_line, user_errors_in_one_line
 from nuclei.files import replacing
 from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.images.split import read_split
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.model_file import MODEL_HELP, MODELS
+from nuclei.progress import Progress
 from nuclei.training.light import is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
 

@@ -1,7 +1,7 @@
-"""What all scripts share at the command line: folders, argument types, progress, short errors.
+"""What all scripts share at the command line: folders, argument types, notes, short errors.
 
 A script decorates its `main` with `user_errors_in_one_line`: a wrong file then ends in one line and
-exit status 1, not in a traceback. `Progress` is the one way to show how far a long task is.
+exit status 1, not in a traceback.
 """
 
 import argparse
@@ -9,11 +9,9 @@ import contextlib
 import errno
 import functools
 import os
-import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +22,6 @@ INPUT_DIR = "test_raw"  # images that predict.py reads
 TRUTH_DIR = "data/test_gt"  # ground truth of these images
 PREDICTIONS_DIR = "predictions"  # results of predict.py
 MODEL_DIR = "Saved_Model"  # results of train.py
-
-BAR_CHARACTERS = 20  # leaves room for the numbers on a terminal of 80 columns
-REDRAW_SECONDS = 0.1  # a terminal that is redrawn more often flickers and slows the work down
 
 
 def command_line(description: str) -> argparse.ArgumentParser:
@@ -108,114 +103,10 @@ def microns(text: str) -> float:
     return value
 
 
-class Progress:
-    """Show how far a long task is.
-
-    On a terminal this is one line on stderr that rewrites itself, with a bar and the time left.
-    Where stderr is a file or a pipe, nothing is shown, or with `log` a plain line on stdout for
-    each tenth of the work. Threads may call it.
-
-        with Progress("Reading", len(pairs), "pairs") as progress:
-            for pair in pairs:
-                ...
-                progress.add(1, note=f"{num_nuclei} nuclei")
-
-    Args:
-        what: the task, for example "Reading".
-        total: the whole work in `unit`; 0 shows nothing.
-        unit: what is counted, for example "pairs", "bytes" or "mm²".
-        log: write plain lines where stderr is no terminal.
-        done: work in `unit` that an earlier run has finished; it does not count for the time left.
-    """
-
-    def __init__(
-        self, what: str, total: float, unit: str, log: bool = False, done: float = 0
-    ) -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self.done = self.done_before = done
-        self.is_terminal = sys.stderr.isatty()
-        self.log = log and not self.is_terminal
-        self.note = ""
-        self.started = time.monotonic()
-        self.drawn = float("-inf")  # when the line was last drawn, in seconds
-        self.line_length = 0  # characters of the open line on the terminal; 0: no line is open
-        self.lock = threading.Lock()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the line on the terminal; `with` does it by itself, also after an error."""
-        with self.lock:
-            self.close_line()
-
-    def add(self, amount: float = 1, note: str = "") -> None:
-        """Count `amount` more as done; `note` is shown behind the count, such as "383 nuclei"."""
-        with self.lock:
-            tenths_before = self.tenths()
-            self.done += amount
-            self.note = note or self.note
-            if not self.total:
-                return
-            if self.is_terminal:
-                now = time.monotonic()
-                if now - self.drawn >= REDRAW_SECONDS or self.is_complete():
-                    self.drawn = now
-                    self.draw()
-            elif self.log and self.tenths() > tenths_before:
-                print(f"{self.what}: {self.numbers()}", flush=True)
-
-    def say(self, message: str) -> None:
-        """Print a message on stderr on a line of its own, such as a file that was skipped."""
-        with self.lock:
-            self.close_line()
-            print(message, file=sys.stderr, flush=True)
-
-    def tell(self, message: str) -> None:
-        """Print a message on stdout on a line of its own, such as what was chosen in a file."""
-        with self.lock:
-            self.close_line()
-            print(message, flush=True)
-
-    def is_complete(self) -> bool:
-        """Whether all work is done; sums of fractions may miss the total by their last digit."""
-        return self.done >= self.total * (1 - 1e-9)
-
-    def tenths(self) -> int:
-        """Finished tenths of the work, 0...10."""
-        return int(10 * self.done / self.total + 1e-9) if self.total else 0
-
-    def numbers(self) -> str:
-        """The numbers of the line: "12 of 20 pairs, 383 nuclei, 8 s, 5 s left"."""
-        number = ",.2f" if isinstance(self.total, float) else ","
-        parts = [f"{self.done:{number}} of {self.total:{number}} {self.unit}", self.note]
-        seconds = time.monotonic() - self.started
-        parts.append(duration(seconds))
-        new = self.done - self.done_before
-        if new > 0 and not self.is_complete():
-            parts.append(f"{duration(seconds / new * (self.total - self.done))} left")
-        return ", ".join(part for part in parts if part)
-
-    def draw(self) -> None:
-        """Rewrite the line on the terminal; the last one is closed."""
-        filled = min(BAR_CHARACTERS, int(BAR_CHARACTERS * self.done / self.total))
-        bar = "#" * filled + "-" * (BAR_CHARACTERS - filled)
-        line = f"{self.what} [{bar}] {self.numbers()}"
-        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
-        padded = line.ljust(self.line_length)  # over what the line before leaves
-        print(f"\r{padded}", end="", file=sys.stderr, flush=True)
-        self.line_length = len(line)
-        if self.is_complete():
-            self.close_line()
-
-    def close_line(self) -> None:
-        """End the open line on the terminal, if there is one."""
-        if self.line_length:
-            print(file=sys.stderr, flush=True)
-            self.line_length = 0
+def add_quiet_flag(parser) -> None:
+    """Add `--quiet`, which `nuclei.progress.quietly` obeys."""
+    text = "print warnings and errors only, and no progress (default: off)"
+    parser.add_argument("--quiet", action="store_true", help=text)
 
 
 class Notes:
@@ -246,13 +137,6 @@ class Notes:
             if note not in self.num_more:
                 self.say(f"{name}: {note}")
             self.num_more[note] = self.num_more.get(note, -1) + 1
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "8 s", "12 min" or "3.5 h"."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
 def print_any_character() -> None:

@@ -6,21 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 from images_tools import data_set
 
 import import_data
 from nuclei.cli import (
-    Progress,
     Terminated,
     choice_of,
-    duration,
     microns,
     positive,
     user_errors_in_one_line,
 )
+from nuclei.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -90,107 +88,13 @@ def test_a_console_of_any_encoding_prints_any_name(monkeypatch, encoding):
             progress.add(10, note="細胞")
         raise ValueError("細胞.png is damaged")
 
+    monkeypatch.setattr("nuclei.progress.LOG_SECONDS", 0)
     monkeypatch.setattr(sys, "stdout", consoles[0])
     monkeypatch.setattr(sys, "stderr", consoles[1])
     assert main([]) == 1
     for console, words in zip(consoles, ("10 of 10", "png is damaged"), strict=True):
         console.flush()
         assert words in console.buffer.getvalue().decode(encoding)
-
-
-def on_terminal(monkeypatch, columns=100):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("nuclei.cli.REDRAW_SECONDS", 0.0)
-    monkeypatch.setenv("COLUMNS", str(columns))
-
-
-def test_progress_is_silent_where_stderr_is_no_terminal(capsys):
-    with Progress("Reading", 2, "pairs") as progress:
-        progress.add(2)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_rewrites_one_line_of_a_terminal_and_closes_it(capsys, monkeypatch):
-    on_terminal(monkeypatch)
-    with Progress("Reading", 2, "pairs") as progress:
-        progress.add(1, note="383 nuclei")
-        progress.add(1)
-    shown = capsys.readouterr().err
-    assert shown.startswith("\rReading [##########----------] 1 of 2 pairs, 383 nuclei, ")
-    assert "s left\r" in shown and "2 of 2 pairs, 383 nuclei, 0 s" in shown
-    assert shown.endswith("\n") and shown.count("\n") == 1
-    with Progress("Reading", 0, "pairs") as progress:
-        progress.add(0)
-    assert capsys.readouterr().err == ""
-
-
-def test_an_error_ends_the_open_line_and_a_message_gets_a_line_of_its_own(capsys, monkeypatch):
-    on_terminal(monkeypatch)
-    with pytest.raises(KeyboardInterrupt), Progress("Reading", 5, "pairs") as progress:
-        progress.add()
-        progress.say("skipped: a.png")
-        progress.add()
-        raise KeyboardInterrupt
-    lines = capsys.readouterr().err.split("\n")
-    assert "1 of 5" in lines[0] and lines[1] == "skipped: a.png"
-    assert "2 of 5" in lines[2] and lines[3:] == [""]
-
-
-def test_a_shorter_line_covers_the_longer_one_and_none_is_wider_than_the_terminal(
-    capsys, monkeypatch
-):
-    on_terminal(monkeypatch, columns=60)
-    with Progress("Reading", 9, "pairs") as progress:
-        progress.add(1, note="a long note " * 9)
-        progress.add(1, note="short")
-    first, second = capsys.readouterr().err.removesuffix("\n").split("\r")[1:]
-    assert len(first) == len(second) == 59 and second.endswith(" ")
-
-
-def test_a_log_has_one_line_for_each_tenth_of_the_work(capsys):
-    with Progress("Predicting", 40, "images", log=True) as progress:
-        for done in range(1, 41):
-            progress.add(1, note=f"{done} nuclei")
-    out, err = capsys.readouterr()
-    lines = out.splitlines()
-    assert len(lines) == 10 and err == ""
-    assert lines[0].startswith("Predicting: 4 of 40 images, 4 nuclei, ") and "left" in lines[0]
-    assert lines[-1].startswith("Predicting: 40 of 40 images, 40 nuclei, ")
-    assert "left" not in lines[-1]
-
-
-def test_fractions_add_up_and_work_done_before_does_not_count_for_the_time_left(capsys):
-    with Progress("a.svs", 2.5, "mm²", log=True, done=1.25) as progress:
-        progress.started -= 100  # seconds ago
-        progress.add(0.25)
-        for _ in range(10):
-            progress.add(0.1)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "a.svs: 1.50 of 2.50 mm², 2 min, 7 min left"
-    assert len(lines) == 5 and lines[-1] == "a.svs: 2.50 of 2.50 mm², 2 min"
-
-
-def test_threads_may_add(capsys):
-    with Progress("Reading", 400, "pairs", log=True) as progress:
-
-        def work():
-            for _ in range(100):
-                progress.add()
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert progress.done == 400 and len(capsys.readouterr().out.splitlines()) == 10
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h")],
-)
-def test_durations_are_short_words(seconds, words):
-    assert duration(seconds) == words
 
 
 def test_types_of_flags_say_what_came_and_what_is_expected():

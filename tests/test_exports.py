@@ -175,3 +175,8 @@ def test_a_missing_package_is_named_before_any_work(
     assert run(predictions, "--formats", f"geojson,{name}", "--out", tmp_path / "out") == 1
     assert capsys.readouterr().err.endswith(f"not installed: python -m pip install {package}\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_quiet_prints_nothing(predictions, tmp_path, capsys):
+    assert run(predictions, "--out", tmp_path, "--quiet") == 0
+    assert capsys.readouterr() == ("", "") and list((tmp_path / "geojson").iterdir())

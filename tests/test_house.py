@@ -37,7 +37,7 @@ LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 WITHOUT_FLAGS = {"unet", "google_colab"}  # no command line: the network, and the cell of a notebook
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"version", "quiet"},
-    {"files", "cli", "machine", "packages", "polygons"},
+    {"files", "cli", "machine", "packages", "polygons", "progress"},
     {"images", "model_file"},
     {"instances"},
     {"scores"},
@@ -53,6 +53,7 @@ KERAS_CLASSES = {  # rooms of classes derived from Keras's: Keras at the top, im
     "nuclei.training.losses",
     "nuclei.training.muon",
     "nuclei.training.bookkeeping",
+    "nuclei.training.display",
     "nuclei.training.normalisation",
 }
 WITH_HEAVY = KERAS_CLASSES | {  # all rooms that import Keras or a backend

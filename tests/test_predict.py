@@ -171,6 +171,26 @@ def test_confidence_and_the_flag_come_from_the_models_settings(model, images, tm
     assert flags == {
         image: str(int(uncertainty > limit)) for image, uncertainty in uncertainties.items()
     }
+    for rule in ("confidence", "id"):
+        out = tmp_path / rule
+        words = ("--overlay-colour", rule, "--quiet")
+        assert run_predict(tmp_path / "model.h5", out, images, *words) == 0
+    pixels = {rule: overlay_of(tmp_path / rule) for rule in ("with", "confidence", "id")}
+    assert (pixels["with"] != pixels["id"]).any()
+    assert (pixels["confidence"] != pixels["id"]).any()
+
+
+def overlay_of(out):
+    return np.array(Image.open(out / "overlays" / "image0.jpg"))
+
+
+def test_colours_by_confidence_need_a_calibrated_model_and_quiet_prints_nothing(
+    model, images, tmp_path, capsys
+):
+    assert run_predict(model, tmp_path, images, "--overlay-colour", "confidence") == 1
+    assert "was not calibrated" in capsys.readouterr().err
+    assert run_predict(model, tmp_path, images, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (37, 3), (131, 257)])

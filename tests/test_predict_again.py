@@ -7,7 +7,7 @@ import tifffile
 from blob_model import write_blob_model
 from inference_tools import read_files, read_rows, run_predict, write_blobs
 
-from nuclei.cli import Progress
+from nuclei.progress import Progress
 from nuclei.results.pictures import write_png
 from nuclei.results.tables import read_table, write_table
 

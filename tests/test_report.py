@@ -68,6 +68,11 @@ def test_scores_of_other_predictions_are_left_out(folder, capsys):
     assert "scores other images" in capsys.readouterr().err
 
 
+def test_quiet_prints_nothing(folder, capsys):
+    assert make(folder, "--quiet") == 0
+    assert capsys.readouterr() == ("", "") and page_of(folder)
+
+
 def test_an_image_that_is_not_there_is_said_and_shown_without_picture(folder, capsys):
     (folder / "raw" / "fluorescence_a.png").unlink()
     assert make(folder) == 0

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 from synthetic import draw
-from training_tools import history, run, without_seconds, write_data, write_pair
+from training_tools import RESULTS, history, run, without_seconds, write_data, write_pair
 
 import train
 from nuclei.images.masks import read_truth
@@ -62,7 +62,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained):
     assert model.output_shape[-1] == len(HEADS)
     # Nothing else is left.
     names = sorted(path.name for path in trained.iterdir())
-    assert names == ["history.csv", "settings.json", "trained_model.h5"]
+    assert names == RESULTS
 
 
 def test_the_model_file_holds_the_recipe_but_no_folder_of_this_machine(trained, data):

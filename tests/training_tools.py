@@ -11,6 +11,9 @@ import train
 TINY_NETWORK = ["--width", "8", "--depth", "1"]
 TINY_CROPS = ["--crop", "32", "--batch-size", "2", "--crops-per-image", "1"]
 TINY = [*TINY_NETWORK, *TINY_CROPS]
+# Files that a training leaves, sorted
+RESULTS = ["Training_Graph.html", "history.csv", "preview.jpg", "settings.json"]
+RESULTS += ["trained_model.h5"]
 
 
 def write_pair(folder, stem, kind="fluorescence", seed=0, binary=False):

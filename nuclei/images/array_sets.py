@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nuclei.cli import Progress
 from nuclei.files import first_line, replacing
 from nuclei.images.arrays import ids_of
 from nuclei.images.dsb2018 import Imported, Target
 from nuclei.images.labels import without_gaps
 from nuclei.images.pairs import image_files
+from nuclei.progress import Progress
 
 TRUTH_NAMES = ("masks.npy", "labels.npy")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.cli import Notes, Progress
+from nuclei.cli import Notes
 from nuclei.files import MAX_NAMED
 from nuclei.images.agreement import Agreement
 from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES, equivalent_diameters
@@ -26,6 +26,7 @@ from nuclei.images.pairs import (
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.remarks import Remarks
 from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
+from nuclei.progress import Progress
 
 MAX_FOREGROUND = 0.9  # share of nucleus pixels above which a truth is suspect
 BROKEN = "pairs that cannot be used (unreadable, unequal sizes, or truth in no known form)"
@@ -103,7 +104,7 @@ def check_pairs(
     pairs: dict[str, CheckedPair] = {}
     broken, empty, full, remarks = [], [], [], Remarks()
     paths = find_pairs(raw_dir, gt_dir)
-    with Progress("Reading", len(paths), "pairs") as progress, Notes() as notes:
+    with Progress("Reading", len(paths), "pairs", log=True) as progress, Notes() as notes:
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:

@@ -8,8 +8,8 @@ The file is there as a whole or not at all.
 import zipfile
 from pathlib import Path
 
-from nuclei.cli import Progress
 from nuclei.files import DAMAGED_ARCHIVE, first_line, replacing
+from nuclei.progress import Progress
 
 TIMEOUT_SECONDS = 60  # without a byte from the server
 CHUNK_BYTES = 1 << 18  # between two updates of the progress
@@ -29,7 +29,7 @@ class DownloadBar:
     def update(self, num_bytes: int) -> None:
         """Count bytes that came. Pooch counts the last chunk as a full one: the rest is cut."""
         if self.progress is None:
-            self.progress = Progress("Downloading", self.total, "bytes")
+            self.progress = Progress("Downloading", self.total, "bytes", log=True)
         num_left = self.total - self.progress.done
         if num_left > 0:
             self.progress.add(min(num_bytes, num_left))

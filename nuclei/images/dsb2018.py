@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from nuclei.cli import Progress
 from nuclei.files import (
     DAMAGED_ARCHIVE,
     first_line,
@@ -32,6 +31,7 @@ from nuclei.images.masks import read_nucleus
 from nuclei.images.pairs import image_files
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import normal
+from nuclei.progress import Progress
 
 UNREADABLE = (ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
 
@@ -131,7 +131,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                 "it. A folder that has raw/ and gt/ already needs no import: python "
                 "import_data.py FOLDER checks it"
             )
-        with Progress("Importing", len(members), "images") as progress:
+        with Progress("Importing", len(members), "images", log=True) as progress:
             for place, files in members.items():
                 progress.add()
                 stem = normal(place.rsplit("/", 1)[-1])

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nuclei.cli import Notes, Progress
+from nuclei.cli import Notes
 from nuclei.images.reading import ImageFile, declared_pixels, open_image
 from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
+from nuclei.progress import Progress
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
 from nuclei.results.tally import Tally

@@ -10,15 +10,9 @@ import math
 from pathlib import Path
 
 from nuclei.report.inputs import CERTAINTY, certainty_column
+from nuclei.report.measures import FIRST_MEASURES, measurements, pack_measurements, shortened
 from nuclei.report.model_card import model_section
-from nuclei.report.packing import (
-    FIRST_MEASURES,
-    measurements,
-    pack_images,
-    pack_measurements,
-    packed,
-    shortened,
-)
+from nuclei.report.packing import pack_images, packed
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 from nuclei.report.sections import (
     headline,
@@ -29,7 +23,7 @@ from nuclei.report.sections import (
 )
 from nuclei.results.curves import KEY, draw_curves, height_px
 from nuclei.results.history import describe_history, read_history
-from nuclei.results.pictures import OVERLAY_COLOURS
+from nuclei.results.pictures import ID_COLOURS, OUTLINE_COLOUR
 from nuclei.scores import NO_GROUP
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -146,8 +140,14 @@ def page_data(inputs, images, measures):
         "score_names": SHOWN_SCORES if scores else {},
         "order": inputs.order,
         "groups": sorted(set(map(inputs.group_of, inputs.predictions.rows)) - {"", NO_GROUP}),
-        "colours": [f"rgb({red},{green},{blue})" for red, green, blue in OVERLAY_COLOURS],
+        "outline": css(OUTLINE_COLOUR),
+        "colours": [css(colour) for colour in ID_COLOURS],
     }
+
+
+def css(colour):
+    """An RGB colour in the words of a browser."""
+    return f"rgb({colour[0]},{colour[1]},{colour[2]})"
 
 
 def image_data(row, image, scores):

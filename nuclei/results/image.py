@@ -17,7 +17,13 @@ from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
 from nuclei.model_file import Model
 from nuclei.results.jobs import Job, Run, places
-from nuclei.results.pictures import draw_overlay, write_jpeg, write_labels, write_png
+from nuclei.results.pictures import (
+    draw_overlay,
+    outline_colours,
+    write_jpeg,
+    write_labels,
+    write_png,
+)
 from nuclei.results.tables import append_table, replace_row
 from nuclei.version import program_version
 
@@ -106,7 +112,9 @@ def write_image(found, table, job: Job, run: Run) -> None:
     if "labels" in job.formats:
         write_labels(out / "labels", stem, labels)
     if "overlays" in job.formats:
-        overlay = draw_overlay(found.image, found.intensity, labels)
+        confidences = table.get("confidence", table["id"])
+        colours = outline_colours(run.overlay_colour, confidences)
+        overlay = draw_overlay(found.image, found.intensity, labels, colours)
         write_jpeg(out / "overlays" / f"{stem}.jpg", overlay)
     others = [name for name in job.formats if name not in DEFAULT_FORMATS]
     nuclei = Nuclei(stem, text_of(job.path.name), labels, table, run.options.mpp, run.editable)

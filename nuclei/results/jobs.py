@@ -44,6 +44,7 @@ class Run:
         made_by: names the model file and a hash of what decides the results, see `name_maker`.
         editable: write outlines for QuPath as annotations, which its brush can edit.
         model_file: the model file as seen from `out`, see `seen_from`.
+        overlay_colour: one of COLOUR_RULES of nuclei.results.pictures.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class Run:
     made_by: str
     editable: bool = False
     model_file: str = ""
+    overlay_colour: str = "one"
 
 
 def seen_from(out: Path, path: Path) -> str:

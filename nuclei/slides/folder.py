@@ -89,7 +89,7 @@ def process_slide(job, run, cluster=None):
         print(f"{job.stem}: {line}")
     search = None if cluster is None else search_on(cluster, job, run)
     found = find_nuclei_on_slide(slide, job, run, search)
-    found.write(run.out, job.formats, run.editable)
+    found.write(run.out, job.formats, run.editable, run.overlay_colour)
     say_how_to_open(job, run.out)
     fields = sample_fields(slide, found) if "overlays" in job.formats else []
     if found.num_cut:

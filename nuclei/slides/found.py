@@ -27,7 +27,7 @@ from nuclei.instances.confidence import EMPTY_SHARE
 from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.polygons import fill
-from nuclei.results.pictures import write_picture
+from nuclei.results.pictures import write_jpeg
 from nuclei.slides.overview import draw_nuclei
 
 SLIDE_FORMATS = (
@@ -123,7 +123,7 @@ class FoundOnSlide:
             "mpp": "" if self.mpp is None else self.mpp,
         }
 
-    def write(self, out, formats, editable=False):
+    def write(self, out, formats, editable=False, overlay_colour="one"):
         """Write OUT/FOLDER/STEM.SUFFIX in each format.
 
         Args:
@@ -131,10 +131,11 @@ class FoundOnSlide:
             formats: names among SLIDE_FORMATS; "csv" is passed over, as it is one table of all
                 images.
             editable: write outlines as annotations, which QuPath's brush can edit.
+            overlay_colour: as of `draw_nuclei`.
         """
         if "overlays" in formats:
-            picture = draw_nuclei(self.overview, self.setup, self.parts())
-            write_picture(Path(out) / "overlays" / f"{self.stem}.jpg", picture)
+            picture = draw_nuclei(self.overview, self.setup, self.parts(), overlay_colour)
+            write_jpeg(Path(out) / "overlays" / f"{self.stem}.jpg", picture)
         for name in formats:
             if name.startswith("geojson"):
                 path = FORMATS[name].path(out, self.stem)

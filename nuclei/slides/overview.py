@@ -6,8 +6,9 @@ On a small slide one sees their outlines, on a large one a coloured map of how m
 import cv2
 import numpy as np
 
-from nuclei.formats.geojson import CLASS_COLOUR
 from nuclei.images.intensity import normalise
+from nuclei.polygons import fill
+from nuclei.results.pictures import draw_outlines, outline_colours
 
 OVERVIEW_PX = 4096  # longest side of the picture
 DENSITY_PX = 6.0  # sigma of the blur of the map of nuclei, in px of the picture
@@ -16,31 +17,51 @@ DENSITY_PERCENTILE = 99  # of the density, that gets the brightest colour
 MAX_OPACITY = 0.7  # of the map over the slide
 
 
-def draw_nuclei(overview, setup, parts):
+def draw_nuclei(overview, setup, parts, overlay_colour="one"):
     """Draw the nuclei of a slide on its overview.
 
     Args:
         overview: (h, w, 3) uint8 or uint16.
         setup: the `Setup` of the slide.
         parts: an iterable of (table, [(id, polygons)]), as of `FoundOnSlide.parts`.
+        overlay_colour: the rule of `outline_colours` for outlines.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
     picture = (normalise(overview, setup.intensity) * 255).round().astype(np.uint8)
     step = np.divide(setup.shape, picture.shape[:2])
+    if step.max() < OUTLINES_BELOW:
+        labels, confidences = reduce_nuclei(parts, picture.shape[:2], step)
+        return draw_outlines(picture, labels, outline_colours(overlay_colour, confidences))
     counts = np.zeros(picture.shape[:2], np.float32)
-    for table, outlined in parts:
-        if step.max() < OUTLINES_BELOW:
-            rings = [ring for _, polygons in outlined for rings in polygons for ring in rings]
-            # OpenCV wants x first, and counts from the centre of the first pixel.
-            lines = [np.round((ring / step - 0.5)[:, ::-1]).astype(np.int32) for ring in rings]
-            cv2.polylines(picture, lines, True, CLASS_COLOUR)
-        else:
-            places = np.stack([table["centroid_row_px"], table["centroid_column_px"]], axis=1)
-            pixels = np.minimum(places / step, np.subtract(counts.shape, 1)).astype(int)
-            np.add.at(counts, tuple(pixels.T), 1)
+    for table, _ in parts:
+        places = np.stack([table["centroid_row_px"], table["centroid_column_px"]], axis=1)
+        pixels = np.minimum(places / step, np.subtract(counts.shape, 1)).astype(int)
+        np.add.at(counts, tuple(pixels.T), 1)
     return draw_density(picture, counts) if counts.any() else picture
+
+
+def reduce_nuclei(parts, shape, step):
+    """Bring the nuclei of a slide to the size of its picture.
+
+    Args:
+        parts: as of `draw_nuclei`.
+        shape: height and width of the picture in px.
+        step: (2,) px of the slide for one of the picture, down and across.
+
+    Returns:
+        (labels, confidences): (h, w) int32, and for each nucleus its confidence, or its id where
+        the model has no calibration.
+    """
+    labels, confidences = np.zeros(shape, np.int32), [np.zeros(0)]
+    for table, outlined in parts:
+        confidences.append(table.get("confidence", table["id"]))
+        for index, polygons in outlined:
+            labels.flat[fill([[ring / step for ring in rings] for rings in polygons], shape)] = (
+                index
+            )
+    return labels, np.concatenate(confidences)
 
 
 def draw_density(picture, counts):

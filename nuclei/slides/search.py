@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nuclei.cli import Progress
+from nuclei.progress import Progress
 from nuclei.results.pictures import write_picture
 from nuclei.slides.found import FoundOnSlide
 from nuclei.slides.overview import OVERVIEW_PX

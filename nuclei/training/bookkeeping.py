@@ -60,8 +60,9 @@ class Bookkeeper(keras.callbacks.Callback):
         self.state.rows.append(row)
         if self.run.processes.is_first and not self.state.has_moved:
             # Only now is there something to put in their place.
-            results = [self.run.model, self.run.history, self.run.settings]
-            move_aside(results, self.run.previous, self.run.say)
+            run = self.run
+            results = [run.model, run.history, run.settings, run.graph, run.preview]
+            move_aside(results, run.previous, run.say)
         self.state.has_moved = True
         self.keep_best(row)
         self.average(row)

@@ -8,7 +8,6 @@ and in float32; it takes the weights that go into the model file.
 """
 
 import platform
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import find_device, num_cores, start_backend
 from nuclei.model_file import data_sets, load_network, read_settings
+from nuclei.progress import Progress
 from nuclei.quiet import hold_noise
 from nuclei.training.batches import CropPlan, batches
 from nuclei.training.checkpoint import State, move_aside, restore, save_run
@@ -177,6 +177,7 @@ def run_epochs(model, network, state, data, run, session, settings):
     import keras
 
     from nuclei.training.bookkeeping import COLUMNS, Bookkeeper
+    from nuclei.training.display import make_displays
 
     def save_best(weights, row):
         network.set_weights(weights)
@@ -196,8 +197,10 @@ def run_epochs(model, network, state, data, run, session, settings):
         num_threads=drawing_threads(session.device),
     )
     bookkeeper = Bookkeeper(state, run, save_best)
-    progress = "auto" if sys.stdout.isatty() else 2  # a bar, or one line for each epoch
-    with spread.fitting, hold_noise() as noise:  # compilers write during the first epoch
+    num_steps = session.num_steps if run.processes.is_first else 0
+    progress = Progress("Training", recipe.epochs * num_steps, "steps", done=num_done * num_steps)
+    displays = make_displays(state, data, run, settings, progress)
+    with progress, spread.fitting, hold_noise() as noise:  # compilers write in the first epoch
         model.fit(
             spread.feed(make_batches),
             steps_per_epoch=session.num_steps,
@@ -208,9 +211,10 @@ def run_epochs(model, network, state, data, run, session, settings):
             shuffle=False,  # the batches are random already
             callbacks=[
                 bookkeeper,
+                *displays,
                 keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: noise.release()),
             ],
-            verbose=progress if run.processes.is_first else 0,
+            verbose=0,
         )
     return bookkeeper.failure
 

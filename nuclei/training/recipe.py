@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nuclei.cli import DATA_DIR, MODEL_DIR
+from nuclei.results.graph_page import GRAPH_NAME
 from nuclei.training.hosts import Processes
 from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
 
@@ -113,11 +114,13 @@ class Run:
         out: folder of the model, its history and the checkpoint.
         num_devices: devices of each process that share a batch.
         processes: the processes of this training, usually this one alone.
+        log: "tensorboard" for its event files, or None.
     """
 
     out: Path = Path(MODEL_DIR)
     num_devices: int = 1
     processes: Processes = Processes()
+    log: str | None = None
 
     @property
     def model(self) -> Path:
@@ -133,6 +136,16 @@ class Run:
     def settings(self) -> Path:
         """The settings of the model file as text."""
         return self.out / "settings.json"
+
+    @property
+    def graph(self) -> Path:
+        """The curves of the history, renewed after each epoch."""
+        return self.out / f"{GRAPH_NAME}.html"
+
+    @property
+    def preview(self) -> Path:
+        """What the network finds in some validation images, renewed after each epoch."""
+        return self.out / "preview.jpg"
 
     @property
     def checkpoint(self) -> Path:

@@ -24,6 +24,7 @@ from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
 from nuclei.images.remarks import Remarks
 from nuclei.images.split import read_split, split_stems
 from nuclei.machine import memory_bytes
+from nuclei.progress import Progress
 
 VALIDATION_SHARE = 0.15  # of the images, where no split is given
 HELD_BYTES = 4_000_000_000  # of images and labels in memory, at 7 bytes a pixel
@@ -124,8 +125,13 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
             "python import_data.py names them"
         )
     samples, forms, problems, incomplete, remarks = {}, {}, [], [], Remarks()
-    with ArrayStore(folder, say) as store, Notes(say) as notes:
+    with (
+        ArrayStore(folder, say) as store,
+        Notes(say) as notes,
+        Progress("Reading", len(pairs), "pairs", log=True) as progress,
+    ):
         for stem, (image_path, truth_path) in pairs.items():
+            progress.add(1)
             try:
                 image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
             except ValueError as error:

@@ -23,6 +23,7 @@ from nuclei.instances.confidence import (
 from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import as_model
+from nuclei.progress import Progress
 from nuclei.training.fine_tuning import FEW_BLEND, choose_blend
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.thresholds import choose_thresholds
@@ -189,9 +190,11 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
             voids=[samples[index].void for index in predictions],
         )
     results = []
-    for index, sample in enumerate(samples):
-        maps, scale = predictions.pop(index) if index in predictions else predict(sample)
-        results.append(score_image(sample, maps, scale, thresholds))
+    with Progress("Scoring", len(samples), "validation images", log=True) as progress:
+        for index, sample in enumerate(samples):
+            maps, scale = predictions.pop(index) if index in predictions else predict(sample)
+            results.append(score_image(sample, maps, scale, thresholds))
+            progress.add(1)
     chosen = {
         "thresholds": thresholds,
         **calibration_of(results),
@@ -208,10 +211,13 @@ def predict_for_search(samples, predict):
     """
     predictions, num_pixels = {}, 0
     with_instances = [k for k, sample in enumerate(samples) if sample.has_instances]
-    for index in with_instances or range(len(samples)):
-        num_pixels += samples[index].labels.size
-        if num_pixels <= MAX_SEARCH_PIXELS or not predictions:
-            predictions[index] = predict(samples[index])
+    indices = with_instances or range(len(samples))
+    with Progress("Predicting", len(indices), "validation images", log=True) as progress:
+        for index in indices:
+            num_pixels += samples[index].labels.size
+            if num_pixels <= MAX_SEARCH_PIXELS or not predictions:
+                predictions[index] = predict(samples[index])
+            progress.add(1)
     return predictions
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.progress import Progress
 
 ROUNDS = 2  # through all thresholds: the best value of one depends on the others
 SEARCH = {  # the values tried for each threshold, one threshold after the other
@@ -53,17 +54,21 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=
 
     best = dict(THRESHOLDS if start is None else start)
     best_score, tried = score(best), {tuple(best.items())}
-    for _ in range(ROUNDS):
-        before = dict(best)
-        for name, values in (SEARCH if search is None else search).items():
-            for value in values:
-                candidate = {**best, name: value}
-                if tuple(candidate.items()) in tried:
-                    continue
-                tried.add(tuple(candidate.items()))
-                candidate_score = score(candidate)
-                if candidate_score > best_score + 1e-9:
-                    best, best_score = candidate, candidate_score
-        if best == before:
-            break
+    search = SEARCH if search is None else search
+    num_values = ROUNDS * sum(map(len, search.values()))
+    with Progress("Choosing thresholds", num_values, "values at most", log=True) as progress:
+        for _ in range(ROUNDS):
+            before = dict(best)
+            for name, values in search.items():
+                for value in values:
+                    progress.add(1)
+                    candidate = {**best, name: value}
+                    if tuple(candidate.items()) in tried:
+                        continue
+                    tried.add(tuple(candidate.items()))
+                    candidate_score = score(candidate)
+                    if candidate_score > best_score + 1e-9:
+                        best, best_score = candidate, candidate_score
+            if best == before:
+                break
     return best, float(best_score)

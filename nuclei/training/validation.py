@@ -32,9 +32,7 @@ def validation_crops(samples, heads, size):
     corners, scaled = [], []
     for index, sample in enumerate(samples):
         scaled.append(Resized(sample.image, scale_to_diameter(sample.diameter_px)))
-        # Less than half a crop at the end of a side does not become a crop of its own.
-        tops, lefts = (range(0, max(1, side - size // 2), size) for side in scaled[-1].shape[:2])
-        corners += [(index, top, left) for top in tops for left in lefts]
+        corners += [(index, *corner) for corner in grid(scaled[-1].shape, size)]
     if len(corners) > MAX_CROPS:
         chosen = np.linspace(0, len(corners) - 1, MAX_CROPS).round().astype(int)
         corners = [corners[k] for k in chosen]
@@ -45,18 +43,47 @@ def validation_crops(samples, heads, size):
     return images, truths
 
 
+def grid(shape, size):
+    """The upper left corners of the crops of an image: a list of (row, column).
+
+    Args:
+        shape: height and width of the image in px, and more that is not used.
+        size: height and width of a crop.
+    """
+    # Less than half a crop at the end of a side does not become a crop of its own.
+    tops, lefts = (range(0, max(1, side - size // 2), size) for side in shape[:2])
+    return [(top, left) for top in tops for left in lefts]
+
+
 def cut(sample, scaled, heads, size, corner):
     """Cut one crop and its truth. Images smaller than the crop are continued as in a mirror.
 
     Args:
-        sample: a `Sample`.
-        scaled: its image as a `Resized`.
+        sample, scaled, size, corner: as of `window`.
         heads: names of the maps.
-        size: height and width of the crop.
-        corner: (row, column) of its upper left corner in the scaled image.
 
     Returns:
         (size, size, 3) and (size, size, len(heads)), both float32.
+    """
+    image, place = window(sample, scaled, size, corner)
+    void = None if sample.void is None else sample.void[place]
+    truth = known_targets(sample.labels[place], heads, sample.has_instances, void)
+    missing = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
+    return np.pad(image, missing, mode="reflect"), np.pad(truth, missing, mode="reflect")
+
+
+def window(sample, scaled, size, corner):
+    """Cut a window out of an image; it is smaller where the image is.
+
+    Args:
+        sample: a `Sample`.
+        scaled: its image as a `Resized`.
+        size: height and width of the window.
+        corner: (row, column) of its upper left corner in the scaled image.
+
+    Returns:
+        (image, place): (h, w, 3) float32 in [0, 1], and what takes the same pixels out of the
+        labels of the sample, `labels[place]`.
     """
     height, width = scaled.shape[:2]
     top = max(0, min(corner[0], height - size))
@@ -66,11 +93,7 @@ def cut(sample, scaled, heads, size, corner):
         ((np.arange(start, start + length) + 0.5) * step).astype(int)
         for start, length, step in zip((top, left), image.shape[:2], scaled.steps, strict=True)
     )
-    place = np.ix_(rows, columns)
-    void = None if sample.void is None else sample.void[place]
-    truth = known_targets(sample.labels[place], heads, sample.has_instances, void)
-    missing = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
-    return np.pad(image, missing, mode="reflect"), np.pad(truth, missing, mode="reflect")
+    return image, np.ix_(rows, columns)
 
 
 def whole_batches(crops, batch_size, places):

@@ -1,16 +1,16 @@
 """Pictures, labels and measurements in the page, and their size."""
 
 import numpy as np
+import pytest
 from report_tools import (
-    data_of,
     make,
-    page_of,
     unpack,
 )
 from synthetic import draw
 
+from nuclei.report import packing
 from nuclei.report import page as report_page
-from nuclei.report.packing import LABEL_TYPE, label_runs, pack_image
+from nuclei.report.packing import LABEL_TYPE, STEPS, label_runs, pack_image
 
 
 def test_runs_are_the_labels():
@@ -39,23 +39,22 @@ def test_an_image_is_reduced_as_far_as_its_space_asks():
     assert image.height == 32  # the last step is taken even where it needs more space
 
 
+@pytest.mark.parametrize("space", [10**6, 15_000, 12_000, 9_000, 6_000, 10])
+def test_the_step_that_is_tried_first_changes_nothing_but_the_work(space, monkeypatch):
+    picture, labels = draw("tissue", 256, 200, seed=3)
+    images = [pack_image(picture, labels.astype(np.int32), space, k) for k in range(len(STEPS))]
+    assert images == images[:1] * len(STEPS)
+    encode_step, tried = packing.encode_step, []
+    monkeypatch.setattr(packing, "encode_step", lambda *a: tried.append(a[2]) or encode_step(*a))
+    pack_image(picture, labels.astype(np.int32), space, images[0].step)
+    assert len(tried) <= 2
+
+
 def test_a_large_image_is_shown_reduced(monkeypatch):
     monkeypatch.setattr("nuclei.report.packing.MAX_SIDE_PX", 64)
     picture, labels = draw("fluorescence", 256, 128, seed=3)
     image = pack_image(picture, labels.astype(np.int32), 10**6)
     assert (image.height, image.width) == (64, 32)
-
-
-def test_columns_without_room_are_named(folder, monkeypatch):
-    monkeypatch.setattr("nuclei.report.packing.MEASURES_MB", 0)
-    make(folder)
-    page = page_of(folder)
-    assert (
-        set(data_of(page)["measures"])
-        == set(data_of(page)["first_measures"])
-        >= {"diameter_px", "circularity"}
-    )
-    assert "columns of nuclei.csv for which there was no space: centroid_row_px" in page
 
 
 def test_many_images_stay_within_the_weight_of_a_page(folder, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from browser_tools import chosen, open_image, pixels, wait
 
-from nuclei.results.pictures import OVERLAY_COLOURS
+from nuclei.results.pictures import ID_COLOURS
 
 
 def test_the_switch_shows_image_masks_and_overlay_and_the_slider_fades(page, original):
@@ -27,7 +27,7 @@ def test_the_switch_shows_image_masks_and_overlay_and_the_slider_fades(page, ori
         pixel = views["masks"][
             int(height / 2 + (row + 0.5 - 48) * scale), int(width / 2 + (column + 0.5 - 64) * scale)
         ]
-        colour = OVERLAY_COLOURS[labels[row, column] % 6] if labels[row, column] else (0, 0, 0)
+        colour = ID_COLOURS[labels[row, column] % 6] if labels[row, column] else (0, 0, 0)
         scale_bar = row > 80 and column < 50
         assert np.abs(pixel - colour).max() <= 2 or scale_bar, (row, column)
     page.locator("#opacity").fill("0")

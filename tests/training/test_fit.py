@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
-from training_tools import TINY, history, run, without_seconds
+from training_tools import RESULTS, TINY, history, run, without_seconds
 
 import train
 from nuclei.model_file import load_network
@@ -38,7 +38,7 @@ def test_more_images_than_memory_holds_train_alike(trained, data, tmp_path, monk
     assert "temporary file" in capsys.readouterr().out
     assert without_seconds(history(tmp_path)) == without_seconds(history(trained))
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["history.csv", "trained_model.h5"]
+    assert names == RESULTS
 
 
 @pytest.mark.parametrize("init", [False, True])
