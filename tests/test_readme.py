@@ -193,4 +193,5 @@ def test_the_commands_run_in_their_order(page, tmp_path):
     assert (done.returncode, noise) == (0, []), f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     if page.name == "README.md":
         assert (tmp_path / "predictions" / "summary.csv").exists()
-        assert (tmp_path / "Saved_Model" / "Training_Graph.html").exists()
+        assert (tmp_path / "runs" / "demo" / "Training_Graph.html").exists()
+        assert not (tmp_path / "Saved_Model" / "trained_model.h5").exists()
