@@ -23,6 +23,7 @@ from nuclei.training.validation import grid, window
 NUM_CROPS = 3  # rows of the preview: each costs the time of a step of the training
 MISTAKE_COLOUR = (255, 0, 60)  # RGB; darker than OUTLINE_COLOUR, too, for colour-blind people
 GAP_PX, LINE_PX, FONT_PX = 8, 24, 15  # between pictures; height of a line of text, and its letters
+MIN_COLUMN_PX = 200  # below that, headings and legend are wider than the pictures
 PAGE_SHADE, TEXT_SHADE = 32, 235  # grey levels
 LEGEND = (
     (OUTLINE_COLOUR, "in the truth and in the prediction (they share half their area or more)"),
@@ -87,7 +88,7 @@ def draw_preview(crops, predictions, when):
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    width = max(image.shape[1] for image, _ in crops)
+    width = max([MIN_COLUMN_PX] + [image.shape[1] for image, _ in crops])
     columns = [GAP_PX + number * (width + GAP_PX) for number in range(3)]
     heights = [image.shape[0] + LINE_PX + GAP_PX for image, _ in crops]
     shape = (LINE_PX + sum(heights) + LINE_PX * len(LEGEND) + GAP_PX, columns[-1] + width + GAP_PX)
