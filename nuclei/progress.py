@@ -98,7 +98,10 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a message on stderr on a line of its own, such as a file that was skipped."""
-        print(message, file=sys.stderr, flush=True)  # rich puts it above an open bar
+        if self.bar:  # rich puts it above the bar
+            self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(message, file=sys.stderr, flush=True)
 
     def tell(self, message: str) -> None:
         """Print a message on stdout on a line of its own, such as what was chosen in a file."""
@@ -124,7 +127,7 @@ class Progress:
 
 
 def start_bar():
-    """A bar of rich on stderr that has begun. What is printed meanwhile appears above it.
+    """A bar of rich on stderr that has begun. What is printed on stdout meanwhile appears above it.
 
     Stdout is left alone where it is a pipe or a file: rich would send it to the terminal, too.
     """
@@ -147,6 +150,7 @@ def start_bar():
         console=Console(stderr=True),
         refresh_per_second=REDRAWS_PER_SECOND,
         redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,  # nuclei.quiet stands in for it at times
     )
     bar.start()
     return bar
