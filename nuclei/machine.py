@@ -5,6 +5,7 @@ Only `start_backend` and `find_device` import a backend.
 
 import contextlib
 import importlib.util
+import logging
 import math
 import os
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from nuclei.quiet import hold_noise
+from nuclei.quiet import hold_noise, is_wanted
 
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA compute capability from which tensor cores take bfloat16
 FLOAT16_CAPABILITY = (7, 0)  # the same for float16; half precision does not pay below
@@ -59,6 +60,8 @@ def start_backend() -> str:
 
         backend = keras.backend.backend()
         find_gpu(backend)  # the first look is the one that writes
+    if not is_wanted():  # TensorFlow warns where images have many sizes
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return backend
 
 

@@ -135,8 +135,7 @@ class Hold:
     """One hold of the terminal; `release` ends it before its block does."""
 
     def __init__(self) -> None:
-        wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in WANTED
-        self.is_held = not wanted and TERMINAL.take()
+        self.is_held = not is_wanted() and TERMINAL.take()
 
     def release(self, show: bool = False) -> None:
         """End the hold, if it has not ended; `show` writes what was held to the terminal."""
@@ -160,6 +159,11 @@ def hold_noise() -> Iterator[Hold]:
         raise
     finally:
         hold.release()
+
+
+def is_wanted() -> bool:
+    """Whether the user wants to see what libraries write."""
+    return os.environ.get("TF_CPP_MIN_LOG_LEVEL") in WANTED
 
 
 def writes_to(stream, fd: int) -> bool:

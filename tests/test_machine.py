@@ -1,12 +1,21 @@
 """The machine: its device is named, and missing packages are named with the way out."""
 
+import logging
 import sys
 from types import SimpleNamespace
 
 import keras
 import pytest
 
-from nuclei.machine import find_device, find_gpu, is_installed, memory_bytes, num_cores, require
+from nuclei.machine import (
+    find_device,
+    find_gpu,
+    is_installed,
+    memory_bytes,
+    num_cores,
+    require,
+    start_backend,
+)
 
 BACKEND = keras.backend.backend()
 
@@ -56,3 +65,15 @@ def test_missing_packages_are_named_with_the_command_that_installs_them():
     require(["numpy", None, ""], "the test")
     with pytest.raises(ValueError, match="the test needs nothing_such.*pip install nothing_such"):
         require(["numpy", "nothing_such"], "the test")
+
+
+@pytest.mark.parametrize(("level", "is_shown"), [("2", False), ("0", True)])
+def test_tensorflow_does_not_warn_of_many_sizes_unless_the_user_wants_it(
+    level, is_shown, monkeypatch
+):
+    logger = logging.getLogger("tensorflow")
+    logger.setLevel(logging.WARNING)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    assert start_backend() == BACKEND
+    assert logger.isEnabledFor(logging.WARNING) == is_shown and logger.isEnabledFor(logging.ERROR)
+    logger.setLevel(logging.ERROR)
