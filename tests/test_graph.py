@@ -148,7 +148,7 @@ def test_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("graph.draw_curves", interrupt)
+    monkeypatch.setattr("graph.draw_graph", interrupt)
     assert graph.main([str(write_history(tmp_path))]) == 130
     assert re.fullmatch("graph.py: stopped by Ctrl-C[^\n]*\n", capsys.readouterr().err)
 

@@ -64,7 +64,7 @@ def test_the_next_command_predicts_the_test_images_after_the_demo(capsys):
 
 
 def test_the_model_to_start_from_can_be_the_shipped_one_or_a_folder(tmp_path, capsys):
-    recipe, _, _ = train.parse_arguments(["--init", "shipped"])
+    recipe, *_ = train.parse_arguments(["--init", "shipped"])
     assert Path(recipe.init).samefile(PROJECT / "Saved_Model" / "pretrained.h5")
     assert recipe.for_model_file()["init"] == "pretrained.h5"
     assert train.main(["--init", str(tmp_path)]) == 1

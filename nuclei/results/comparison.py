@@ -91,7 +91,7 @@ def read_prediction(path):
     """Read a predicted mask as `Truth`: ids of 16 bits or more count as they stand.
 
     A program writes them, so a nucleus in two pieces is one nucleus. Masks of 8 bits are understood
-    by what they hold, as those of the truth are.
+    by what they hold, like truth.
 
     Raises:
         OSError, ValueError: the file cannot be read.

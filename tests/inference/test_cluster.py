@@ -37,7 +37,8 @@ def farm(tmp_path_factory):
     farm.close()
 
 
-def test_local_workers_give_what_one_process_gives(model, tmp_path, capsys):
+def test_local_workers_give_what_one_process_gives(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nuclei.progress.LOG_SECONDS", 0)
     inputs = write_blobs(tmp_path / "in", 4)
     (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     assert run_predict(model, tmp_path / "one", inputs) == 1

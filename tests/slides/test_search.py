@@ -74,7 +74,8 @@ def test_a_slide_without_tissue_has_no_nuclei_and_says_so(tmp_path, capsys):
     assert found.summary()["nuclei"] == 0
 
 
-def test_progress_says_area_nuclei_and_time(readable, tmp_path, capsys):
+def test_progress_says_area_nuclei_and_time(readable, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nuclei.progress.LOG_SECONDS", 0)
     slide = open_slide(readable["ome"])
     found = find(slide, tmp_path / "mm", mpp=0.5)
     lines = capsys.readouterr().out.splitlines()
