@@ -82,7 +82,8 @@ def test_two_processes_train_as_one_also_when_one_has_died_and_they_resume(alone
     assert first[0] == second[0] == 0, first[1] + first[2] + second[1] + second[2]
     assert_same_training(tmp_path / "out", alone, 3)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["Training_Graph.html", "history.csv", "trained_model.h5"]  # no preview
+    expected = ["Training_Graph.html", "history.csv", "settings.json", "trained_model.h5"]
+    assert names == expected  # no preview
     assert "Wrote" in first[1] and "is done" in second[1] and "Wrote" not in second[1]
     folders = (tmp_path / "out", alone)
     ours, theirs = (load_network(folder / "trained_model.h5")[1] for folder in folders)
