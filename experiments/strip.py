@@ -1,6 +1,6 @@
 """Draw the README's picture strip: test images, the nuclei that predict.py found, and the truth.
 
-    python train.py && python predict.py
+    python predict.py --model shipped
     python -m experiments.strip             # test_raw + predictions -> docs/strip.png
 
 The rows are image, outlines, predicted nuclei and true nuclei.

@@ -232,5 +232,5 @@ def test_help_opens_without_keras_and_names_every_default():
 
 def test_flags_have_the_defaults_of_a_recipe():
     recipe, run_record, resume, quiet = train.parse_arguments([])
-    assert recipe == Recipe() and not resume
+    assert recipe == Recipe() and not resume and not quiet
     assert run_record.model == Path("Saved_Model/trained_model.h5")

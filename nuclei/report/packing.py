@@ -27,7 +27,7 @@ THUMBNAIL_PX = 192  # long side: 96 px on a screen of double density
 THUMBNAIL_QUALITY = 60  # of WebP
 # Size and WebP quality, best first. At 80 the edges of nuclei show no artefact, below 50 they do.
 STEPS = ((1, 80), (1, 60), (0.7, 60), (0.5, 60), (0.35, 60), (0.25, 50), (0.125, 50))
-LEAST_POWER = 0.6  # of the ratio of two sizes: how much their bytes differ at the least
+LEAST_POWER = 0.8  # of the ratio of two sizes: how much their bytes differ at the least
 GROUP = 16  # images that are encoded with equal shares of the space
 # Of zlib. 9 makes labels 4 % smaller in ten times the time, which pays for what is packed once.
 FAST_LEVEL, BEST_LEVEL = 6, 9
