@@ -5,7 +5,9 @@ from training_samples import sample
 
 from nuclei.results.pictures import OUTLINE_COLOUR
 from nuclei.training.preview import (
+    GAP_PX,
     LINE_PX,
+    MIN_COLUMN_PX,
     MISTAKE_COLOUR,
     Crop,
     draw_preview,
@@ -53,7 +55,8 @@ def test_found_missed_and_false_nuclei_can_be_told_apart():
     page = draw_preview([crop], [predicted], "after epoch 1 of 2")
     assert page.dtype == np.uint8 and page.ndim == 3
     rows = page[LINE_PX : LINE_PX + 80]
-    image, truth, prediction = (rows[:, left : left + 90] for left in (8, 106, 204))
+    columns = [GAP_PX + number * (MIN_COLUMN_PX + GAP_PX) for number in range(3)]
+    image, truth, prediction = (rows[:, left : left + 90] for left in columns)
     assert (image == 127).all()
     green, red = {OUTLINE_COLOUR}, {MISTAKE_COLOUR}
     assert colours_in(truth[:40]) == green and colours_in(truth[40:]) == red
