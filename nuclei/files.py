@@ -17,7 +17,7 @@ import stat
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 MAX_MEMBER_BYTES = 1 << 30  # of one archive member once unpacked; an image of DSB2018 has 10 MB
@@ -55,6 +55,45 @@ def is_system_fault(error: BaseException) -> bool:
     Decoders ask for impossible positions in a damaged file, which the system answers with EINVAL.
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def existing_file(path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        FileNotFoundError: there is none, or it is a folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        fault = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {fault}")
+    return path
+
+
+@contextlib.contextmanager
+def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Iterator[None]:
+    """Around the reading of an image or a truth: whatever a decoder raises becomes one message.
+
+    Args:
+        path: the file. A ValueError that names it passes: it was raised by a reader of ours.
+        describe: says what is wrong and the way out, after the name of the file.
+
+    Raises:
+        OSError: the disk or a permission failed.
+        ValueError: everything else.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise ValueError(
+            f"{path} does not fit into memory; cut its image into smaller ones"
+        ) from None
+    except Exception as error:  # decoders raise errors of all kinds on a damaged file
+        if str(path) in str(error) and isinstance(error, ValueError):
+            raise
+        if is_system_fault(error):
+            raise
+        raise ValueError(f"{path} {describe(error)}") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import types
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nuclei.files import LOCK, lock, only_run, replacing
+from nuclei.files import LOCK, existing_file, explaining_damage, lock, only_run, replacing
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -110,3 +111,33 @@ def test_locks_of_other_systems(tmp_path, monkeypatch):
     windows.locking = fails(errno.EACCES)
     with pytest.raises(ValueError, match="another run"), only_run(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("x"), "a.png is damaged (KeyError)"),
+        (ValueError("bad head"), "a.png is damaged (ValueError)"),
+        (ValueError("a.png has no nuclei"), "a.png has no nuclei"),
+        (MemoryError(), "a.png does not fit into memory; cut its image into smaller ones"),
+        (OSError(errno.EINVAL, "Invalid argument"), "a.png is damaged (OSError)"),
+    ],
+)
+def test_what_a_decoder_raises_becomes_one_message_with_the_file(error, message):
+    with (
+        pytest.raises(ValueError, match=re.escape(message)),
+        explaining_damage(Path("a.png"), lambda e: f"is damaged ({type(e).__name__})"),
+    ):
+        raise error
+
+
+def test_a_fault_of_the_disk_is_no_damage():
+    with pytest.raises(PermissionError), explaining_damage(Path("a.png"), str):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        existing_file(tmp_path / "none.png")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        existing_file(tmp_path)

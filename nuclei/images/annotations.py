@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import first_line, is_system_fault
+from nuclei.files import existing_file, explaining_damage, first_line
 from nuclei.images.drawn_regions import are_regions, split_crowds
 from nuclei.images.json_outlines import json_outlines
 from nuclei.images.labels import EMPTY, INSTANCES, Truth, merge_nuclei
@@ -52,9 +52,7 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
             f"{path} holds outlines, not pixels: it can only be read together with its image, as a "
             "pair"
         )
-    if not path.is_file():
-        fault = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {fault}")
+    existing_file(path)
     shape = (int(shape[0]), int(shape[1]))
     stem = stem_of(path, OUTLINE_SUFFIXES) if stem is None else stem
     drawn = parse_outlines(path, stem, shape)
@@ -70,21 +68,15 @@ def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
     Raises:
         ValueError: as `read_outlines`.
     """
-    try:
+
+    def damage(error):
+        return (
+            f"is damaged or no file of outlines ({type(error).__name__}: {first_line(error)}); "
+            f"expected {EXPECTED}: export it again"
+        )
+
+    with explaining_damage(path, damage):
         return roi_outlines(path) if holds_rois(path) else json_outlines(path, stem, shape)
-    except MemoryError:
-        raise ValueError(
-            f"{path} does not fit into memory; cut its image into smaller ones"
-        ) from None
-    except Exception as error:  # parsers raise errors of all kinds on a damaged file
-        if str(path) in str(error) and isinstance(error, ValueError):  # raised in these rooms
-            raise
-        if is_system_fault(error):
-            raise
-        raise ValueError(
-            f"{path} is damaged or no file of outlines ({type(error).__name__}: "
-            f"{first_line(error)}); expected {EXPECTED}: export it again"
-        ) from error
 
 
 def filled(drawn: Drawn, path: Path, shape: tuple[int, int]) -> list[np.ndarray]:

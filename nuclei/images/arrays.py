@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import first_line, is_system_fault
+from nuclei.files import existing_file, explaining_damage, first_line
 from nuclei.images.content import refuse_bomb
 from nuclei.images.inert_pickle import plain_data
 
@@ -32,26 +32,17 @@ def read_array(path) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, holds something else, or a whole set of images.
     """
-    path = Path(path)
-    if not path.is_file():
-        fault = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {fault}")
-    try:
+    path = existing_file(path)
+
+    def damage(error):
+        return (
+            f"is damaged or no file of ids ({type(error).__name__}: {first_line(error)}); "
+            f"expected {EXPECTED}: save it again, or save the ids as png or tif"
+        )
+
+    with explaining_damage(path, damage):
         array = read_npy(path) if path.suffix.lower() == ".npy" else read_mat(path)
         return ids_of(array, path)
-    except MemoryError:
-        raise ValueError(
-            f"{path} does not fit into memory; cut its image into smaller ones"
-        ) from None
-    except Exception as error:  # parsers raise errors of all kinds on a damaged file
-        if str(path) in str(error) and isinstance(error, ValueError):  # raised in this room
-            raise
-        if is_system_fault(error):
-            raise
-        raise ValueError(
-            f"{path} is damaged or no file of ids ({type(error).__name__}: {first_line(error)}); "
-            f"expected {EXPECTED}: save it again, or save the ids as png or tif"
-        ) from error
 
 
 def read_npy(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from nuclei.files import first_line, is_system_fault
+from nuclei.files import existing_file, explaining_damage, first_line
 from nuclei.images.content import Content
 from nuclei.images.intensity import scaled_to_uint16
 from nuclei.images.microscopes import MICROSCOPE_SUFFIXES, read_microscope
@@ -144,34 +144,28 @@ def read_stored(path) -> Stored:
 
 def read_content(path) -> Content:
     """All that an image file holds. Raises: as `read_stored`, but for stacks."""
-    path = Path(path)
-    if not path.is_file():
-        fault = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {fault}")
+    path = existing_file(path)
     with open(path, "rb") as file:
         head = file.read(32)
     if not head:
         raise ValueError(f"{path} is empty (0 bytes); copy it again from its source or remove it")
-    try:
+    with explaining_damage(path, damage):
         content = decode(path, head)
-    except MemoryError:
-        raise ValueError(f"{path} does not fit into memory; cut it into smaller images") from None
-    except Exception as error:  # decoders raise errors of all kinds on a damaged file
-        if str(path) in str(error) and isinstance(error, ValueError):  # raised in these rooms
-            raise
-        if is_system_fault(error):
-            raise
-        is_unknown = isinstance(error, Image.UnidentifiedImageError)
-        fault = "is no image that can be read" if is_unknown else "is damaged"
-        raise ValueError(
-            f"{path} {fault} ({first_line(error)}); expected a whole png, tif, jpg or bmp file: "
-            "save or copy it again"
-        ) from error
     if not content.pixels.size:
         raise ValueError(
             f"{path} has the shape {content.pixels.shape}, no pixels; save or copy it again"
         )
     return content
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with a file whose decoder raised this error, and the way out."""
+    is_unknown = isinstance(error, Image.UnidentifiedImageError)
+    fault = "is no image that can be read" if is_unknown else "is damaged"
+    return (
+        f"{fault} ({first_line(error)}); expected a whole png, tif, jpg or bmp file: save or copy "
+        "it again"
+    )
 
 
 def decode(path: Path, head: bytes) -> Content:

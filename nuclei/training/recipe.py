@@ -80,6 +80,11 @@ class Recipe:
         return Path(self.gt_dir) if self.gt_dir else Path(self.data_dir) / "gt"
 
     @property
+    def reading(self) -> dict:
+        """How the files are read: keyword arguments of `load_samples`."""
+        return {"ignore": self.ignore or (), "channel": self.channel, "plane": self.plane}
+
+    @property
     def peak_learning_rate(self) -> float:
         """The highest learning rate of the schedule."""
         return self.learning_rate or (FINE_TUNING_RATE if self.init else LEARNING_RATE)
