@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nuclei.results.tables import read_table
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETUP = (["-m", "pip"], ["-m", "venv"], ["-m", "pytest"])  # .ci/run runs these
@@ -194,4 +196,7 @@ def test_the_commands_run_in_their_order(page, tmp_path):
     if page.name == "README.md":
         assert (tmp_path / "predictions" / "summary.csv").exists()
         assert (tmp_path / "runs" / "demo" / "Training_Graph.html").exists()
-        assert not (tmp_path / "Saved_Model" / "trained_model.h5").exists()
+        demo = tmp_path / "runs" / "demo" / "predictions"
+        for folder, model in ((tmp_path / "predictions", "pretrained"), (demo, "trained_model")):
+            models = read_table(folder / "summary.csv")["model"]
+            assert {Path(name).stem for name in models} == {model}
