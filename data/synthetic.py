@@ -13,8 +13,9 @@ cosine does not survive the rounding to a grey level. How many numbers are drawn
 rounded pixel.
 
 The pictures are plausible, not measured. Scores on them say that the program works, not that a
-model is good. The file needs nothing else of the project, so it is one long file: any copy of it
-draws the same set.
+model is good.
+
+Long because the file needs nothing else of the project: any copy of it draws the same set.
 """
 
 import argparse

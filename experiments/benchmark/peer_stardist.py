@@ -31,6 +31,7 @@ def load(folder):
 
 
 def main():
+    """Time the search for nuclei in all images, and print the result."""
     repeats, folder, paths = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     model, weights = load(folder)
     in_colour = model.config.n_channel_in == 3
@@ -55,4 +56,5 @@ def main():
     print("RESULT" + json.dumps(result))
 
 
-main()
+if __name__ == "__main__":
+    main()
