@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nuclei.files import first_line
 from nuclei.images.reading import IMAGE_SUFFIXES
-from nuclei.images.stems import normal
+from nuclei.images.stems import tabled_stem
 
 PARTS = ("train", "validation", "test")
 
@@ -92,10 +92,8 @@ def split_of_rows(rows: csv.DictReader, csv_path: Path) -> dict[str, str]:
         )
     split: dict[str, str] = {}
     for row in rows:
-        stem, part = (row["stem"] or "").strip(), (row["split"] or "").strip().lower()
-        if Path(stem).suffix.lower() in IMAGE_SUFFIXES:
-            stem = Path(stem).stem
-        stem = normal(stem)
+        stem = tabled_stem(row["stem"], IMAGE_SUFFIXES)
+        part = (row["split"] or "").strip().lower()
         if part not in PARTS or not stem:
             raise ValueError(
                 f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem "

@@ -53,6 +53,12 @@ def named_stem(name) -> str:
     return normal(PureWindowsPath(str(name)).stem)
 
 
+def tabled_stem(cell: str | None, suffixes: tuple[str, ...]) -> str:
+    """The stem that a cell of a user's table names, with or without one of `suffixes`."""
+    name = (cell or "").strip()
+    return normal(Path(name).stem if name.lower().endswith(suffixes) else name)
+
+
 def without_end(stem: str, ends: Iterable[str] = IMAGE_ENDS) -> str:
     """A stem without the first of `ends` that it has."""
     return next((stem.removesuffix(end) for end in ends if stem.endswith(end)), stem)

@@ -1,8 +1,8 @@
 """Which group each image belongs to: treated or control, a patient, a modality.
 
-groups = read_groups("groups.csv")             # {"image_01": "treated", ...}
-groups = read_groups("summary.csv", "modality")
-groups = groups_by_folder(pictures)            # the names of the folders of the images
+    groups = read_groups("groups.csv")             # {"image_01": "treated", ...}
+    groups = read_groups("summary.csv", "modality")
+    groups = groups_by_folder(pictures)            # the names of the folders of the images
 """
 
 import csv
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.stems import tabled_stem
 from nuclei.scores import NO_GROUP
 
 USUAL_COLUMNS = ("group", "modality")  # the first one that the table has
@@ -44,8 +45,7 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
                     f"and {column} among them: name the column of groups with --group-column"
                 )
             for row in rows:
-                stem = (row[key] or "").strip()
-                stem = Path(stem).stem if stem.lower().endswith(IMAGE_SUFFIXES) else stem
+                stem = tabled_stem(row[key], IMAGE_SUFFIXES)
                 groups[stem] = (row[column] or "").strip() or NO_GROUP
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error

@@ -1,8 +1,8 @@
 """What one call of predict.py does: its images and slides, their formats, and what is left to do.
 
-files = collect(["test_raw", "slide.svs"])          # {stem: path}
-formats = choose_formats(files, {"slide"}, None)    # {stem: names}
-Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
+    files = collect(["test_raw", "slide.svs"])          # {stem: path}
+    formats = choose_formats(files, {"slide"}, None)    # {stem: names}
+    Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
 """
 
 from pathlib import Path
