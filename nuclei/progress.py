@@ -91,9 +91,7 @@ class Progress:
             self.done += amount
             self.note = note or self.note
             if self.bar:
-                self.bar.update(
-                    self.task, completed=self.done, count=self.count(), note=self.note
-                )
+                self.bar.update(self.task, completed=self.done, count=self.count(), note=self.note)
             elif self.log and self.tenths() > tenths_before:
                 now = time.monotonic()
                 if now - self.logged >= LOG_SECONDS:

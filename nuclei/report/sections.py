@@ -12,7 +12,7 @@ from importlib import metadata
 
 import numpy as np
 
-from nuclei.files import named
+from nuclei.files import named, plural
 from nuclei.report.predictions import FIELD, OUT_OF_DISTRIBUTION
 from nuclei.version import program_version
 
@@ -36,11 +36,6 @@ def text(value):
 def number_of(value, digits=3):
     """A number as text; a dash where it is undefined."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def plural(count, noun):
-    """A count and its noun: "1 image", "2 images"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def table_of(header, rows, caption):
