@@ -46,7 +46,7 @@ from nuclei.images.download import download
 from nuclei.images.dsb2018 import import_dsb2018
 from nuclei.images.labels import Truth
 from nuclei.images.pairs import find_pairs, read_pair
-from nuclei.model_file import MODEL_HELP, SHIPPED
+from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, read_settings
 from nuclei.progress import quietly
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
@@ -187,10 +187,12 @@ def checked(data_dir: Path, args, status: int) -> int:
 
 
 def agreement_with(model_path) -> Agreement:
-    """An `Agreement` with a model file."""
+    """An `Agreement` with a model file; says which it is."""
     from nuclei.inference.engines import load_model  # late: a check without it needs no network
     from nuclei.inference.find import find_nuclei
 
+    model_path = find_model(model_path)
+    print(describe_model(model_path, read_settings(model_path)))
     model = load_model(model_path)
     return Agreement(lambda image: find_nuclei(image, model).labels)
 

@@ -79,7 +79,7 @@ def build_page(inputs):
         ),
         "HEADLINE": headline(inputs.predictions, inputs.evaluation),
         "GROUPS_SCRIPT": GROUPS_SCRIPT.read_text(encoding="utf-8"),
-        "SCORES": scores_section(inputs.evaluation),
+        "SCORES": scores_section(inputs.evaluation, inputs.predictions.folder),
         "TRAINING": training,
         "MODEL": model_section(inputs),
         "MADE": made_section(inputs, left_out),

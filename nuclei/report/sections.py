@@ -7,6 +7,7 @@ section about the model is in `model_card`.
 import html
 import math
 import platform
+import shlex
 import time
 from importlib import metadata
 
@@ -114,15 +115,16 @@ def score_cell(score, ends, percent):
     )
 
 
-def scores_section(evaluation):
-    """Scores with intervals for all images and each group, or how to get them."""
+def scores_section(evaluation, folder):
+    """Scores with intervals for all images and each group, or how to get them for a folder."""
     record = evaluation.record
     if record is None:
         reason = evaluation.note or "These predictions have not been compared with a truth."
         return (
-            f"<p>{text(reason)}</p><p>If you have true masks: <code>python evaluate.py PREDICTIONS "
-            "TRUTH --groups groups.csv</code>, then <code>python report.py</code> again. The "
-            "scores of the model on its own validation images are below.</p>"
+            f"<p>{text(reason)}</p><p>If you have true masks of the same names: <code>python "
+            f"evaluate.py {text(shlex.quote(str(folder)))} TRUTH</code>, with the folder of the "
+            "masks as TRUTH, then <code>python report.py</code> again. The scores of the model on "
+            "its own validation images are below.</p>"
         )
     rows = []
     for name, summary in {"all images": record["all"], **record["groups"]}.items():
