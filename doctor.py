@@ -2,7 +2,7 @@
 
     python doctor.py                        # Python, packages, GPU, engines, model, cache, a trial
     python doctor.py --image mine.png       # the trial on an image of yours
-    python doctor.py --engine keras --model runs/a/trained_model.h5
+    python doctor.py --engine keras --model runs/a
 
 A line that starts with -> says what makes the line above better. The last line says what to do
 next. The exit status is 0 where predict.py works, and 1 where it does not.
@@ -10,7 +10,8 @@ next. The exit status is 0 where predict.py works, and 1 where it does not.
 
 import sys
 
-from nuclei.cli import command_line, user_errors_in_one_line
+from nuclei.cli import add_quiet_flag, command_line, user_errors_in_one_line
+from nuclei.progress import quietly
 
 PYTHONS = ((3, 11), (3, 13))  # the first and the last version that all packages run on
 NAME_CHARACTERS = 10  # the width of the first column
@@ -20,10 +21,12 @@ def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--model", metavar="FILE", help="model file (default: the one that predict.py takes)")
+    text = 'model file, folder of a training, or "shipped" (default: the one of predict.py)'
+    add("--model", metavar="MODEL", help=text)
     add("--image", metavar="FILE", help="image to try (default: one of the shipped ones)")
     text = "engine to try, as of predict.py (default auto)"
     add("--engine", default="auto", metavar="NAME", help=text)
+    add_quiet_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -56,10 +59,11 @@ def main(argv=None):
     from nuclei.checkup.findings import examine  # late: it needs the Python of the check above
 
     findings = []
-    for finding in examine(args.model, args.image, args.engine):
-        show(finding)
-        findings.append(finding)
-    print(last_line(findings))
+    with quietly(args.quiet):
+        for finding in examine(args.model, args.image, args.engine):
+            show(finding)
+            findings.append(finding)
+        print(last_line(findings))
     return int(any(finding.is_fault for finding in findings))
 
 

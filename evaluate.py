@@ -20,10 +20,12 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     TRUTH_DIR,
     add_ignore_flag,
+    add_quiet_flag,
     command_line,
     user_errors_in_one_line,
 )
 from nuclei.images.split import read_split
+from nuclei.progress import quietly
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
 from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
 from nuclei.results.groups import read_groups
@@ -109,13 +111,12 @@ def make_parser():
         help="how many of the worst images to print (default %(default)s)",
     )
     add("--out", metavar="DIR", help="folder for evaluation.csv and .json (default: PRED)")
+    add_quiet_flag(parser)
     return parser
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Score a folder of predictions and return the exit status."""
-    args = make_parser().parse_args(argv)
+def evaluate(args):
+    """Score a folder of predictions, print the scores and write them."""
     stems = stems_of_subset(args.split, args.subset) if args.split else None
     groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
@@ -146,6 +147,14 @@ def main(argv=None):
     print("".join(note + "\n" for note in notes), end="")
     paths = write_evaluation(args.out or args.predictions, record)
     print(f"Wrote {paths[0]} and {paths[1]}.")
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Score a folder of predictions and return the exit status."""
+    args = make_parser().parse_args(argv)
+    with quietly(args.quiet):
+        evaluate(args)
     return 0
 
 

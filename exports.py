@@ -38,7 +38,7 @@ from nuclei.cli import (
     microns,
     user_errors_in_one_line,
 )
-from nuclei.files import named
+from nuclei.files import named, plural
 from nuclei.formats.bioimageio import export_bioimageio
 from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
@@ -215,11 +215,9 @@ def export_as_asked(args):
     written, skipped = export(
         predictions, names, args.out, args.images, args.mpp, args.overwrite, args.editable
     )
-    print(f"{written} files written to {args.out or predictions}/")
+    print(f"{', '.join(names)}: {plural(written, 'file')} written to {args.out or predictions}/")
     if skipped:
-        print(
-            f"{skipped} files were there already and stay as they are (--overwrite replaces them)"
-        )
+        print(f"Left as it was: {plural(skipped, 'file')} (--overwrite replaces existing files)")
 
 
 @user_errors_in_one_line

@@ -1,6 +1,7 @@
 """Draw how a training went: history.csv -> Training_Graph.html (needs no network) and .png.
 
     python graph.py                               # Saved_Model/history.csv -> Saved_Model/
+    python graph.py runs/a                        # the training that train.py --out runs/a left
     python graph.py A/history.csv B/history.csv   # several trainings in one graph, in this folder
     python graph.py runs/7/history.csv --out figures
 
@@ -12,11 +13,12 @@ import html
 import sys
 from pathlib import Path
 
-from nuclei.cli import command_line, user_errors_in_one_line
+from nuclei.cli import add_quiet_flag, command_line, user_errors_in_one_line
 from nuclei.files import first_line, replacing
+from nuclei.progress import quietly
 from nuclei.results.curves import KEY, height_px
 from nuclei.results.graph_page import GRAPH_NAME, write_graph_page
-from nuclei.results.history import HISTORY, read_history
+from nuclei.results.history import HISTORY, SHIPPED_HISTORY, read_history
 
 PNG_WIDTH_PX = 1000  # at twice the resolution
 PNG_PANEL_PX = 280  # height of a panel
@@ -87,8 +89,8 @@ def main(argv=None):
         "history",
         nargs="*",
         type=Path,
-        default=[Path(HISTORY)],
-        help=f"history.csv files, or the folders that hold them (default {HISTORY})",
+        help=f"history.csv files, or the folders that hold them (default {HISTORY}, or else that "
+        "of the shipped weights)",
     )
     parser.add_argument(
         "--out",
@@ -96,10 +98,14 @@ def main(argv=None):
         metavar="DIR",
         help="folder for the graph (default: that of the history; for several, the current one)",
     )
+    add_quiet_flag(parser)
     args = parser.parse_args(argv)
-    paths = [path / "history.csv" if path.is_dir() else path for path in args.history]
+    existing = [path for path in map(Path, (HISTORY, SHIPPED_HISTORY)) if path.exists()]
+    given = args.history or existing[:1] or [Path(HISTORY)]
+    paths = [path / "history.csv" if path.is_dir() else path for path in given]
     paths = list(dict.fromkeys(paths))
-    draw_graph(paths, args.out or (paths[0].parent if len(paths) == 1 else Path()))
+    with quietly(args.quiet):
+        draw_graph(paths, args.out or (paths[0].parent if len(paths) == 1 else Path()))
     return 0
 
 

@@ -33,10 +33,11 @@ from nuclei.cli import (
     DATA_DIR,
     add_ignore_flag,
     add_plane_flags,
+    add_quiet_flag,
     command_line,
     user_errors_in_one_line,
 )
-from nuclei.files import MAX_NAMED
+from nuclei.files import MAX_NAMED, plural
 from nuclei.images.agreement import Agreement
 from nuclei.images.array_sets import array_sets, import_array_sets
 from nuclei.images.check import check_pairs, describe_check
@@ -45,7 +46,8 @@ from nuclei.images.download import download
 from nuclei.images.dsb2018 import import_dsb2018
 from nuclei.images.labels import Truth
 from nuclei.images.pairs import find_pairs, read_pair
-from nuclei.model_file import MODEL_HELP, SHIPPED
+from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, read_settings
+from nuclei.progress import quietly
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB
@@ -135,6 +137,7 @@ def parse_args(argv) -> argparse.Namespace:
     fetching.add_argument(
         "--sha256", metavar="HEX", help="hash that the zip must have (default: not checked)"
     )
+    add_quiet_flag(parser)
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
     if not is_import and (args.overwrite or args.out != PUBLIC_DATA_DIR):
@@ -150,7 +153,7 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
     result = import_set(source, out_dir, overwrite)
     print(f"{source} -> {out_dir}: {result}")
     if result.problems:
-        print(f"{len(result.problems)} images were not imported:")
+        print(f"Not imported: {plural(len(result.problems), 'image')}")
         print(*(f"    {problem}" for problem in result.problems[:MAX_NAMED]), sep="\n")
     return 1 if result.problems else 0
 
@@ -176,7 +179,7 @@ def checked(data_dir: Path, args, status: int) -> int:
     suspects = None if agreement is None else agreement.suspects()
     if args.json is not None:
         write_check(args.json, check_record(data_dir, check, status, suspects))
-    print(f"{data_dir}: {len(check.pairs):,} sound pairs")
+    print(f"{data_dir}: {plural(len(check.pairs), 'sound pair')}")
     print(describe_check(check))
     if agreement is not None:
         print(*agreement.lines(), sep="\n")
@@ -184,18 +187,18 @@ def checked(data_dir: Path, args, status: int) -> int:
 
 
 def agreement_with(model_path) -> Agreement:
-    """An `Agreement` with a model file."""
+    """An `Agreement` with a model file; says which it is."""
     from nuclei.inference.engines import load_model  # late: a check without it needs no network
     from nuclei.inference.find import find_nuclei
 
+    model_path = find_model(model_path)
+    print(describe_model(model_path, read_settings(model_path)))
     model = load_model(model_path)
     return Agreement(lambda image: find_nuclei(image, model).labels)
 
 
-@user_errors_in_one_line
-def main(argv=None) -> int:
-    """Check a data folder, or bring another layout into one and check it."""
-    args = parse_args(argv)
+def import_and_check(args) -> int:
+    """Bring data in, if asked, and check the folder. Returns the exit status."""
     data_dir, source, status = Path(args.data_dir), args.source, 0
     if args.download:
         name = Path(urlsplit(args.url).path).name or "download"
@@ -204,6 +207,14 @@ def main(argv=None) -> int:
         data_dir = Path(args.out)
         status = bring_in(source, data_dir, args.overwrite)
     return checked(data_dir, args, status)
+
+
+@user_errors_in_one_line
+def main(argv=None) -> int:
+    """Check a data folder, or bring another layout into one and check it."""
+    args = parse_args(argv)
+    with quietly(args.quiet):
+        return import_and_check(args)
 
 
 if __name__ == "__main__":

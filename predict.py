@@ -54,7 +54,7 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
-from nuclei.files import only_run
+from nuclei.files import only_run, plural
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
@@ -220,15 +220,14 @@ def describe_results(plan, jobs, tally):
     """Print what was written and where, what to try, and how many images could not be read."""
     num_failures = len(tally.failures)
     written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
-    print(
-        f"{len(jobs) - num_failures} images, {tally.num_nuclei} nuclei: {written} and "
-        f"summary.csv lie in {plan.out}/"
-    )
+    images = plural(len(jobs) - num_failures, "image")
+    nuclei = plural(tally.num_nuclei, "nucleus", "nuclei")
+    print(f"{images}, {nuclei}: {written} and summary.csv lie in {plan.out}/")
     print("To look at them: python report.py", shlex.quote(str(plan.out)))
-    for line in tally.advice(has_slides=bool(plan.slides)):
+    for line in tally.advice():
         print(line)
     if num_failures:
-        message = f"{num_failures} of {len(jobs)} images could not be read and were skipped"
+        message = f"{num_failures} of {plural(len(jobs), 'image')} could not be read: skipped"
         print(f"predict.py: {message}", file=sys.stderr)
 
 
@@ -247,7 +246,7 @@ def predict(args):
             image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
-            print(f"{len(jobs)} images on {device}")
+            print(f"{plural(len(jobs), 'image')} on {device}")
             tally = predict_images(images, image_run, cluster)
             tally += predict_slides(slides, slide_run, cluster)
     describe_results(plan, jobs, tally)

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from nuclei.cli import PREDICTIONS_DIR, add_quiet_flag, command_line, user_errors_in_one_line
-from nuclei.files import named, replacing
+from nuclei.files import named, plural, replacing
 from nuclei.model_file import MODEL_HELP, find_model, read_settings
 from nuclei.progress import quietly
 from nuclei.report.inputs import (
@@ -31,7 +31,6 @@ from nuclei.report.inputs import (
 from nuclei.report.page import GENERATOR, build_page
 from nuclei.report.places import find_pictures, image_folders, model_used
 from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
-from nuclei.report.sections import plural
 from nuclei.results.groups import groups_by_folder, read_groups
 
 OUT_NAME = "report.html"
@@ -192,7 +191,7 @@ def write_report(args, command):
         images = plural(len(missing), "image")
         print(f"{images} shown without a picture, not found: {named(missing)}", file=sys.stderr)
     images = plural(inputs.predictions.num_images, "image")
-    nuclei = f"{inputs.predictions.num_nuclei:,} nuclei"
+    nuclei = plural(inputs.predictions.num_nuclei, "nucleus", "nuclei")
     print(f"Wrote {out}: {images}, {nuclei}, {len(page) / 1e6:.1f} MB. Open it in a browser.")
 
 

@@ -43,6 +43,17 @@ def named(names: Iterable[object]) -> str:
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """A count and its noun, for messages: "1 image", "1,200 images", "0 nuclei".
+
+    Args:
+        count: how many.
+        noun: the word for one.
+        nouns: the word for several (default: `noun` and an s).
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def first_line(error: BaseException) -> str:
     """The message of an error in one short line."""
     lines = str(error).strip().splitlines()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-BAR_CHARACTERS = 20  # leaves room for the numbers on a terminal of 80 columns
+BAR_CHARACTERS = 10  # leaves room for numbers and a note on a terminal of 80 columns
 REDRAWS_PER_SECOND = 4  # of the bar; more would take time from the work
 LOG_SECONDS = 5  # between two plain lines: a short task needs none
 IS_QUIET: ContextVar[bool] = ContextVar("IS_QUIET", default=False)  # see `quietly`
@@ -69,7 +69,9 @@ class Progress:
         self.lock = threading.Lock()
         self.bar = start_bar() if is_shown and is_terminal else None
         if self.bar:
-            self.task = self.bar.add_task(what, total=total, completed=done, count=self.count())
+            self.task = self.bar.add_task(
+                what, total=total, completed=done, count=self.count(), note=""
+            )
 
     def __enter__(self) -> "Progress":
         return self
@@ -89,7 +91,7 @@ class Progress:
             self.done += amount
             self.note = note or self.note
             if self.bar:
-                self.bar.update(self.task, completed=self.done, count=self.count())
+                self.bar.update(self.task, completed=self.done, count=self.count(), note=self.note)
             elif self.log and self.tenths() > tenths_before:
                 now = time.monotonic()
                 if now - self.logged >= LOG_SECONDS:
@@ -112,15 +114,15 @@ class Progress:
         return int(10 * self.done / self.total + 1e-9) if self.total else 0
 
     def count(self) -> str:
-        """What is done: "12 of 20 pairs, 383 nuclei"."""
+        """What is done: "12 of 20 pairs"."""
         number = ",.2f" if isinstance(self.total, float) else ","
-        count = f"{self.done:{number}} of {self.total:{number}} {self.unit}"
-        return f"{count}, {self.note}" if self.note else count
+        return f"{self.done:{number}} of {self.total:{number}} {self.unit}"
 
     def numbers(self) -> str:
         """A plain line: "12 of 20 pairs, 383 nuclei, 8 s, 5 s left"."""
         seconds = time.monotonic() - self.started
-        text, new = f"{self.count()}, {duration(seconds)}", self.done - self.done_before
+        parts = [self.count(), self.note, duration(seconds)]
+        text, new = ", ".join(part for part in parts if part), self.done - self.done_before
         if new <= 0 or self.tenths() == 10:
             return text
         return f"{text}, {duration(seconds / new * (self.total - self.done))} left"
@@ -129,28 +131,27 @@ class Progress:
 def start_bar():
     """A bar of rich on stderr that has begun. What is printed on stdout meanwhile appears above it.
 
-    Stdout is left alone where it is a pipe or a file: rich would send it to the terminal, too.
+    The note comes last and takes the room that is left: on a narrow terminal it is cut short, and
+    the time left stays. Stdout is left alone where it is a pipe or a file: rich would send it to
+    the terminal, too.
     """
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = ("{task.description}", BarColumn(BAR_CHARACTERS), "{task.fields[count]}")
-    columns = [TextColumn(x, markup=False) if isinstance(x, str) else x for x in columns]
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     bar = Progress(
-        *columns,
-        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(BAR_CHARACTERS),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False, table_column=rest),
         console=Console(stderr=True),
         refresh_per_second=REDRAWS_PER_SECOND,
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=False,  # nuclei.quiet stands in for it at times
+        expand=True,
     )
     bar.start()
     return bar

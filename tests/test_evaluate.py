@@ -125,6 +125,15 @@ def test_groups_subset_out_and_worst(folders, capsys):
     )
 
 
+def test_a_terminal_sees_progress_and_quiet_hides_all(folders, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(folders / "predictions", folders / "truth") == 0
+    assert "4 of 4 pairs" in capsys.readouterr().err
+    assert run(folders / "predictions", folders / "truth", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_standard_folders_are_the_default(folders, monkeypatch):
     monkeypatch.chdir(folders)
     (folders / "data").mkdir()

@@ -50,7 +50,7 @@ def test_two_exports_are_equal_to_the_byte_and_nothing_is_overwritten_without_th
     capsys.readouterr()
     assert run(predictions, "--formats", formats, "--out", tmp_path / "one") == 0
     output = capsys.readouterr().out
-    assert "0 files written" in output and "27 files were there already and stay" in output
+    assert "0 files written" in output and "Left as it was: 27 files (" in output
     assert edited.read_text() == "corrected by hand"
     assert run(predictions, "--formats", formats, "--out", tmp_path / "one", "--overwrite") == 0
     assert contents(tmp_path / "one") == one
@@ -67,7 +67,7 @@ def test_without_arguments_the_standard_folder_becomes_geojson(
         "odd.geojson",
         "tissue.geojson",
     ]
-    assert "3 files written to predictions/" in capsys.readouterr().out
+    assert "geojson: 3 files written to predictions/" in capsys.readouterr().out
 
 
 def test_the_pixel_size_that_predict_used_is_kept(examples, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nuclei.files import LOCK, existing_file, explaining_damage, lock, only_run, replacing
+from nuclei.files import LOCK, existing_file, explaining_damage, lock, only_run, plural, replacing
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -141,3 +141,11 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         existing_file(tmp_path / "none.png")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         existing_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 nuclei"), (1, "1 nucleus"), (1681, "1,681 nuclei")]
+)
+def test_counts_read_like_a_sentence(count, words):
+    assert plural(count, "nucleus", "nuclei") == words
+    assert plural(2, "image") == "2 images"

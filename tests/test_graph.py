@@ -56,6 +56,20 @@ def test_no_arguments_read_and_write_the_standard_folder(
     assert fake_kaleido[0]["format"] == "png"
 
 
+def test_before_any_training_the_curve_of_the_shipped_weights_is_drawn(
+    tmp_path, monkeypatch, capsys, no_kaleido
+):
+    monkeypatch.chdir(tmp_path)
+    assert graph.main([]) == 1
+    assert "Saved_Model/history.csv: no such file" in capsys.readouterr().err.replace(os.sep, "/")
+    write_history(tmp_path).rename(tmp_path / "pretrained_history.csv")
+    (tmp_path / "Saved_Model").mkdir()
+    (tmp_path / "pretrained_history.csv").rename("Saved_Model/pretrained_history.csv")
+    assert graph.main(["--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert "pretrained_history" in Path("Saved_Model/Training_Graph.html").read_text("utf-8")
+
+
 def test_page_stands_alone_and_fits_a_phone(tmp_path, no_kaleido):
     path = write_history(tmp_path / "a<b>")
     assert graph.main([str(path)]) == 0

@@ -30,7 +30,7 @@ def test_a_second_run_skips_what_is_finished_and_overwrite_does_it_again(
     before = read_files(out)
     (out / "masks" / "image1.png").write_bytes(b"touched")
     assert run_predict(model, out, images) == 0
-    assert "3 images are finished already" in capsys.readouterr().out
+    assert "Finished already: 3 images" in capsys.readouterr().out
     assert (out / "masks" / "image1.png").read_bytes() == b"touched"
     assert run_predict(model, out, images, "--overwrite") == 0
     after = read_files(out)
@@ -78,7 +78,7 @@ def test_other_formats_are_added_without_touching_what_is_there(model, images, t
     capsys.readouterr()
     assert run_predict(model, out, images, "--formats", "masks,csv,coco") == 0
     output = capsys.readouterr().out
-    assert "1 images are finished but for coco, csv" in output and "finished already" not in output
+    assert "Finished but for coco, csv: 1 image" in output and "already" not in output
     assert (out / "masks" / "image0.png").read_bytes() == b"touched"
     assert (out / "geojson" / "image0.geojson").read_bytes() == b"corrected"
     summary = {row["image"]: row["formats"] for row in read_rows(out / "summary.csv")}
@@ -90,7 +90,7 @@ def test_other_formats_are_added_without_touching_what_is_there(model, images, t
     assert {row["image"] for row in read_rows(out / "nuclei.csv")} == set(summary)
     before = read_files(out)
     assert run_predict(model, out, images, "--formats", "coco,masks") == 0
-    assert "3 images are finished already" in capsys.readouterr().out and read_files(out) == before
+    assert "Finished already: 3 images" in capsys.readouterr().out and read_files(out) == before
     # Done again, an image renews all that it had, and so does its table.
     assert run_predict(model, out, images, "--formats", "masks", "--overwrite") == 0
     assert (

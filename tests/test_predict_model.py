@@ -43,7 +43,7 @@ def test_an_image_without_nuclei_ends_in_advice(model, tmp_path, capsys):
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "in" / "black.png")
     assert run_predict(model, tmp_path / "out", tmp_path / "in") == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("No nucleus in 1 of 1 images (black)") and "--diameter" in last
+    assert last.startswith("No nucleus in 1 of 1 image (black)") and "--diameter" in last
 
 
 def test_report_knows_images_and_model_without_flags(model, tmp_path, capsys, monkeypatch):

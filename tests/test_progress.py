@@ -41,15 +41,21 @@ def test_progress_is_a_bar_on_a_terminal_and_stdout_stays_clean(capsys, monkeypa
     assert out == "a result\n"
     assert "skipped: a[1].png" in last_lines(err)
     *_, end, nothing = last_lines(err)
-    assert (
-        end.startswith("Reading ")
-        and "2 of 2 pairs, 383 nuclei [red]" in end
-        and "left 0:00:00" in end
-    )
+    assert end.startswith("Reading ")
+    assert "2 of 2 pairs 0:00:00 left 383 nuclei [red]" in end
     assert nothing == ""  # the line is closed
     with Progress("Reading", 0, "pairs") as progress:
         progress.add(0)
     assert capsys.readouterr().err == ""
+
+
+def test_a_narrow_terminal_shows_the_time_left_and_cuts_the_note(capsys, monkeypatch):
+    on_terminal(monkeypatch, columns=80)
+    with Progress("Training", 480, "steps") as progress:
+        progress.add(480, note="epoch 29 of 30, loss 0.590, validation 0.285")
+    *_, end, _ = last_lines(capsys.readouterr().err)
+    assert "480 of 480 steps 0:00:00 left epoch 29 of 30, loss 0.5" in end and "…" in end
+    assert len(end) <= 80 and end.count("━") > 5
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -30,6 +30,13 @@ def test_every_script_says_its_version(name, capsys):
     assert capsys.readouterr().out.split()[-1] == VERSION
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_can_be_quiet(name, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(name).main(["--help"])
+    assert "--quiet" in capsys.readouterr().out
+
+
 def test_the_version_is_the_same_everywhere():
     assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION) and nuclei.__version__ == VERSION
     assert re.search(r"^version: (.*)$", read("CITATION.cff"), re.M)[1] == VERSION

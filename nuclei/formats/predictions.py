@@ -63,7 +63,7 @@ def open_predictions(folder, images_dir=None):
     import pandas as pd
 
     folder = Path(folder)
-    labels = find_images(folder / "labels" if (folder / "labels").is_dir() else folder)
+    labels = find_images(labels_dir(folder))
     images = {} if images_dir is None else find_images(images_dir)
     if images_dir is not None and (missing := [stem for stem in labels if stem not in images]):
         raise ValueError(
@@ -86,6 +86,23 @@ def open_predictions(folder, images_dir=None):
             columns = zip(summary["image"], summary["channel"], summary["plane"], strict=True)
             choices = {stem: (channel or None, plane or None) for stem, channel, plane in columns}
     return Predictions(labels, images, tables, file_names, mpp, choices)
+
+
+def labels_dir(folder):
+    """The folder of the label images in a folder of predictions, or a folder of label images.
+
+    Raises:
+        FileNotFoundError: predict.py has written this folder, but no label images.
+    """
+    if (folder / "labels").is_dir():
+        return folder / "labels"
+    if not (folder / "summary.csv").is_file():
+        return folder
+    ways = "predict the images again with --formats labels"
+    if (folder / "fields").is_dir():
+        ways = "for a slide give predict.py the --formats that you want; its sampled fields lie in "
+        ways += f"{folder / 'fields'}, and can be exported from there"
+    raise FileNotFoundError(f"{folder} has no labels/, which an export reads: {ways}")
 
 
 def read_rows(path):

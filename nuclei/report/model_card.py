@@ -6,10 +6,10 @@ Everything comes from the settings in the model file and from the rows of summar
 import json
 import math
 
-from nuclei.files import named
+from nuclei.files import named, plural
 from nuclei.inference.scale import SCALE_LIMITS
 from nuclei.report.predictions import FIELD
-from nuclei.report.sections import definitions, number_of, plural, table_of, text
+from nuclei.report.sections import definitions, number_of, table_of, text
 
 
 def model_section(inputs):

@@ -9,6 +9,7 @@ import json
 import math
 from pathlib import Path
 
+from nuclei.files import plural
 from nuclei.report.inputs import CERTAINTY, certainty_column
 from nuclei.report.measures import FIRST_MEASURES, measurements, pack_measurements, shortened
 from nuclei.report.model_card import model_section
@@ -17,7 +18,6 @@ from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 from nuclei.report.sections import (
     headline,
     made_section,
-    plural,
     scores_section,
     text,
 )
@@ -79,7 +79,7 @@ def build_page(inputs):
         ),
         "HEADLINE": headline(inputs.predictions, inputs.evaluation),
         "GROUPS_SCRIPT": GROUPS_SCRIPT.read_text(encoding="utf-8"),
-        "SCORES": scores_section(inputs.evaluation),
+        "SCORES": scores_section(inputs.evaluation, inputs.predictions.folder),
         "TRAINING": training,
         "MODEL": model_section(inputs),
         "MADE": made_section(inputs, left_out),

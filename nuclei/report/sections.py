@@ -7,12 +7,13 @@ section about the model is in `model_card`.
 import html
 import math
 import platform
+import shlex
 import time
 from importlib import metadata
 
 import numpy as np
 
-from nuclei.files import named
+from nuclei.files import named, plural
 from nuclei.report.predictions import FIELD, OUT_OF_DISTRIBUTION
 from nuclei.version import program_version
 
@@ -36,11 +37,6 @@ def text(value):
 def number_of(value, digits=3):
     """A number as text; a dash where it is undefined."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def plural(count, noun):
-    """A count and its noun: "1 image", "2 images"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def table_of(header, rows, caption):
@@ -119,15 +115,16 @@ def score_cell(score, ends, percent):
     )
 
 
-def scores_section(evaluation):
-    """Scores with intervals for all images and each group, or how to get them."""
+def scores_section(evaluation, folder):
+    """Scores with intervals for all images and each group, or how to get them for a folder."""
     record = evaluation.record
     if record is None:
         reason = evaluation.note or "These predictions have not been compared with a truth."
         return (
-            f"<p>{text(reason)}</p><p>If you have true masks: <code>python evaluate.py PREDICTIONS "
-            "TRUTH --groups groups.csv</code>, then <code>python report.py</code> again. The "
-            "scores of the model on its own validation images are below.</p>"
+            f"<p>{text(reason)}</p><p>If you have true masks of the same names: <code>python "
+            f"evaluate.py {text(shlex.quote(str(folder)))} TRUTH</code>, with the folder of the "
+            "masks as TRUTH, then <code>python report.py</code> again. The scores of the model on "
+            "its own validation images are below.</p>"
         )
     rows = []
     for name, summary in {"all images": record["all"], **record["groups"]}.items():

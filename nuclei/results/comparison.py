@@ -24,6 +24,7 @@ from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
 from nuclei.instances.confidence import expected_calibration_error
 from nuclei.instances.matching import match, matched_pairs
+from nuclei.progress import Progress
 from nuclei.scores import tally
 
 
@@ -116,6 +117,33 @@ def read_masks(predicted_path, truth_path, ignore=()):
     return predicted, read_truth(truth_path, shape, ignore, stem)
 
 
+def refuse_one_file(predicted_path, truth_path):
+    """Raise ValueError where a prediction is its own truth."""
+    if os.path.samefile(predicted_path, truth_path):
+        raise ValueError(
+            f"{predicted_path} and {truth_path} are one file: expected a prediction and its truth."
+        )
+
+
+def refuse_other_sizes(paths, masks):
+    """Raise ValueError where a prediction and its truth differ in size."""
+    predicted, truth = (mask.labels.shape for mask in masks)
+    if predicted != truth:
+        sizes = ["{1}×{0} px".format(*shape) for shape in (predicted, truth)]
+        raise ValueError(
+            f"{paths[0]} has {sizes[0]} and its truth {paths[1]} has {sizes[1]}: expected "
+            "equal sizes. Predict at the size of the image."
+        )
+
+
+def compare(predicted, truth):
+    """The `Comparison` of two `Truth` of equal size."""
+    matching = match(truth.labels, predicted.labels, truth.void)
+    right = matching.predicted_ids[matched_pairs(matching)]
+    is_right = np.isin(np.arange(1, predicted.labels.max() + 1), right)
+    return Comparison(tally(matching), is_right, matching.predicted_areas[1:] > 0)
+
+
 def compare_pairs(pairs, allow_missing=False, ignore=()):
     """Read and compare every pair of masks.
 
@@ -132,35 +160,23 @@ def compare_pairs(pairs, allow_missing=False, ignore=()):
     """
     comparisons, unreadable, incomplete, num_void = {}, [], [], 0
     forms = {"predicted": Counter(), "true": Counter()}
-    for stem, paths in pairs.items():
-        if os.path.samefile(*paths):
-            raise ValueError(
-                f"{paths[0]} and {paths[1]} are one file: expected a prediction and its truth."
-            )
-        try:
-            masks = read_masks(*paths, ignore)
-        except (OSError, ValueError) as error:
-            unreadable.append(str(error))
-            continue
-        predicted, truth = (mask.labels for mask in masks)
-        if predicted.shape != truth.shape:
-            sizes = ["{1}×{0} px".format(*labels.shape) for labels in (predicted, truth)]
-            raise ValueError(
-                f"{paths[0]} has {sizes[0]} and its truth {paths[1]} has {sizes[1]}: expected "
-                "equal sizes. Predict at the size of the image."
-            )
-        for side, mask in zip(forms, masks, strict=True):
-            # A label image of a single nucleus looks binary, but it loses nothing.
-            forms[side][mask.form] += mask.labels.max() > 1
-        if masks[1].left_out:
-            incomplete.append(f"{Path(paths[1]).name}: {masks[1].left_out}")
-        void = masks[1].void
-        num_void += void is not None
-        matching = match(truth, predicted, void)
-        right = matching.predicted_ids[matched_pairs(matching)]
-        is_right = np.isin(np.arange(1, predicted.max() + 1), right)
-        is_scored = matching.predicted_areas[1:] > 0
-        comparisons[stem] = Comparison(tally(matching), is_right, is_scored)
+    with Progress("Comparing", len(pairs), "pairs", log=True) as progress:
+        for stem, paths in pairs.items():
+            refuse_one_file(*paths)
+            progress.add(1)
+            try:
+                masks = read_masks(*paths, ignore)
+            except (OSError, ValueError) as error:
+                unreadable.append(str(error))
+                continue
+            refuse_other_sizes(paths, masks)
+            for side, mask in zip(forms, masks, strict=True):
+                # A label image of a single nucleus looks binary, but it loses nothing.
+                forms[side][mask.form] += mask.labels.max() > 1
+            if masks[1].left_out:
+                incomplete.append(f"{Path(paths[1]).name}: {masks[1].left_out}")
+            num_void += masks[1].void is not None
+            comparisons[stem] = compare(*masks)
     notes = []
     if num_void:
         notes.append(

@@ -11,7 +11,7 @@ import json
 import math
 from pathlib import Path
 
-from nuclei.files import replacing
+from nuclei.files import plural, replacing
 from nuclei.instances.matching import IOU_THRESHOLDS
 from nuclei.scores import COUNTS, LEVELS
 
@@ -64,7 +64,8 @@ def print_scores(everything, groups, images, num_worst):
         num_worst: how many of the rows to print.
     """
     print(
-        f"{everything['num_images']} images, {everything['num_truth']:,} nuclei in the truth, "
+        f"{plural(everything['num_images'], 'image')}, "
+        f"{plural(everything['num_truth'], 'nucleus', 'nuclei')} in the truth, "
         f"{everything['num_predicted']:,} predicted. In brackets: 95 % interval over images.\n"
     )
     count_error = everything["mean_of_images"]["count_error_absolute"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from nuclei.cli import MODEL_DIR
 
 HISTORY = f"{MODEL_DIR}/history.csv"
+SHIPPED_HISTORY = f"{MODEL_DIR}/pretrained_history.csv"  # of the shipped weights
 ALIASES = {"acc": "accuracy", "val_acc": "val_accuracy", "lr": "learning_rate"}  # older names
 NOT_DRAWN = {"", "epoch", "seconds", "Unnamed: 0"}  # columns that no graph shows
 KNOWN = {"loss", "val_loss", "accuracy", "val_accuracy"}  # a history has at least one of them

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nuclei.files import plural
 from nuclei.images.stems import text_of
 from nuclei.model_file import Model
 
@@ -116,9 +117,12 @@ def describe_plan(jobs: Sequence[Job], num_files: int, overwrite: bool) -> list[
     """Lines for the user on what an earlier run has finished."""
     lines = []
     if num_finished := num_files - len(jobs):
-        lines.append(f"{num_finished} images are finished already (--overwrite does them again)")
+        lines.append(
+            f"Finished already: {plural(num_finished, 'image')} (--overwrite does them again)"
+        )
     incomplete = [job for job in jobs if job.formats_before and not overwrite]
     if incomplete:
         missing = sorted({name for job in incomplete for name in job.formats})
-        lines.append(f"{len(incomplete)} images are finished but for {', '.join(missing)}")
+        images = plural(len(incomplete), "image")
+        lines.append(f"Finished but for {', '.join(missing)}: {images}")
     return lines

@@ -66,7 +66,7 @@ def find_nuclei_on_slide(slide, job, run, search=None):
         num_nuclei = sum(count for count in counts.values() if count)
         for tile, num_in_tile in results:
             num_nuclei += num_in_tile
-            progress.add(tile.core.area_px * px_area(mpp), note=f"{num_nuclei} nuclei")
+            progress.add(tile.core.area_px * px_area(mpp), note=f"{num_nuclei:,} nuclei")
     work.refresh()
     return FoundOnSlide(job, work, tiles, setup, overview, mpp)
 

@@ -1,6 +1,7 @@
 """A folder of predictions is read again, whatever its images are called."""
 
 import numpy as np
+import pytest
 from formats_tools import run
 from results_tools import write_predictions
 from synthetic import draw
@@ -26,3 +27,12 @@ def test_a_name_that_means_missing_elsewhere_is_a_name(tmp_path):
         assert table["area_px"].dtype.kind in "if" and table["haematoxylin_od"].isna().all()
     assert run(tmp_path, "--formats", "csv,coco", "--out", tmp_path / "other") == 0
     assert len(list((tmp_path / "other" / "coco").iterdir())) == len(NAMES)
+
+
+def test_a_folder_without_labels_says_what_to_do(tmp_path, capsys):
+    (tmp_path / "summary.csv").write_text("image\na\n")
+    assert run(tmp_path, "--formats", "geojson") == 1
+    assert "predict the images again with --formats labels" in capsys.readouterr().err
+    (tmp_path / "fields").mkdir()  # of a slide
+    with pytest.raises(FileNotFoundError, match="for a slide give predict.py the --formats"):
+        open_predictions(tmp_path)

@@ -66,6 +66,7 @@ def test_the_script_compares_with_a_model_file(tmp_path, capsys):
     flags = ["--compare", "--model", str(model), "--json", str(record)]
     assert import_data.main([str(tmp_path), *flags]) == 0
     text = capsys.readouterr().out
+    assert f"Model: yours, {model}" in text
     assert "3 pairs, 2 to look at" in text and text.count("mirrored top to bottom") == 2
     compared = json.loads(record.read_text())["compared"]
     assert [row["truth"] for row in compared] and all("fits" in row["message"] for row in compared)

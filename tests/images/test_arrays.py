@@ -194,7 +194,7 @@ def test_sets_of_pannuke_and_conic_are_imported(tmp_path, capsys, conic):
     assert "of the same N, H and W" in capsys.readouterr().err
     np.save(first / "images.npy", images * 3.0)
     assert import_data.main([*arguments, "--overwrite"]) == 1
-    assert "3 images were not imported" in capsys.readouterr().out
+    assert "Not imported: 3 images" in capsys.readouterr().out
     (first / "images.npy").write_bytes(b"no array")
     assert import_data.main(arguments) == 1
     assert "images.npy is no array of numbers" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_images_that_cannot_be_brought_in_are_named_and_the_others_are_done(tmp_
     save(source / "more" / "id3" / "masks" / "1.png", GREY)
     assert import_data.main(["--from", str(source), "--out", str(tmp_path / "data")]) == 1
     text = capsys.readouterr().out
-    assert "3 imported" in text and "4 images were not imported" in text
+    assert "3 imported" in text and "Not imported: 4 images" in text
     for part in (
         "id0: a mask of (5, 5) px",
         "id1.png is no image",

@@ -112,7 +112,7 @@ def test_a_scheduler_that_goes_ends_in_one_line_and_the_same_command_goes_on(
     assert running.returncode == 1 and "Traceback" not in errors, errors
     assert "the Dask scheduler has gone" in errors
     assert run_predict(model, out, inputs) == 0  # on one machine, since it is the same work
-    assert "finished already" in capsys.readouterr().out
+    assert "Finished already" in capsys.readouterr().out
     assert run_predict(model, tmp_path / "one", inputs) == 0
     assert results_in(out) == results_in(tmp_path / "one")
 

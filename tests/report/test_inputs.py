@@ -51,7 +51,7 @@ def test_without_truth_the_least_certain_come_first_and_nothing_is_said_of_score
         and "scores" not in data["images"][0]
         and data["score_names"] == {}
     )
-    assert "python evaluate.py PREDICTIONS TRUTH" in page
+    assert f"python evaluate.py {folder / 'found'} TRUTH" in page
     assert "out of distribution</span>" not in page and "out of distribution" not in data["order"]
 
 

@@ -88,6 +88,15 @@ def test_paper_shows_all_listed_images(page):
         assert box["y"] + box["height"] <= bottom + 1
     assert page.evaluate("$('training-plot').layout.font.color") == "#1d2329"
     assert page.locator("nav").is_hidden()
+    size = page.viewport_size
+    page.set_viewport_size({"width": 703, "height": 1000})  # of A4 without its margins
+    too_wide = "[...document.querySelectorAll('table')].filter(e => e.offsetWidth > innerWidth)"
+    assert page.evaluate(f"{too_wide}.map(e => e.outerHTML.slice(0, 200))") == []
+    names = "[...document.querySelectorAll('#rows th')]"
+    beyond = "e.lastElementChild.getBoundingClientRect().right - e.getBoundingClientRect().right"
+    far = page.evaluate(f"{names}.map(e => [{beyond}, e.innerText]).filter(([px]) => px > 0)")
+    assert far == []  # no name runs into the next column
+    page.set_viewport_size(size)
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen", color_scheme="light")
     assert page.evaluate("$('scatter').layout.width ?? null") is None

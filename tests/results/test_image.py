@@ -63,7 +63,7 @@ def test_only_what_is_missing_is_planned(tmp_path):
     assert [(job.stem, job.formats) for job in jobs] == [("b", ("csv",)), ("c", ("masks", "csv"))]
     assert jobs[0].all_formats == "masks geojson csv"
     lines = describe_plan(jobs, 3, overwrite=False)
-    assert "1 images are finished already" in lines[0] and "but for csv" in lines[1]
+    assert lines[0].startswith("Finished already: 1 image (") and "but for csv" in lines[1]
     jobs = plan_jobs(files, formats, finished, overwrite=True)
     assert [job.formats for job in jobs][1] == ("masks", "geojson", "csv")
     assert describe_plan(jobs, 3, overwrite=True) == []

@@ -5,25 +5,26 @@ import pytest
 from nuclei.results.tally import Tally
 
 
-def tally(counts, flags):
+def tally(counts, flags, channel=""):
     result = Tally()
     for number, (count, flag) in enumerate(zip(counts, flags, strict=True)):
-        result.add({"image": f"image{number}", "nuclei": count, "out_of_distribution": flag})
+        row = {"image": f"image{number}", "nuclei": count, "out_of_distribution": flag}
+        result.add(row | {"channel": channel})
     return result
 
 
 def test_no_advice_where_all_is_well():
-    assert tally([3, 4], [0, ""]).advice(has_slides=True) == []
+    assert tally([3, 4], [0, ""]).advice() == []
 
 
-@pytest.mark.parametrize("has_slides", [True, False])
-def test_two_lines_for_five_hundred_images(has_slides):
-    lines = tally([0] * 500, [1] * 500).advice(has_slides)
+@pytest.mark.parametrize("channel", ["", "DAPI"])
+def test_two_lines_for_five_hundred_images(channel):
+    lines = tally([0] * 500, [1] * 500, channel).advice()
     assert len(lines) == 2 and max(map(len, lines)) < 300
     assert "500 of 500 images (image0, " in lines[0] and "and 495 more" in lines[0]
-    for word in ("--diameter", "--mpp"):
+    for word in ("--diameter", "--mpp", "fine-tuning"):
         assert all(word in line for line in lines)
-    assert ("--channel" in lines[0]) == has_slides and "fine-tuning" in lines[1]
+    assert all(("--channel" in line) == bool(channel) for line in lines)
 
 
 def test_images_and_slides_add_up():

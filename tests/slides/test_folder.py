@@ -96,7 +96,7 @@ def test_a_finished_slide_gets_only_the_formats_that_it_lacks(model, mixed, tmp_
     work_folder(out, "b.ome").path.mkdir()  # killed after the last row, before this folder went
     capsys.readouterr()
     assert run(model, out, slide, "--tile", "500") == 0
-    assert "finished already" in capsys.readouterr().out and contents(out) == before
+    assert "Finished already" in capsys.readouterr().out and contents(out) == before
     assert not work_folder(out, "b.ome").path.exists()
     assert run(model, out, slide, "--tile", "700", "--formats", "csv,omezarr,masks") == 0
     assert "is a slide: it is not written as masks" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_a_terminal_shows_a_bar_and_of_short_epochs_the_last_one_is_drawn(
     monkeypatch.setenv("COLUMNS", "120")
     assert run(data, tmp_path, "--epochs", 2) == 0
     out, err = capsys.readouterr()
-    assert "32 of 32 steps, epoch 2 of 2, loss " in err and "Epoch 2 of 2" in out
+    assert "32 of 32 steps" in err and "epoch 2 of 2, loss " in err and "Epoch 2 of 2" in out
     assert drawn == ["after epoch 2 of 2"]
 
 
