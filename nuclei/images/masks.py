@@ -20,6 +20,7 @@ from nuclei.images.exact_truth import (
     dust_share,
     truth_from_regions,
 )
+from nuclei.images.hollow import filled_outlines
 from nuclei.images.labels import (
     BINARY,
     BINARY_LOSSY,
@@ -68,17 +69,31 @@ def read_truth(
     if str(path).lower().endswith(OUTLINE_SUFFIXES):
         return read_outlines(path, shape, stem)
     if str(path).lower().endswith(ARRAY_SUFFIXES):
-        return truth_from_values(read_array(path), False, path, ignore)
-    pixels, lossy = read_stored(path)
+        return with_filled_outlines(truth_from_values(read_array(path), False, path, ignore))
+    pixels, lossy, has_hidden_indices = read_stored(path)
     pixels, note = without_alpha(pixels)
+    if has_hidden_indices:
+        note = "the numbers of the palette count, since its colours do not tell them apart"
     if pixels.ndim == 3:
         spread = pixels.max(axis=2) - pixels.min(axis=2)
         if spread.any() and not (lossy and np.percentile(spread, 99) <= MAX_JPEG_COLOUR):
-            truth = truth_from_colours(pixels, lossy, path, ignore)
+            truth = with_filled_outlines(truth_from_colours(pixels, lossy, path, ignore))
             return truth._replace(meaning="; ".join(filter(None, (note, truth.meaning))))
         pixels = pixels[..., 1]
-    truth = truth_from_values(pixels, lossy, path, ignore)
+    truth = with_filled_outlines(truth_from_values(pixels, lossy, path, ignore))
     return truth._replace(meaning="; ".join(filter(None, (note, truth.meaning))))
+
+
+def with_filled_outlines(truth: Truth) -> Truth:
+    """The truth itself, or with filled nuclei where it shows only their outlines."""
+    has_ids = truth.form in (INSTANCES, INSTANCE_COLOURS)
+    labels = filled_outlines(truth.labels, has_ids)
+    if labels is None:
+        return truth
+    meaning = "; ".join(filter(None, (truth.meaning, "thin outlines, whose inside is the nucleus")))
+    return truth._replace(
+        labels=labels, form=truth.form if has_ids else INSTANCES, meaning=meaning, warning=""
+    )
 
 
 def without_alpha(pixels: np.ndarray) -> tuple[np.ndarray, str]:

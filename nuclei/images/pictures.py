@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nuclei.images.content import ORIENTATION_TAG, Content, refuse_bomb, upright
+from nuclei.images.content import (
+    ORIENTATION_TAG,
+    Content,
+    hidden_indices,
+    refuse_bomb,
+    upright,
+)
 from nuclei.images.pixel_size import MICRONS, MPP_LIMITS
 
 BITS_PER_SAMPLE_TAG = 258  # of TIFF
@@ -28,14 +34,24 @@ def read_picture(path: Path, head: bytes) -> Content:
         image.load()  # raises on a damaged file, where OpenCV below would return a part
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
         lossy = image.format in ("JPEG", "MPO")
-        mpp = picture_mpp(image)
+        mpp, indices = picture_mpp(image), palette_indices(image)
         # OpenCV reads colour of 16 bits, which Pillow would cut to 8.
         is_deep = head[:8] == PNG_HEAD and head[24] == 16 and head[25] & 6
         pixels = read_deep_colour(path) if is_deep else decoded(path, image)
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey of 16 bits with alpha
         pixels = pixels[..., 0]
     pixels = upright(pixels, orientation)
-    return Content(pixels, "YXS"[: pixels.ndim], lossy, (), mpp)
+    if indices is not None:
+        indices = upright(indices, orientation)
+    return Content(pixels, "YXS"[: pixels.ndim], lossy, (), mpp, indices=indices)
+
+
+def palette_indices(image: Image.Image) -> np.ndarray | None:
+    """The indices of a picture with a palette whose colours do not tell them apart, else None."""
+    if image.mode != "P" or image.palette is None:
+        return None
+    palette = np.array(image.getpalette("RGB"), np.uint8)
+    return hidden_indices(np.array(image), palette.reshape(-1, 3))
 
 
 def decoded(path: Path, image: Image.Image, is_single: bool = True) -> np.ndarray:

@@ -32,10 +32,12 @@ class Stored(NamedTuple):
     Attributes:
         pixels: (H, W) or (H, W, 3 or 4), any dtype, upright.
         lossy: whether JPEG changed the values.
+        has_hidden_indices: whether they are indices of a palette that does not tell them apart.
     """
 
     pixels: np.ndarray
     lossy: bool
+    has_hidden_indices: bool = False
 
 
 class ImageFile(NamedTuple):
@@ -130,6 +132,8 @@ def read_stored(path) -> Stored:
         ValueError: the file is no image, is cut short, is too large or holds a stack.
     """
     content = read_content(path)
+    if content.indices is not None:
+        return Stored(np.ascontiguousarray(content.indices), content.lossy, True)
     pixels, axes = content.pixels, content.axes
     if sorted(axes) == ["C", "X", "Y"] and pixels.shape[axes.index("C")] == 3:
         pixels, axes = np.moveaxis(pixels, axes.index("C"), -1), "YXS"

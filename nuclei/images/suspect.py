@@ -8,6 +8,7 @@ transmitted light. `contrast` measures how well brightness tells the two apart.
 
 import numpy as np
 
+from nuclei.images.hollow import are_lines
 from nuclei.images.modality import modality
 
 SAMPLE_PIXELS = 40_000  # px of an image that are compared; more does not change the result
@@ -23,6 +24,8 @@ ELSEWHERE = (
     "python import_data.py --compare says more)"
 )
 
+LINES = "truth of thin lines that enclose nothing (close the outlines, or fill the nuclei)"
+
 
 def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = None) -> str:
     """Say why the truth of an image may be wrong.
@@ -33,8 +36,10 @@ def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = N
         void: (H, W) bool, pixels that do not count; None for none.
 
     Returns:
-        SWAPPED, ELSEWHERE or "".
+        LINES, SWAPPED, ELSEWHERE or "".
     """
+    if are_lines(labels):
+        return LINES
     value = contrast(image, labels, void)
     if value is None:
         return ""
