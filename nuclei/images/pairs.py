@@ -59,7 +59,11 @@ def find_images(folder, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, P
         )
     files = image_files(folder, suffixes)
     if not files:
-        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(suffixes)}")
+        others = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        instead = f" but {named(others)}" if others else ""
+        raise ValueError(
+            f"{folder} holds no image{instead}; expected files ending in {', '.join(suffixes)}"
+        )
     repeated = [
         " = ".join(path.name for path in paths) for paths in files.values() if len(paths) > 1
     ]
