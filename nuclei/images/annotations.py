@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import existing_file, explaining_damage, first_line
-from nuclei.images.drawn_regions import are_regions, split_crowds
+from nuclei.images.drawn_regions import are_regions, divided_groups, split_crowds
 from nuclei.images.json_outlines import json_outlines
 from nuclei.images.labels import EMPTY, INSTANCES, Truth, merge_nuclei
 from nuclei.images.outline import CROWDS, DAMAGED, NO_LOSS, OUTSIDE, REGIONS, Drawn
@@ -59,7 +59,9 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     nuclei = filled(drawn, path, shape)
     labels = merge_nuclei(nuclei, shape)[0]
     form = INSTANCES if nuclei else EMPTY
-    return Truth(labels, form, repaired=0.0, left_out=drawn.summary())
+    groups = f"{drawn.num_groups} objects of many pieces, each piece a nucleus"
+    meaning = groups if drawn.num_groups else ""
+    return Truth(labels, form, repaired=0.0, left_out=drawn.summary(), meaning=meaning)
 
 
 def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
@@ -111,6 +113,7 @@ def filled(drawn: Drawn, path: Path, shape: tuple[int, int]) -> list[np.ndarray]
             f"{path} holds {len(outlines)} outlines and none lies inside its image of {shape[0]} x "
             f"{shape[1]} px (height x width); was it drawn on another image, or at another scale?"
         )
+    outlines, nuclei, drawn.num_groups = divided_groups(outlines, nuclei, shape)
     outlines, nuclei, num_crowds = split_crowds(outlines, nuclei, shape[1])
     regions = are_regions(outlines, nuclei)
     num_outside = sum(not nucleus.size for nucleus in nuclei)

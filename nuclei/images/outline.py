@@ -59,12 +59,14 @@ class Drawn:
     Attributes:
         outlines: the nuclei.
         left_out: what was left out, kind and count.
+        num_groups: objects that were divided, since each held many nuclei.
         fault: why the first damaged object is damaged.
     """
 
     def __init__(self) -> None:
         self.outlines: list[Outline] = []
         self.left_out: Counter[str] = Counter()
+        self.num_groups = 0
         self.fault = ""
 
     def add(self, polygons: list[Polygon], may_be_region: bool = True) -> None:

@@ -26,6 +26,13 @@ ELSEWHERE = (
 
 LINES = "truth of thin lines that enclose nothing (close the outlines, or fill the nuclei)"
 
+CORNER = (
+    "truth whose nuclei all lie in the upper left part of the image (drawn at another scale or in "
+    "other units, or that part alone was annotated)"
+)
+MIN_NUCLEI = 10  # of which all lie in a corner
+MAX_CORNER = 0.6  # of the height and width that they reach
+
 
 def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = None) -> str:
     """Say why the truth of an image may be wrong.
@@ -36,10 +43,12 @@ def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = N
         void: (H, W) bool, pixels that do not count; None for none.
 
     Returns:
-        LINES, SWAPPED, ELSEWHERE or "".
+        LINES, CORNER, SWAPPED, ELSEWHERE or "".
     """
     if are_lines(labels):
         return LINES
+    if are_in_corner(labels):
+        return CORNER
     value = contrast(image, labels, void)
     if value is None:
         return ""
@@ -72,6 +81,14 @@ def contrast(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None) -> 
     ranks = rankdata(light[known])
     pairs = ranks[inside].sum() - num_inside * (num_inside + 1) / 2
     return float(pairs / (num_inside * num_outside))
+
+
+def are_in_corner(labels: np.ndarray) -> bool:
+    """Whether many nuclei all lie in the upper left part: (H, W) int32."""
+    if labels.max() < MIN_NUCLEI:
+        return False
+    bottom, right = (np.flatnonzero(labels.any(axis=axis))[-1] + 1 for axis in (1, 0))
+    return bool(bottom <= MAX_CORNER * labels.shape[0] and right <= MAX_CORNER * labels.shape[1])
 
 
 def num_sides(labels: np.ndarray) -> int:

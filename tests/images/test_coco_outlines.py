@@ -141,3 +141,11 @@ def test_two_files_for_one_image_are_refused(tmp_path):
     (tmp_path / "gt" / "instances_2.json").write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="described by .*keep one truth"):
         find_pairs(tmp_path / "raw", tmp_path / "gt")
+
+
+@pytest.mark.parametrize("form", ["polygons", "runs"])
+def test_one_mask_for_all_nuclei_is_divided(tmp_path, form):
+    drawing = [flat(ring) for ring in rings()] if form == "polygons" else runs(truth_labels() > 0)
+    truth = read_truth(write_json(tmp_path / "a.json", coco([drawing], iscrowd=0)), SHAPE)
+    assert truth.labels.max() == NUM and "many pieces" in truth.meaning
+    assert worst_overlap(truth_labels(), truth.labels) > 0.95
