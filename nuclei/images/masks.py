@@ -30,6 +30,7 @@ from nuclei.images.labels import (
     Truth,
     components,
 )
+from nuclei.images.one_each import merged_planes
 from nuclei.images.reading import read_stored
 from nuclei.images.regions import Regions
 from nuclei.images.values import exact_values
@@ -56,7 +57,8 @@ def read_truth(
 
     Args:
         path: an image, a file of ARRAY_SUFFIXES, or a file of outlines.
-        shape: height and width of the image in pixels, which files of outlines need.
+        shape: height and width of the image in pixels, which files of outlines need, and arrays of
+            many masks.
         ignore: numbers of pixels that are neither nucleus nor background (void). Without any, 255
             or 65535 beside a few small numbers is void.
         stem: of the image, which outlines of a whole set need; None takes the name of the file.
@@ -69,8 +71,13 @@ def read_truth(
     if str(path).lower().endswith(OUTLINE_SUFFIXES):
         return read_outlines(path, shape, stem)
     if str(path).lower().endswith(ARRAY_SUFFIXES):
-        return with_filled_outlines(truth_from_values(read_array(path), False, path, ignore))
-    pixels, lossy, has_hidden_indices = read_stored(path)
+        array = read_array(path, shape)
+        return with_filled_outlines(truth_from_values(array, False, path, ignore))
+    pixels, lossy, has_hidden_indices, is_stack = read_stored(path, allow_stack=True)
+    if is_stack:
+        labels = merged_planes(pixels, Path(path))
+        meaning = f"{len(pixels)} planes, each the mask of one nucleus"
+        return Truth(labels, INSTANCES if labels.any() else EMPTY, meaning=meaning)
     pixels, note = without_alpha(pixels)
     if has_hidden_indices:
         note = "the numbers of the palette count, since its colours do not tell them apart"

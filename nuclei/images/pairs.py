@@ -159,7 +159,7 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
         raise ValueError(
             f"no pair between {raw_dir} (for example {next(iter(images.values())).name}) and "
             f"{gt_dir} (for example {next(iter(truths.values())).name}); an image and its truth "
-            "must have the same name before the suffix, or a file of COCO, VIA or CVAT name the images"
+            "must have the same name before the suffix, or a COCO, VIA or CVAT file name the images"
         )
     return pairs
 
