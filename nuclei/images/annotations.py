@@ -63,9 +63,8 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     nuclei = filled(drawn, path, shape)
     labels = merge_nuclei(nuclei, shape)[0]
     form = INSTANCES if nuclei else EMPTY
-    groups = f"{drawn.num_groups} objects of many pieces, each piece a nucleus"
-    meaning = groups if drawn.num_groups else ""
-    return Truth(labels, form, repaired=0.0, left_out=drawn.summary(), meaning=meaning)
+    left_out, meaning = drawn.summary(), drawn.meaning()
+    return Truth(labels, form, repaired=0.0, left_out=left_out, meaning=meaning)
 
 
 def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:

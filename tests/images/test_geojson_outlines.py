@@ -175,6 +175,15 @@ def test_merged_annotations_are_divided_and_a_detection_is_not(tmp_path, kind):
         assert truth.labels.max() == 1 and truth.meaning == ""
 
 
+def test_cells_without_a_nucleus_are_said(tmp_path):
+    cells = [feature(ring, "cell") for ring in rings()]
+    for cell, ring in zip(cells[:5], rings(), strict=False):
+        cell["nucleusGeometry"] = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    truth = read(tmp_path, cells)
+    assert_all_nuclei(truth)
+    assert truth.meaning == f"{NUM - 5} cells without a nucleus, each taken as a whole"
+
+
 def test_merged_annotations_may_touch(tmp_path):
     squares = [
         [[x, y], [x + 10, y], [x + 10, y + 10], [x, y + 10], [x, y]]
