@@ -12,7 +12,7 @@
 belongs to `gt/a.png`. Images may be png, tif, jpg and bmp, of any size, 8-bit, 16-bit or float. The
 truth may be a mask, ids, one colour per nucleus, an array of Cellpose (a_seg.npy) or HoVer-Net
 (a.mat), or outlines of QuPath (a.geojson), ImageJ (a.zip or a.roi), LabelMe, VIA or a COCO tool
-(a.json, or one .json for the whole set); its form is recognised.
+(a.json, or one for the whole set), Aperio or CVAT (a.xml); its form is recognised.
 
 From Python:
 

@@ -80,7 +80,7 @@ from nuclei.results.pictures import COLOUR_RULES
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
-from nuclei.slides.plan import Plan, choose_formats, collect
+from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from unet import network_geometry
 
 
@@ -149,6 +149,8 @@ def parse_arguments(argv):
 def make_plan(args):
     """Find out what is to be done. All that can be wrong is found here, before any work."""
     files, model_path = collect(args.inputs), find_model(args.model)
+    for line in describe_left_out(args.inputs):
+        print(line)
     settings = read_settings(model_path)
     trained = settings.get("arguments", {})  # of train.py, whose choice of channel is repeated
     options = Options(

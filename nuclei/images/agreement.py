@@ -21,6 +21,10 @@ MIN_FIT = 0.5  # Dice that it must reach
 MIN_FOUND = 0.01  # share of the image that a model must find where the truth is empty
 MIN_SHIFT_PX = 2  # smaller shifts are differences in taste about edges
 MAX_SHIFT = 0.5  # of the height or width: of what is moved farther too little is left to compare
+MIN_CONFIRMED = 0.7  # share of the truth that a model finds, where it is right as far as it goes
+MANY_TIMES = 2.0  # area of what the model finds over the truth, where a part is not annotated
+MIN_INSIDE = 0.95  # share of what the model finds that lies in the truth of whole cells
+LARGE_TIMES = (1.8, 4.0)  # area of whole cells over what the model finds
 COARSE_PX = 128  # height and width of the masks by which files are compared with each other
 
 
@@ -80,7 +84,7 @@ class Agreement:
         elif not found.any():
             better = "the model finds no nucleus"
         else:
-            better = best_change(true, found, known, value)
+            better = best_change(true, found, known, value) or coverage(true, found)
         self.pairs.append(
             Pair(name, value, better, true.shape, coarse(true), coarse(found)),
         )
@@ -125,6 +129,24 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     """2|A∩B| / (|A|+|B|) of two bool masks of one shape; 0 where both are empty."""
     total = np.count_nonzero(one) + np.count_nonzero(other)
     return 2 * np.count_nonzero(one & other) / total if total else 0.0
+
+
+def coverage(true: np.ndarray, found: np.ndarray) -> str:
+    """Say where a truth, right as far as it goes, covers too little or too much.
+
+    Args:
+        true, found: (H, W) bool.
+
+    Returns:
+        Words, or "".
+    """
+    shared, num_true, num_found = (np.count_nonzero(mask) for mask in (true & found, true, found))
+    if shared >= MIN_CONFIRMED * num_true and num_found >= MANY_TIMES * num_true:
+        return "the model finds as many nuclei again beside it: was only a part annotated?"
+    times = num_true / max(1, num_found)  # above the highest, the model has missed nuclei
+    if shared >= MIN_INSIDE * num_found and LARGE_TIMES[0] <= times <= LARGE_TIMES[1]:
+        return "it is much larger than what the model finds inside of it: whole cells?"
+    return ""
 
 
 def coarse(mask: np.ndarray) -> np.ndarray:

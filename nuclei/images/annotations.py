@@ -3,7 +3,8 @@
     truth = read_outlines("data/gt/a.geojson", shape=(1024, 1024))
     truth.left_out                  # "points or lines 2"
 
-GeoJSON of QuPath, ImageJ's ROIs, and the JSON of COCO, LabelMe and VIA are recognised by content.
+GeoJSON of QuPath, ImageJ's ROIs, the JSON of COCO, LabelMe and VIA, and the XML of Aperio and CVAT
+are recognised by content.
 An outline becomes the pixels whose centres lie inside.
 """
 
@@ -12,18 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import existing_file, explaining_damage, first_line
-from nuclei.images.drawn_regions import are_regions, split_crowds
+from nuclei.images.drawn_regions import are_regions, divided_groups, split_crowds
 from nuclei.images.json_outlines import json_outlines
 from nuclei.images.labels import EMPTY, INSTANCES, Truth, merge_nuclei
 from nuclei.images.outline import CROWDS, DAMAGED, NO_LOSS, OUTSIDE, REGIONS, Drawn
 from nuclei.images.rois import holds_rois, roi_outlines
 from nuclei.images.stems import stem_of
+from nuclei.images.xml_outlines import xml_outlines
 from nuclei.polygons import fill
 
 # A suffix stands before the shorter one that it ends in.
-OUTLINE_SUFFIXES = (".geojson.gz", ".geojson.zip", ".geojson", ".json", ".zip", ".roi")
+OUTLINE_SUFFIXES = (".geojson.gz", ".geojson.zip", ".geojson", ".json", ".zip", ".roi", ".xml")
 EXPECTED = (
-    "GeoJSON as QuPath writes it, ImageJ ROIs (one or a zip), or JSON of COCO, LabelMe or VIA"
+    "GeoJSON as QuPath writes it, ImageJ ROIs (one or a zip), JSON of COCO, LabelMe or VIA, or XML "
+    "of Aperio or CVAT"
 )
 
 
@@ -31,10 +34,11 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     """Fill the outlines of a file: a pixel belongs to a nucleus when its centre lies inside.
 
     These files are understood: GeoJSON of QuPath (detections, cells by their nucleus, annotations;
-    also in a gz or zip), an ImageJ ROI or a zip of them, the JSON of COCO, LabelMe and VIA. Where
-    nuclei overlap, the smaller one lies on top. Points, lines, damaged objects, groups in one mask,
-    what QuPath itself ignores (classes ending in *) and a large annotation around other objects are
-    left out, and counted in the result.
+    also in a gz or zip), an ImageJ ROI or a zip of them, the JSON of COCO, LabelMe and VIA, the XML
+    of Aperio and CVAT. Where nuclei overlap, the smaller one lies on top. Points, lines, damaged
+    objects, groups in one mask, what QuPath itself ignores (classes ending in *) and a large
+    annotation around other objects are left out, and counted in the result. An object of many
+    pieces is divided into them.
 
     Args:
         path: a file of OUTLINE_SUFFIXES.
@@ -59,7 +63,8 @@ def read_outlines(path, shape: tuple[int, int] | None, stem: str | None = None) 
     nuclei = filled(drawn, path, shape)
     labels = merge_nuclei(nuclei, shape)[0]
     form = INSTANCES if nuclei else EMPTY
-    return Truth(labels, form, repaired=0.0, left_out=drawn.summary())
+    left_out, meaning = drawn.summary(), drawn.meaning()
+    return Truth(labels, form, repaired=0.0, left_out=left_out, meaning=meaning)
 
 
 def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
@@ -76,6 +81,8 @@ def parse_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
         )
 
     with explaining_damage(path, damage):
+        if path.suffix.lower() == ".xml":
+            return xml_outlines(path, stem, shape)
         return roi_outlines(path) if holds_rois(path) else json_outlines(path, stem, shape)
 
 
@@ -111,6 +118,7 @@ def filled(drawn: Drawn, path: Path, shape: tuple[int, int]) -> list[np.ndarray]
             f"{path} holds {len(outlines)} outlines and none lies inside its image of {shape[0]} x "
             f"{shape[1]} px (height x width); was it drawn on another image, or at another scale?"
         )
+    outlines, nuclei, drawn.num_groups = divided_groups(outlines, nuclei, shape)
     outlines, nuclei, num_crowds = split_crowds(outlines, nuclei, shape[1])
     regions = are_regions(outlines, nuclei)
     num_outside = sum(not nucleus.size for nucleus in nuclei)

@@ -1,4 +1,4 @@
-"""Read ground truth that lies in arrays: NumPy's .npy and MATLAB's .mat.
+"""Read ground truth that lies in arrays: NumPy's .npy and .npz, and MATLAB's .mat.
 
     pixels = read_array("gt/a_seg.npy")         # (H, W) ids
 
@@ -6,24 +6,31 @@ Cellpose saves a.png's nuclei as a_seg.npy, HoVer-Net, CoNSeP and Lizard as a.ma
 a whole set as one .npy. Arrays without a name are understood by their shape.
 """
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import existing_file, explaining_damage, first_line
+from nuclei.files import existing_file, explaining_damage, first_line, refuse_unsafe_archive
 from nuclei.images.content import refuse_bomb
 from nuclei.images.inert_pickle import plain_data
+from nuclei.images.one_each import is_mask, merged_planes, planes_first
 
-ARRAY_SUFFIXES = (".npy", ".mat")
-INSTANCE_MAPS = ("inst_map", "instance_map", "masks")  # variables of a .mat, in this order
+ARRAY_SUFFIXES = (".npy", ".npz", ".mat")
+# Variables of a .mat or .npz, in this order.
+INSTANCE_MAPS = ("inst_map", "instance_map", "masks", "labels", "label")
 EXPECTED = (
     "one id per nucleus as an array of (height, width), as Cellpose (_seg.npy) and HoVer-Net "
     "(inst_map in a .mat) save it"
 )
 
 
-def read_array(path) -> np.ndarray:
+def read_array(path, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Read the ids of one image.
+
+    Args:
+        path: the file.
+        shape: height and width of the image in px, which tells rows from planes; None if unknown.
 
     Returns:
         (H, W), any real dtype, 0 background.
@@ -41,21 +48,14 @@ def read_array(path) -> np.ndarray:
         )
 
     with explaining_damage(path, damage):
-        array = read_npy(path) if path.suffix.lower() == ".npy" else read_mat(path)
-        return ids_of(array, path)
+        read = {".npy": read_npy, ".npz": read_npz}.get(path.suffix.lower(), read_mat)
+        return ids_of(read(path), path, shape)
 
 
 def read_npy(path: Path) -> np.ndarray:
     """The array of a .npy file, or the masks of Cellpose's _seg.npy. Nothing of it is run."""
     with open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f"version {version} of the format")
-        shape, _, dtype = read_header(file)
+        shape, dtype = read_header(file)
         refuse_bomb(path, shape)
         if not dtype.hasobject:
             file.seek(0)
@@ -67,6 +67,33 @@ def read_npy(path: Path) -> np.ndarray:
         f"{path} holds Python objects without ids (masks) among them; expected {EXPECTED}: save "
         "the ids as png or tif, as Cellpose's menu File > Save masks as PNG/TIF does"
     )
+
+
+def read_header(file) -> tuple[tuple[int, ...], np.dtype]:
+    """(shape, dtype) of an open .npy file, which is left at its values."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def read_npz(path: Path) -> np.ndarray:
+    """The only array of a .npz file, or its instance map."""
+    shapes = {}
+    with zipfile.ZipFile(path) as archive:
+        refuse_unsafe_archive(path, archive)
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                shapes[name.removesuffix(".npy")] = read_header(file)[0]
+    name = next(iter(shapes)) if len(shapes) == 1 else instance_map(shapes, path)
+    refuse_bomb(path, shapes[name])
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[name]
 
 
 def read_mat(path: Path) -> np.ndarray:
@@ -105,8 +132,13 @@ def instance_map(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
     return name
 
 
-def ids_of(array: np.ndarray, path: Path) -> np.ndarray:
-    """The ids of nuclei in an array: two axes, or the channels of a known data set.
+def ids_of(array: np.ndarray, path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """The ids of nuclei in an array: two axes, the channels of a known data set, or many masks.
+
+    Args:
+        array: any shape.
+        path: names the file in an error.
+        shape: height and width of the image in px; None if unknown.
 
     Raises:
         ValueError: the shape is another one.
@@ -117,6 +149,11 @@ def ids_of(array: np.ndarray, path: Path) -> np.ndarray:
     if array.ndim == 2:
         return array
     channels = array.shape[2] if array.ndim == 3 else 0
+    # Data sets never hold bool; other masks of 0 and 1 are known by their number.
+    if array.ndim == 3 and (array.dtype == bool or channels > 6):
+        planes = planes_first(array, shape)
+        if planes is not None and all(map(is_mask, planes)):
+            return merged_planes(planes, path)
     if channels == 1 or channels == 2:  # CoNIC: ids and classes
         return array[..., 0]
     if channels in (4, 5):  # HoVer-Net's patches: red, green, blue, ids, and perhaps classes

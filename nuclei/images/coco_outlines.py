@@ -20,13 +20,19 @@ from nuclei.images.outline import (
     Outline,
     ring_of,
 )
-from nuclei.images.stems import named_stem, without_end
+from nuclei.images.stems import bare_stem, named_stem
 from nuclei.polygons import unpack_runs
 
 
 def is_coco(data) -> bool:
     """Whether parsed JSON is COCO's, or that of Segment Anything, which has one image."""
     return isinstance(data, dict) and "annotations" in data and bool({"images", "image"} & {*data})
+
+
+def is_list_of_masks(data) -> bool:
+    """Whether parsed JSON is the list of masks of one image that Segment Anything returns."""
+    first = data[0] if isinstance(data, list) and data else None
+    return isinstance(first, dict) and "segmentation" in first and "image_id" not in first
 
 
 def coco_images(data: dict) -> list[dict]:
@@ -99,8 +105,8 @@ def chosen_image(images: list[dict], stems: list[str], path: Path, stem: str) ->
     if len(images) > 1:
         entries = list(zip(images, stems, strict=True))
         images = [image for image, name in entries if name == stem]
-        bare = without_end(stem)
-        images = images or [image for image, name in entries if without_end(name) == bare]
+        bare = bare_stem(stem)
+        images = images or [image for image, name in entries if bare_stem(name) == bare]
     if len(images) != 1:
         raise ValueError(
             f"{path} describes {len(stems)} images ({named(stems)}), {len(images)} of which are "

@@ -7,6 +7,7 @@ import numpy as np
 
 ORIENTATION_TAG = 274  # of EXIF and TIFF
 MAX_PIXELS = 500_000_000  # px of one image: 1.5 GB as 8-bit RGB; a decompression bomb has more
+MIN_DISTINCT = 0.9  # colours over indices; a few equal colours come from a reduction of colours
 MAX_STACK = 20  # images of MAX_PIXELS that all planes of a file may have
 
 
@@ -21,6 +22,8 @@ class Content(NamedTuple):
         names: of the channels; may be empty.
         mpp: µm per pixel that the file states, or None.
         notes: lines for the user on what is odd in the file.
+        indices: (Y, X) the numbers behind the colours of a palette that shows many of them in one
+            colour; None where the colours tell all numbers apart.
     """
 
     pixels: np.ndarray
@@ -29,6 +32,21 @@ class Content(NamedTuple):
     names: tuple[str, ...] = ()
     mpp: float | None = None
     notes: tuple[str, ...] = ()
+    indices: np.ndarray | None = None
+
+
+def hidden_indices(indices: np.ndarray, palette: np.ndarray) -> np.ndarray | None:
+    """The indices of a palette image, where its colours do not tell them apart.
+
+    Programs save ids with a palette that is all black or repeats itself.
+
+    Args:
+        indices: (H, W) integer.
+        palette: (n, 3) the colours.
+    """
+    used = np.unique(indices)
+    colours = np.unique(palette[used[used < len(palette)]], axis=0)
+    return indices if len(colours) < MIN_DISTINCT * len(used) else None
 
 
 def refuse_bomb(path, shape: tuple[int, ...], most: int | None = None) -> None:

@@ -7,9 +7,11 @@ import numpy as np
 
 from nuclei.images.labels import joined
 from nuclei.images.outline import Outline
+from nuclei.polygons import fill
 
 REGION_TIMES = 20  # an annotation this many times larger than the median outline may be a region
 CROWD_TIMES = 8  # a piece of a crowd this many times larger than the median holds several nuclei
+MIN_PIECES = 3  # of an outline, none of them the main one, from which it is a merged group
 MIN_MAIN_SHARE = 0.8  # of a mask's pixels in its largest piece: the others are slips of the brush
 
 
@@ -29,6 +31,43 @@ def are_regions(outlines: list[Outline], nuclei: list[np.ndarray]) -> list[bool]
         and bool(np.isin(middles, nucleus).sum() > 2)  # one of them is its own
         for outline, nucleus in zip(outlines, nuclei, strict=True)
     ]
+
+
+def divided_groups(
+    outlines: list[Outline], nuclei: list[np.ndarray], shape: tuple[int, int]
+) -> tuple[list[Outline], list[np.ndarray], int]:
+    """Divide objects of many polygons into these: all nuclei of an image, merged into one object.
+
+    QuPath's "Merge selected", ImageJ's "Create Selection" and semantic masks of COCO make such
+    objects. Detections stay as they are. Where the pieces are not polygons of their own, the object
+    is marked for `split_crowds`.
+
+    Args:
+        outlines: of one file.
+        nuclei: for each of them its pixels.
+        shape: height and width of the image in pixels.
+
+    Returns:
+        The outlines, the nuclei, and the number of objects that hold many.
+    """
+    result, num_groups = [], 0
+    for outline, nucleus in zip(outlines, nuclei, strict=True):
+        if outline.may_be_crowd or not is_group(outline, nucleus, shape[1]):
+            result.append((outline, nucleus))
+            continue
+        num_groups += 1
+        if len(outline.polygons) < MIN_PIECES:
+            result.append((outline._replace(may_be_crowd=True), nucleus))
+            continue
+        for polygon in outline.polygons:
+            result.append((outline._replace(polygons=[polygon]), fill([polygon], shape)))
+    return [outline for outline, _ in result], [nucleus for _, nucleus in result], num_groups
+
+
+def is_group(outline: Outline, nucleus: np.ndarray, width: int) -> bool:
+    """Whether an outline has many pieces, none of them the main one, and is no detection."""
+    has_parts = outline.pixels is not None or sum(map(len, outline.polygons)) >= MIN_PIECES
+    return outline.may_be_region and has_parts and len(pieces_of(nucleus, width)) >= MIN_PIECES
 
 
 def split_crowds(

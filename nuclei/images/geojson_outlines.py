@@ -12,7 +12,8 @@ from nuclei.polygons import Polygon
 AREAS = ("Polygon", "MultiPolygon")  # geometries of GeoJSON that enclose pixels
 NO_AREAS = ("Point", "MultiPoint", "LineString", "MultiLineString")
 # Kinds of objects in QuPath, lower case. Version 0.2 wrote them as ids, such as PathCellObject.
-DETECTIONS = ("detection", "cell", "pathdetectionobject", "pathcellobject")
+CELLS = ("cell", "pathcellobject")
+DETECTIONS = ("detection", "pathdetectionobject", *CELLS)
 HOLDERS = ("root", "tile", "tmacore", "pathrootobject", "pathtileobject", "tmacoreobject")
 
 
@@ -76,6 +77,7 @@ def read_feature(feature: dict, drawn: Drawn) -> list:
     elif children and kind not in DETECTIONS and any(map(has_area, children)):
         drawn.leave_out(REGIONS)
     else:
+        drawn.num_whole_cells += kind in CELLS and not polygons
         polygons = polygons or geojson_polygons(geometry)
         drawn.add(polygons, may_be_region=kind not in DETECTIONS)
     return children

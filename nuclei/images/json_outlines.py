@@ -13,11 +13,12 @@ import zipfile
 from pathlib import Path
 
 from nuclei.files import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
-from nuclei.images.coco_outlines import coco_outlines, coco_stems, is_coco
+from nuclei.images.coco_outlines import coco_outlines, coco_stems, is_coco, is_list_of_masks
 from nuclei.images.geojson_outlines import AREAS, NO_AREAS, geojson_outlines
 from nuclei.images.outline import Drawn
 from nuclei.images.shape_outlines import is_labelme, labelme_outlines, via_files, via_outlines
 from nuclei.images.stems import named_stem
+from nuclei.images.xml_outlines import xml_stems
 
 GEOJSON_TYPES = ("FeatureCollection", "Feature", "GeometryCollection", *AREAS, *NO_AREAS)
 # Tools whose JSON is not read, by keys of it, and the way out of each.
@@ -42,6 +43,8 @@ def json_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
         ValueError: the file is not of a known tool, or does not belong to the image.
     """
     data = parsed(path)
+    if is_list_of_masks(data):
+        data = {"image": {}, "annotations": data}
     if is_coco(data):
         return coco_outlines(data, path, stem, shape)
     if is_labelme(data):
@@ -61,8 +64,10 @@ def json_outlines(path: Path, stem: str, shape: tuple[int, int]) -> Drawn:
 
 
 def described_stems(path: Path) -> list[str]:
-    """The stems of the images that a COCO or VIA file describes; [] for every other file."""
+    """The stems of the images that a file of COCO, VIA or CVAT describes; [] for every other."""
     try:
+        if path.suffix.lower() == ".xml":
+            return xml_stems(path)
         data = parsed(path)
         if is_coco(data):
             return coco_stems(data)

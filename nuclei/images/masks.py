@@ -20,6 +20,7 @@ from nuclei.images.exact_truth import (
     dust_share,
     truth_from_regions,
 )
+from nuclei.images.hollow import filled_outlines
 from nuclei.images.labels import (
     BINARY,
     BINARY_LOSSY,
@@ -29,6 +30,7 @@ from nuclei.images.labels import (
     Truth,
     components,
 )
+from nuclei.images.one_each import merged_planes
 from nuclei.images.reading import read_stored
 from nuclei.images.regions import Regions
 from nuclei.images.values import exact_values
@@ -55,7 +57,8 @@ def read_truth(
 
     Args:
         path: an image, a file of ARRAY_SUFFIXES, or a file of outlines.
-        shape: height and width of the image in pixels, which files of outlines need.
+        shape: height and width of the image in pixels, which files of outlines need, and arrays of
+            many masks.
         ignore: numbers of pixels that are neither nucleus nor background (void). Without any, 255
             or 65535 beside a few small numbers is void.
         stem: of the image, which outlines of a whole set need; None takes the name of the file.
@@ -68,17 +71,36 @@ def read_truth(
     if str(path).lower().endswith(OUTLINE_SUFFIXES):
         return read_outlines(path, shape, stem)
     if str(path).lower().endswith(ARRAY_SUFFIXES):
-        return truth_from_values(read_array(path), False, path, ignore)
-    pixels, lossy = read_stored(path)
+        array = read_array(path, shape)
+        return with_filled_outlines(truth_from_values(array, False, path, ignore))
+    pixels, lossy, has_hidden_indices, is_stack = read_stored(path, allow_stack=True)
+    if is_stack:
+        labels = merged_planes(pixels, Path(path))
+        meaning = f"{len(pixels)} planes, each the mask of one nucleus"
+        return Truth(labels, INSTANCES if labels.any() else EMPTY, meaning=meaning)
     pixels, note = without_alpha(pixels)
+    if has_hidden_indices:
+        note = "the numbers of the palette count, since its colours do not tell them apart"
     if pixels.ndim == 3:
         spread = pixels.max(axis=2) - pixels.min(axis=2)
         if spread.any() and not (lossy and np.percentile(spread, 99) <= MAX_JPEG_COLOUR):
-            truth = truth_from_colours(pixels, lossy, path, ignore)
+            truth = with_filled_outlines(truth_from_colours(pixels, lossy, path, ignore))
             return truth._replace(meaning="; ".join(filter(None, (note, truth.meaning))))
         pixels = pixels[..., 1]
-    truth = truth_from_values(pixels, lossy, path, ignore)
+    truth = with_filled_outlines(truth_from_values(pixels, lossy, path, ignore))
     return truth._replace(meaning="; ".join(filter(None, (note, truth.meaning))))
+
+
+def with_filled_outlines(truth: Truth) -> Truth:
+    """The truth itself, or with filled nuclei where it shows only their outlines."""
+    has_ids = truth.form in (INSTANCES, INSTANCE_COLOURS)
+    labels = filled_outlines(truth.labels, has_ids)
+    if labels is None:
+        return truth
+    meaning = "; ".join(filter(None, (truth.meaning, "thin outlines, whose inside is the nucleus")))
+    return truth._replace(
+        labels=labels, form=truth.form if has_ids else INSTANCES, meaning=meaning, warning=""
+    )
 
 
 def without_alpha(pixels: np.ndarray) -> tuple[np.ndarray, str]:

@@ -66,6 +66,9 @@ def without_flat_border(image: np.ndarray) -> np.ndarray | None:
         near &= 1 - cv2.dilate(border, np.ones((3, 3), np.uint8))
         if not near.any():
             continue
+        # Beside a saturated thing, all dim nuclei of 16 bits are nearly black.
+        if image.dtype != np.uint8 and count_dim_nuclei(brightest, border > 0) >= MIN_NUCLEI:
+            continue
         jump = abs(float(np.median(brightest[near > 0])) - value)
         if jump > MIN_JUMP * highest:
             if np.ptp(brightest[border > 0]):  # JPEG blurs the outermost pixels of the image
@@ -139,7 +142,7 @@ def without_bright_thing(image: np.ndarray, low: float, high: float) -> np.ndarr
 
 def count_dim_nuclei(grey: np.ndarray, rest: np.ndarray) -> int:
     """Number of blobs in the part `rest` (h, w) of an image that rise above noise and glow."""
-    filled = np.where(rest, grey, np.median(grey[rest]))
+    filled = np.where(rest, grey, np.median(grey[rest])).astype(np.float32)
     low, high = np.percentile(filled, (0.5, 99.8))
     if not high > low:
         return 0

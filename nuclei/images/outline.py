@@ -59,12 +59,16 @@ class Drawn:
     Attributes:
         outlines: the nuclei.
         left_out: what was left out, kind and count.
+        num_groups: objects that were divided, since each held many nuclei.
+        num_whole_cells: cells that count as a whole, since the file has no nucleus in them.
         fault: why the first damaged object is damaged.
     """
 
     def __init__(self) -> None:
         self.outlines: list[Outline] = []
         self.left_out: Counter[str] = Counter()
+        self.num_groups = 0
+        self.num_whole_cells = 0
         self.fault = ""
 
     def add(self, polygons: list[Polygon], may_be_region: bool = True) -> None:
@@ -99,6 +103,14 @@ class Drawn:
         """What was left out in words; "" for nothing."""
         counts = sorted(self.left_out.items())
         return ", ".join(f"{kind} {count:,}" for kind, count in counts if count)
+
+    def meaning(self) -> str:
+        """What objects were taken for, where it does not go without saying, in words."""
+        parts = (
+            (self.num_groups, "objects of many pieces, each piece a nucleus"),
+            (self.num_whole_cells, "cells without a nucleus, each taken as a whole"),
+        )
+        return "; ".join(f"{count:,} {words}" for count, words in parts if count)
 
 
 def ring_of(points) -> np.ndarray:

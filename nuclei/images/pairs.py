@@ -20,10 +20,10 @@ from nuclei.images.json_outlines import described_stems
 from nuclei.images.labels import Truth
 from nuclei.images.masks import read_truth
 from nuclei.images.reading import IMAGE_SUFFIXES, PICTURE_SUFFIXES, open_image
-from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
+from nuclei.images.stems import TRUTH_ENDS, bare_stem, stem_of, without_end
 
 TRUTH_SUFFIXES = OUTLINE_SUFFIXES + ARRAY_SUFFIXES + PICTURE_SUFFIXES
-SET_SUFFIXES = (".json", ".zip")  # of files that may hold the truth of a whole set
+SET_SUFFIXES = (".json", ".zip", ".xml")  # of files that may hold the truth of a whole set
 
 
 def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
@@ -59,7 +59,11 @@ def find_images(folder, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, P
         )
     files = image_files(folder, suffixes)
     if not files:
-        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(suffixes)}")
+        others = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        instead = f" but {named(others)}" if others else ""
+        raise ValueError(
+            f"{folder} holds no image{instead}; expected files ending in {', '.join(suffixes)}"
+        )
     repeated = [
         " = ".join(path.name for path in paths) for paths in files.values() if len(paths) > 1
     ]
@@ -75,11 +79,12 @@ def find_truths(gt_dir, stems: Iterable[str] = ()) -> dict[str, Path]:
     """The truth files of a folder: images, arrays, outlines, or one file for several images.
 
     A truth belongs to the image of its stem. Where there is none, it belongs to the image that is
-    called alike apart from .ome, _img, _masks, _cp_masks, _seg and so on. A COCO or VIA file that
-    belongs to no image serves all those that it describes and that have no truth of their own.
+    called alike apart from .ome, _img, _masks, _cp_masks, _seg and so on. A file of COCO, VIA or
+    CVAT that belongs to no image serves all those that it describes and that have no truth of their
+    own.
 
     Args:
-        gt_dir: the folder, or one COCO or VIA file.
+        gt_dir: the folder, or one file of COCO, VIA or CVAT.
         stems: stems of the images.
 
     Returns:
@@ -119,7 +124,8 @@ def described_truths(truths: dict[str, Path], stems: set[str]) -> dict[str, Path
     for own_stem in [stem for stem in truths if stem not in stems]:
         path = truths[own_stem]
         is_set_file = path.name.lower().endswith(SET_SUFFIXES)
-        described = {*described_stems(path)} if is_set_file and stems - {*truths} else set()
+        names = described_stems(path) if is_set_file and stems - {*truths} else []
+        described = {image_called(name, stems) for name in names}
         if not described & stems:
             continue
         if repeated := sorted(described & {*result}):
@@ -130,6 +136,11 @@ def described_truths(truths: dict[str, Path], stems: set[str]) -> dict[str, Path
         del truths[own_stem]
         result |= {stem: path for stem in described if stem not in truths}
     return result
+
+
+def image_called(name: str, stems: set[str]) -> str:
+    """The stem among `stems` that a tool calls `name`; `name` itself where there is none."""
+    return name if name in stems or bare_stem(name) not in stems else bare_stem(name)
 
 
 def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
@@ -148,7 +159,7 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
         raise ValueError(
             f"no pair between {raw_dir} (for example {next(iter(images.values())).name}) and "
             f"{gt_dir} (for example {next(iter(truths.values())).name}); an image and its truth "
-            "must have the same name before the suffix, or one COCO or VIA file name the images"
+            "must have the same name before the suffix, or a COCO, VIA or CVAT file name the images"
         )
     return pairs
 

@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nuclei.images.content import ORIENTATION_TAG, Content, refuse_bomb, upright
+from nuclei.images.content import (
+    ORIENTATION_TAG,
+    Content,
+    hidden_indices,
+    refuse_bomb,
+    upright,
+)
 from nuclei.images.pixel_size import MICRONS, MPP_LIMITS
 
 BITS_PER_SAMPLE_TAG = 258  # of TIFF
+PICTURE_KINDS = ("PNG", "JPEG", "BMP")  # as Pillow calls them
+GIT_LFS = b"version https://git-lfs"
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
@@ -20,22 +28,53 @@ def read_picture(path: Path, head: bytes) -> Content:
         head: its first bytes.
 
     Raises:
-        ValueError: it declares too many pixels.
+        ValueError: it declares too many pixels, or is a picture of another kind.
     """
     Image.MAX_IMAGE_PIXELS = None  # Pillow's limit of 89 MP is too low; `refuse_bomb` has ours
-    with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+    refuse_other_kinds(path, head)
+    with Image.open(path, formats=PICTURE_KINDS) as image:
         refuse_bomb(path, (image.height, image.width))
         image.load()  # raises on a damaged file, where OpenCV below would return a part
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
         lossy = image.format in ("JPEG", "MPO")
-        mpp = picture_mpp(image)
+        mpp, indices = picture_mpp(image), palette_indices(image)
         # OpenCV reads colour of 16 bits, which Pillow would cut to 8.
         is_deep = head[:8] == PNG_HEAD and head[24] == 16 and head[25] & 6
         pixels = read_deep_colour(path) if is_deep else decoded(path, image)
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey of 16 bits with alpha
         pixels = pixels[..., 0]
     pixels = upright(pixels, orientation)
-    return Content(pixels, "YXS"[: pixels.ndim], lossy, (), mpp)
+    if indices is not None:
+        indices = upright(indices, orientation)
+    return Content(pixels, "YXS"[: pixels.ndim], lossy, (), mpp, indices=indices)
+
+
+def refuse_other_kinds(path: Path, head: bytes) -> None:
+    """Raise ValueError, with the way out, for a whole file that is not damaged but of another kind.
+
+    Args:
+        path: the file.
+        head: its first bytes.
+    """
+    if head.startswith(GIT_LFS):
+        raise ValueError(f"{path} is a pointer of Git LFS in place of the file; run git lfs pull")
+    try:
+        with Image.open(path) as image:
+            kind = image.format
+    except (OSError, ValueError, SyntaxError):  # no picture, or a damaged one: reading it says so
+        return
+    if kind not in (*PICTURE_KINDS, "MPO"):
+        raise ValueError(
+            f"{path} is a {kind} picture; expected png, tif, jpg or bmp: save it as png or tif"
+        )
+
+
+def palette_indices(image: Image.Image) -> np.ndarray | None:
+    """The indices of a picture with a palette whose colours do not tell them apart, else None."""
+    if image.mode != "P" or image.palette is None:
+        return None
+    palette = np.array(image.getpalette("RGB"), np.uint8)
+    return hidden_indices(np.array(image), palette.reshape(-1, 3))
 
 
 def decoded(path: Path, image: Image.Image, is_single: bool = True) -> np.ndarray:

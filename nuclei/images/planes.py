@@ -127,6 +127,8 @@ def choose_planes(stack: Stack, channel=None, plane=None) -> tuple[Planes, list[
     pages_are_planes = "Z" not in stack.axes and plane is not None and not pages_are_channels
     indices = {axis: stack.size(axis) // 2 if axis == "Z" else 0 for axis in stack.stacked()}
     indices.pop(colour, None)
+    if colour == "C":
+        notes.append("its 3 channels are taken as red, green and blue (--channel takes one)")
     taken = {}
     for axis in sorted(indices, key="CQZT".find):  # the channel first: its planes are compared
         count = stack.size(axis)

@@ -32,10 +32,14 @@ class Stored(NamedTuple):
     Attributes:
         pixels: (H, W) or (H, W, 3 or 4), any dtype, upright.
         lossy: whether JPEG changed the values.
+        has_hidden_indices: whether they are indices of a palette that does not tell them apart.
+        is_stack: whether they are several planes, (N, H, W).
     """
 
     pixels: np.ndarray
     lossy: bool
+    has_hidden_indices: bool = False
+    is_stack: bool = False
 
 
 class ImageFile(NamedTuple):
@@ -122,17 +126,25 @@ def as_rgb(pixels: np.ndarray, name="the image") -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def read_stored(path) -> Stored:
+def read_stored(path, allow_stack: bool = False) -> Stored:
     """Decode a file with one 2-D image and turn it upright, values untouched.
+
+    Args:
+        path: the file.
+        allow_stack: whether several grey planes are read, too.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no image, is cut short, is too large or holds a stack.
     """
     content = read_content(path)
+    if content.indices is not None:
+        return Stored(np.ascontiguousarray(content.indices), content.lossy, True)
     pixels, axes = content.pixels, content.axes
     if sorted(axes) == ["C", "X", "Y"] and pixels.shape[axes.index("C")] == 3:
         pixels, axes = np.moveaxis(pixels, axes.index("C"), -1), "YXS"
+    if allow_stack and len(axes) == 3 and axes[1:] == "YX":
+        return Stored(np.ascontiguousarray(pixels), content.lossy, is_stack=True)
     if axes not in ("YX", "YXS"):
         raise ValueError(
             f"{path} is a stack of shape {' x '.join(map(str, pixels.shape))} (axes {axes}); "

@@ -25,7 +25,7 @@ from nuclei.images.outline import (
     polyline_polygons,
     ring_of,
 )
-from nuclei.images.stems import named_stem, without_end
+from nuclei.images.stems import bare_stem, named_stem
 from nuclei.polygons import Polygon
 
 NO_CLASSES = ("__ignore__", "_background_")  # labels with a meaning of their own in LabelMe
@@ -71,8 +71,8 @@ def labelme_outlines(data: dict, path: Path, shape: tuple[int, int]) -> Drawn:
                 drawn.add(polygons)
 
     drawn.try_each(data["shapes"], read)
-    for polygons in groups.values():
-        drawn.add(polygons)
+    for polygons in groups.values():  # the user says that these are one nucleus
+        drawn.add(polygons, may_be_region=False)
     return drawn
 
 
@@ -180,10 +180,10 @@ def via_outlines(data: dict, path: Path, stem: str) -> Drawn:
         ValueError: the file does not describe the image.
     """
     files = list((via_files(data) or {}).values())
-    stems, bare = [named_stem(name) for name, _ in files], without_end(stem)
+    stems, bare = [named_stem(name) for name, _ in files], bare_stem(stem)
     chosen = [file for file, name in zip(files, stems, strict=True) if name == stem]
     chosen = chosen or [
-        file for file, name in zip(files, stems, strict=True) if without_end(name) == bare
+        file for file, name in zip(files, stems, strict=True) if bare_stem(name) == bare
     ]
     chosen = files if len(files) == 1 else chosen
     if len(chosen) != 1:

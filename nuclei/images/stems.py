@@ -8,12 +8,15 @@ are compared in one form, NFC.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
 # Ends of stems by which programs tell an image from its truth, the longer ones first.
 IMAGE_ENDS = (".ome", "_img")
+LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-(?=.)")
+ROBOFLOW = re.compile(r"(?<=.)_(png|jpe?g|tiff?|bmp)\.rf\.[0-9a-zA-Z]+$")
 TRUTH_ENDS = (".ome", "_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 
 
@@ -57,6 +60,15 @@ def tabled_stem(cell: str | None, suffixes: tuple[str, ...]) -> str:
     """The stem that a cell of a user's table names, with or without one of `suffixes`."""
     name = (cell or "").strip()
     return normal(Path(name).stem if name.lower().endswith(suffixes) else name)
+
+
+def bare_stem(stem: str) -> str:
+    """A stem without what Label Studio, Roboflow and other programs add to the name of an image.
+
+    Label Studio writes "1a2b3c4d-a" for a, Roboflow "a_png.rf.HASH".
+    """
+    stem = LABEL_STUDIO.sub("", ROBOFLOW.sub("", stem))
+    return without_end(stem)
 
 
 def without_end(stem: str, ends: Iterable[str] = IMAGE_ENDS) -> str:

@@ -8,6 +8,7 @@ transmitted light. `contrast` measures how well brightness tells the two apart.
 
 import numpy as np
 
+from nuclei.images.hollow import are_lines
 from nuclei.images.modality import modality
 
 SAMPLE_PIXELS = 40_000  # px of an image that are compared; more does not change the result
@@ -23,6 +24,15 @@ ELSEWHERE = (
     "python import_data.py --compare says more)"
 )
 
+LINES = "truth of thin lines that enclose nothing (close the outlines, or fill the nuclei)"
+
+CORNER = (
+    "truth whose nuclei all lie in the upper left part of the image (drawn at another scale or in "
+    "other units, or that part alone was annotated)"
+)
+MIN_NUCLEI = 10  # of which all lie in a corner
+MAX_CORNER = 0.6  # of the height and width that they reach
+
 
 def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = None) -> str:
     """Say why the truth of an image may be wrong.
@@ -33,8 +43,12 @@ def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = N
         void: (H, W) bool, pixels that do not count; None for none.
 
     Returns:
-        SWAPPED, ELSEWHERE or "".
+        LINES, CORNER, SWAPPED, ELSEWHERE or "".
     """
+    if are_lines(labels):
+        return LINES
+    if are_in_corner(labels):
+        return CORNER
     value = contrast(image, labels, void)
     if value is None:
         return ""
@@ -67,6 +81,14 @@ def contrast(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None) -> 
     ranks = rankdata(light[known])
     pairs = ranks[inside].sum() - num_inside * (num_inside + 1) / 2
     return float(pairs / (num_inside * num_outside))
+
+
+def are_in_corner(labels: np.ndarray) -> bool:
+    """Whether many nuclei all lie in the upper left part: (H, W) int32."""
+    if labels.max() < MIN_NUCLEI:
+        return False
+    bottom, right = (np.flatnonzero(labels.any(axis=axis))[-1] + 1 for axis in (1, 0))
+    return bool(bottom <= MAX_CORNER * labels.shape[0] and right <= MAX_CORNER * labels.shape[1])
 
 
 def num_sides(labels: np.ndarray) -> int:

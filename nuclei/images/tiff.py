@@ -18,6 +18,7 @@ from nuclei.images.content import (
     MAX_STACK,
     ORIENTATION_TAG,
     Content,
+    hidden_indices,
     refuse_bomb,
     upright,
 )
@@ -63,6 +64,7 @@ def read_tiff(path: Path) -> Content:
             )
         lossy = page.compression in TIFF_JPEG
         axes, sizes = plain_axes(series.axes, series.shape)
+        indices = None
         if photometric == "YCBCR" and not lossy:
             pixels = read_frames_with_pillow(path, [page.index])[0]  # tifffile leaves it as it is
             axes, sizes = "YXS", pixels.shape
@@ -71,13 +73,17 @@ def read_tiff(path: Path) -> Content:
             if not needs_colours and pixels.size != math.prod(sizes):
                 sizes, axes = pixels.shape, axes if pixels.ndim == len(axes) else f"{axes}S"
             pixels = pixels.reshape(sizes)
+            if photometric == "PALETTE" and page.colormap is not None and pixels.ndim == 2:
+                indices = hidden_indices(pixels, page.colormap.T)
             if needs_colours:
                 pixels, axes = with_meaning(path, tiff, page, photometric, pixels, axes)
         pixels, axes = without_alpha(page, pixels, axes)
-        pixels = upright(pixels, page.tags.valueof(ORIENTATION_TAG, 1), axes)
+        orientation = page.tags.valueof(ORIENTATION_TAG, 1)
+        pixels = upright(pixels, orientation, axes)
+        indices = None if indices is None else upright(indices, orientation)
         notes = describe_series(tiff, series)
         mpp = stated_mpp(tiff, series, notes)
-        return Content(pixels, axes, lossy, channel_names(tiff, series), mpp, tuple(notes))
+        return Content(pixels, axes, lossy, channel_names(tiff, series), mpp, tuple(notes), indices)
 
 
 def plain_axes(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:

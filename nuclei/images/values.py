@@ -177,12 +177,14 @@ def background_of(values, counts, index, is_void, is_coloured: bool) -> int | No
         return zero
     if len(known) == 1:
         return None
-    if len(known) == 2:
-        # A mask of 1 and 2 could also be two ids without background; the higher is the nucleus.
-        return most if is_coloured and zero is None else int(known[0])
+    if len(known) == 2 and (is_coloured or zero is not None):
+        return most if zero is None else zero
     frame = np.concatenate([index[0], index[-1], index[1:-1, 0], index[1:-1, -1]])
     on_frame = np.bincount(frame, minlength=len(values))
     surrounds = counts[most] >= MIN_BACKGROUND * index.size and on_frame[most] > frame.size / 2
+    if zero is None and len(known) == 2:
+        # ilastik numbers its labels from 1 on, in the order in which they were drawn.
+        return most if surrounds else int(known[0])
     if zero is None:
         return most if is_coloured or surrounds else None
     if surrounds and on_frame[zero] < on_frame[most]:

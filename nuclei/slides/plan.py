@@ -1,13 +1,14 @@
 """What one call of predict.py does: its images and slides, their formats, and what is left to do.
 
-    files = collect(["test_raw", "slide.svs"])          # {stem: path}
-    formats = choose_formats(files, {"slide"}, None)    # {stem: names}
-    Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
+files = collect(["test_raw", "slide.svs"])          # {stem: path}
+formats = choose_formats(files, {"slide"}, None)    # {stem: names}
+Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
+from nuclei.files import named
 from nuclei.formats.registry import require_formats
 from nuclei.images.pairs import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
@@ -89,6 +90,26 @@ def collect(inputs):
                 )
             files.setdefault(stem, path)
     return files
+
+
+def describe_left_out(inputs) -> list[str]:
+    """Lines on what lies in the folders of the user and is not read: other files, and folders."""
+    lines = []
+    for folder in (Path(entry) for entry in inputs if Path(entry).is_dir() and not is_slide(entry)):
+        entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
+        files = [path.name for path in entries if path.is_file()]
+        if others := [name for name in files if not name.lower().endswith(suffixes)]:
+            lines.append(
+                f"{folder}: {len(others)} files of other kinds are left out: {named(others)}"
+            )
+        folders = [path.name for path in entries if path.is_dir() and not is_slide(path)]
+        if nested := [name for name in folders if image_files(folder / name)]:
+            lines.append(
+                f"{folder}: the images in its folders are left out: {named(nested)} "
+                "(name them, too)"
+            )
+    return lines
 
 
 def choose_formats(files, slides, chosen, editable=False):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from blob_model import write_blob_model
 from images_tools import discs, fluorescence, save
+from skimage.segmentation import expand_labels
 
 import import_data
 from nuclei.images.agreement import Agreement
@@ -54,6 +55,20 @@ def test_swapped_files_and_low_agreement_are_said():
     assert any("a.png" in line and ("b.png" in line or "moved" in line) for line in lines[1:])
     assert any("c.png" in line and "low agreement" in line for line in lines[1:])
     assert "nothing to compare" in Agreement(None).lines()[0]
+
+
+def test_truth_of_a_part_or_of_whole_cells_is_said():
+    right = np.where(np.arange(200) < 90, SQUARE, 0)  # the columns of a part
+    cells = expand_labels(SQUARE, 5)
+    agreement = Agreement(lambda image: SQUARE)
+    for name, labels in (("part", right), ("cells", cells), ("fine", expand_labels(SQUARE, 1))):
+        agreement.add(name, DARK, Truth(labels, INSTANCES))
+    messages = {suspect.truth: suspect.message for suspect in agreement.suspects()}
+    assert set(messages) == {"part", "cells"}
+    assert "only a part annotated" in messages["part"] and "whole cells" in messages["cells"]
+    agreement = Agreement(lambda image: np.where(SQUARE < 4, SQUARE, 0))
+    agreement.add("missed", DARK, Truth(SQUARE, INSTANCES))
+    assert "low agreement" in agreement.lines()[1]
 
 
 def test_the_script_compares_with_a_model_file(tmp_path, capsys):

@@ -104,6 +104,8 @@ def test_segment_anything_has_one_image_and_no_ids(tmp_path):
     for annotation in data["annotations"]:
         del annotation["image_id"]
     np.testing.assert_array_equal(read(tmp_path, data).labels, truth_labels())
+    masks = read(tmp_path, data["annotations"])  # what its automatic generator returns
+    np.testing.assert_array_equal(masks.labels, truth_labels())
 
 
 def whole_set(tmp_path, names=("images\\a.png", "images/b.png", "c.ome.tif", "lost.png")):
@@ -136,8 +138,23 @@ def test_one_file_serves_the_whole_set(tmp_path, capsys):
     assert evaluate.main([*arguments, "--allow-missing"]) == 0
 
 
+def test_names_that_tools_make_longer_find_their_images(tmp_path):
+    whole_set(tmp_path, ("up/1a2b3c4d-a.png", "b_png.rf.0123abcd.jpg", "c.ome.tif"))
+    pairs = find_pairs(tmp_path / "raw", tmp_path / "gt")
+    counts = {stem: read_pair(*pair)[1].labels.max() for stem, pair in pairs.items()}
+    assert counts == {"a": NUM, "b": NUM - 1, "c.ome": NUM - 2, "own": NUM}
+
+
 def test_two_files_for_one_image_are_refused(tmp_path):
     path = whole_set(tmp_path)
     (tmp_path / "gt" / "instances_2.json").write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="described by .*keep one truth"):
         find_pairs(tmp_path / "raw", tmp_path / "gt")
+
+
+@pytest.mark.parametrize("form", ["polygons", "runs"])
+def test_one_mask_for_all_nuclei_is_divided(tmp_path, form):
+    drawing = [flat(ring) for ring in rings()] if form == "polygons" else runs(truth_labels() > 0)
+    truth = read_truth(write_json(tmp_path / "a.json", coco([drawing], iscrowd=0)), SHAPE)
+    assert truth.labels.max() == NUM and "many pieces" in truth.meaning
+    assert worst_overlap(truth_labels(), truth.labels) > 0.95

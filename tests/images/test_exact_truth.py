@@ -202,3 +202,11 @@ def test_the_shape_may_lie_in_alpha(tmp_path):
     assert same_partition(truth.labels, LABELS) and "transparent" in truth.meaning
     truth = read_truth(save(tmp_path / "a.png", np.dstack([COLOURS[LABELS], constant])))
     assert same_partition(truth.labels, LABELS) and truth.meaning == ""
+
+
+@pytest.mark.parametrize("nucleus", [1, 2])
+def test_of_two_labels_without_0_the_surrounding_one_is_the_background(tmp_path, nucleus):
+    values = np.where(LABELS > 0, nucleus, 3 - nucleus).astype(np.uint8)  # as ilastik exports
+    truth = read_truth(save(tmp_path / "a.png", values))
+    assert same_partition(truth.labels, LABELS)
+    assert truth.meaning == f"{3 - nucleus} background; {nucleus} nuclei"

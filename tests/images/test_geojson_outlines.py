@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from formats_tools import circle, feature, worst_overlap
 from outline_tools import NUM, SHAPE, rings, truth_labels, write_json
@@ -159,3 +160,36 @@ def test_endless_depth_is_damage_in_one_line(tmp_path):
         child = frame(childObjects=[child])
     truth = read(tmp_path, [deep, child])
     assert truth.labels.max() == 2 and truth.left_out == "regions around other objects 300"
+
+
+@pytest.mark.parametrize("kind", ["annotation", "detection"])
+def test_merged_annotations_are_divided_and_a_detection_is_not(tmp_path, kind):
+    merged = feature(rings()[0], kind)
+    polygons = [[[*ring, ring[0]]] for ring in rings()]
+    merged["geometry"] = {"type": "MultiPolygon", "coordinates": polygons}
+    truth = read(tmp_path, [merged])
+    if kind == "annotation":
+        assert_all_nuclei(truth)
+        assert truth.meaning == "1 objects of many pieces, each piece a nucleus"
+    else:
+        assert truth.labels.max() == 1 and truth.meaning == ""
+
+
+def test_cells_without_a_nucleus_are_said(tmp_path):
+    cells = [feature(ring, "cell") for ring in rings()]
+    for cell, ring in zip(cells[:5], rings(), strict=False):
+        cell["nucleusGeometry"] = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    truth = read(tmp_path, cells)
+    assert_all_nuclei(truth)
+    assert truth.meaning == f"{NUM - 5} cells without a nucleus, each taken as a whole"
+
+
+def test_merged_annotations_may_touch(tmp_path):
+    squares = [
+        [[x, y], [x + 10, y], [x + 10, y + 10], [x, y + 10], [x, y]]
+        for x, y in ((10, 10), (20, 10), (60, 10), (60, 50))
+    ]
+    merged = feature(squares[0][:4])
+    coordinates = [[square] for square in squares]
+    merged["geometry"] = {"type": "MultiPolygon", "coordinates": coordinates}
+    assert np.bincount(read(tmp_path, [merged]).labels.ravel())[1:].tolist() == [100] * 4

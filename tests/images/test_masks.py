@@ -74,6 +74,17 @@ def test_palette_truth_is_read_by_its_colours(tmp_path):
     assert truth.form == "instance colours" and same_partition(truth.labels, LABELS)
 
 
+@pytest.mark.parametrize("palette", [[0] * 768, [255] * 3 + [0] * 765, 256 * [9, 9, 9]])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_ids_behind_a_palette_of_equal_colours_count(tmp_path, palette, suffix):
+    picture = Image.fromarray(LABELS.astype(np.uint8))
+    picture.putpalette(palette)
+    picture.save(tmp_path / f"a{suffix}")
+    truth = read_truth(tmp_path / f"a{suffix}")
+    assert truth.form == "instances" and same_partition(truth.labels, LABELS)
+    assert "palette" in truth.meaning
+
+
 @pytest.mark.parametrize("quality", [30, 75, 95])
 @pytest.mark.parametrize("top", [255, 120])
 @pytest.mark.parametrize("colour", [False, True])

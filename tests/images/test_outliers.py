@@ -48,6 +48,20 @@ def test_one_bright_thing_does_not_rule_the_range(kind, depth):
     assert high == pytest.approx(expected[1], rel=0.1) and low <= expected[0]
 
 
+@pytest.mark.parametrize("counts", [10, 30, 100])
+@pytest.mark.parametrize("side_px", [20, 50, 90])
+def test_a_saturated_thing_does_not_make_dim_nuclei_of_16_bits_a_border(counts, side_px):
+    image = dim_field().astype(np.uint16) * np.uint16(counts)
+    expected = intensity_range(image)
+    image[30 : 30 + side_px, 30 : 30 + side_px] = 65535
+    assert without_flat_border(image) is None
+    assert modality(image) == "fluorescence"
+    assert intensity_range(image)[1] == pytest.approx(expected[1], rel=0.1)
+    mosaic = tissue(discs(300, 320, count=30)).astype(np.uint16) * np.uint16(257)
+    mosaic[:, :100] = 0
+    assert without_flat_border(mosaic) is not None
+
+
 @pytest.mark.parametrize("large", [1, 4])
 def test_an_only_nucleus_and_bright_nuclei_keep_their_range(large):
     rows, columns = np.mgrid[:200, :200]

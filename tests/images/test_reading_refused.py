@@ -89,6 +89,18 @@ def test_bad_files_are_refused_by_name_with_the_way_out(tmp_path):
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_pictures_of_other_kinds_are_called_by_their_kind(tmp_path, suffix):
+    kind = "WEBP" if suffix != ".gif" else "GIF"
+    Image.fromarray(COLOUR).save(tmp_path / f"a{suffix}", format=kind)  # one is called .png
+    for read in (read_image, read_truth):
+        with pytest.raises(ValueError, match=f"a{suffix} is a {kind} picture.*save it as png"):
+            read(tmp_path / f"a{suffix}")
+    (tmp_path / "b.png").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    with pytest.raises(ValueError, match="git lfs pull"):
+        read_image(tmp_path / "b.png")
+
+
 def test_large_images_pass_where_a_bomb_does_not(tmp_path, monkeypatch):
     Image.new("1", (12_000, 9_000)).save(
         tmp_path / "large.png"

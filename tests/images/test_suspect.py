@@ -8,7 +8,7 @@ from truth_tools import LABELS
 
 import import_data
 from nuclei.images.labels import components
-from nuclei.images.suspect import ELSEWHERE, SWAPPED, suspicion
+from nuclei.images.suspect import CORNER, ELSEWHERE, SWAPPED, suspicion
 
 DARK = np.dstack([fluorescence(LABELS)] * 3)
 KINDS = pytest.mark.parametrize("image", [DARK, tissue(LABELS)], ids=["fluorescence", "tissue"])
@@ -24,6 +24,15 @@ def test_swapped_and_moved_truth_is_told_from_right_truth(image):
     assert suspicion(image, np.zeros_like(LABELS)) == ""
     void = LABELS == 0
     assert suspicion(image, LABELS, void) == ""  # nothing is left to compare with
+
+
+@KINDS
+def test_truth_at_another_scale_is_named(image):
+    small = np.zeros_like(LABELS)
+    half = LABELS[::2, ::2]
+    small[: half.shape[0], : half.shape[1]] = half
+    assert suspicion(image, small) == CORNER
+    assert suspicion(image, small[::-1]) != CORNER  # no mistake of scale ends there
 
 
 def test_a_dark_field_of_dark_nuclei_is_not_called_swapped():

@@ -5,7 +5,7 @@ import pytest
 from nuclei.inference.find import Options
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
-from nuclei.slides.plan import Plan, choose_formats, collect, formats_for
+from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out, formats_for
 
 
 @pytest.fixture
@@ -35,6 +35,16 @@ def test_what_cannot_be_collected_is_named(folder, tmp_path):
     (folder / "a.tif").write_bytes(b"")
     with pytest.raises(ValueError, match="would both become a.png"):
         collect([folder / "a.png", folder / "a.tif"])
+
+
+def test_what_is_left_out_of_a_folder_is_named(folder):
+    assert describe_left_out([folder / "a.png", folder / "c.zarr"]) == []
+    for name in ("cell.webp", ".hidden", "run/b.png", "empty/notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    others, nested = describe_left_out([folder])
+    assert "2 files of other kinds are left out: cell.webp, notes.txt" in others
+    assert "images in its folders are left out: run" in nested
 
 
 def test_images_and_slides_have_formats_of_their_own(folder, capsys):
