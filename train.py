@@ -38,7 +38,7 @@ from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, find_model
 from nuclei.progress import quietly
 from nuclei.training.checkpoint import read_checkpoint, save_result
-from nuclei.training.data import split_data
+from nuclei.training.data import read_data
 from nuclei.training.fit import fit
 from nuclei.training.hosts import Processes, broadcast, explain_lost_process, join_processes
 from nuclei.training.recipe import (
@@ -49,7 +49,6 @@ from nuclei.training.recipe import (
     Run,
 )
 from nuclei.training.reference import compare_with_shipped
-from nuclei.training.samples import load_samples
 from nuclei.training.selection import choose
 from unet import HEADS
 
@@ -59,17 +58,19 @@ def add_data_flags(parser):
     add = parser.add_argument_group("data").add_argument
     add(
         "--data-dir",
+        nargs="+",
         default=DATA_DIR,
         metavar="DIR",
-        help="folder with raw/ (images) and gt/ (masks) (default %(default)s)",
+        help="folder with raw/ (images) and gt/ (masks), or several, one for each set (default "
+        f"{DATA_DIR})",
     )
     add("--gt-dir", metavar="DIR", help="folder of the masks (default gt/ in --data-dir)")
     add_ignore_flag(add)
     add(
         "--split",
         metavar="CSV",
-        help="table with the columns stem and split, which is train or validation (default: 15%% "
-        "of the images validate, chosen at random)",
+        help="table with the columns stem and split, which is train or validation (default: "
+        "split.csv in --data-dir, or 15%% of the images validate, chosen at random)",
     )
     add(
         "--out",
@@ -231,7 +232,7 @@ def explain_stop(run):
 def say_next(run, data):
     """The command that one types next."""
     words = ["python predict.py"]
-    if data.origin == SYNTHETIC:
+    if set(data.set_names) == {SYNTHETIC}:
         out = run.out / "predictions"
     else:
         words.append("MY_IMAGES")
@@ -255,10 +256,7 @@ def train(recipe, run, resume):
         if resume:
             checkpoint = broadcast(lambda: read_checkpoint(run.checkpoint), run.processes)
             recipe = checkpoint.state.recipe
-        samples, forms = load_samples(
-            recipe.raw_dir, recipe.truth_dir, run.say, run.out, **recipe.reading
-        )
-        data = split_data(samples, forms, recipe, run.say)
+        data = read_data(recipe, run.say, run.out)
         trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:
         trained.settings = choose(trained, data, predict_maps, run.say)

@@ -37,7 +37,7 @@ from nuclei.cli import command_line
 from nuclei.inference import scale as scale_room
 from nuclei.instances.separate import separate
 from nuclei.model_file import read_settings
-from nuclei.training import batches, geometry, light, samples, selection, void
+from nuclei.training import batches, geometry, light, selection, shares, void
 from nuclei.training import thresholds as threshold_search
 from nuclei.training.recipe import Recipe
 from nuclei.training.targets import UNKNOWN, targets
@@ -91,23 +91,21 @@ def offset_map(labels, axis):
     return offsets
 
 
-def with_nucleus(labels, other_maps, has_instances):
+def with_nucleus(labels, other_maps):
     """Stack the nucleus map and others as `targets` does: (H, W, K) float32."""
     nucleus = targets(labels, ("nucleus",))[..., 0]
-    if not has_instances:
-        other_maps = [np.full(labels.shape, UNKNOWN) for _ in other_maps]
     return np.stack([nucleus, *other_maps], -1, dtype=np.float32)
 
 
-def border_targets(labels, heads, has_instances=True):
+def border_targets(labels, heads):
     """Compute targets of nucleus and border, in place of `targets`."""
-    return with_nucleus(labels, [border_map(labels)], has_instances)
+    return with_nucleus(labels, [border_map(labels)])
 
 
-def offset_targets(labels, heads, has_instances=True):
+def offset_targets(labels, heads):
     """Compute targets of nucleus, horizontal and vertical offset, in place of `targets`."""
     offsets = [offset_map(labels, axis=1), offset_map(labels, axis=0)]
-    return with_nucleus(labels, offsets, has_instances)
+    return with_nucleus(labels, offsets)
 
 
 def separate_borders(maps, scale=1.0, **thresholds):
@@ -168,7 +166,7 @@ VARIANTS = {
     "no_scale": Variant(((geometry, "SCALE", (1, 1)),)),
     "no_rotation": Variant(((geometry, "ROTATE_SHARE", 0), (geometry, "ELASTIC_SHARE", 0))),
     "no_copy_paste": Variant(((batches, "COPY_PASTE_SHARE", 0),)),
-    "no_balance": Variant(((samples, "GROUP_POWER", 1),)),
+    "no_balance": Variant(((shares, "GROUP_POWER", 1),)),
     "no_negative_images": Variant(((batches, "NEGATIVE_SHARE", 0),)),
 }
 

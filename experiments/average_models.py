@@ -20,8 +20,8 @@ import numpy as np
 from nuclei.cli import DATA_DIR, command_line, user_errors_in_one_line
 from nuclei.inference.find import predict_maps
 from nuclei.model_file import find_model, load_network, save_model
+from nuclei.training.data import read_data
 from nuclei.training.recipe import Recipe
-from nuclei.training.samples import choose_split, load_samples
 from nuclei.training.selection import score_validation
 
 
@@ -71,10 +71,7 @@ def main(argv=None):
         raise ValueError(f"{args.out} is there already; give another name")
     network, settings = average(args.models)
     recipe = Recipe(data_dir=args.data_dir, gt_dir=args.gt_dir, split=args.split)
-    folder = Path(args.out).parent
-    samples, _ = load_samples(recipe.raw_dir, recipe.truth_dir, folder=folder, **recipe.reading)
-    _, stems = choose_split(samples, recipe.split, recipe.seed)
-    validating = [samples[stem] for stem in stems]
+    validating = read_data(recipe, print, Path(args.out).parent).validating
     chosen, scores = score_validation(network, settings["architecture"], validating, predict_maps)
     names = [Path(path).name for path in args.models]
     changes = {"scores": {"validation": scores}, "mean_of": names}

@@ -225,8 +225,9 @@ def data_sets(settings: dict) -> list[str]:
 
     More than one after fine-tuning. Where the file has no list, the folder's name must do.
     """
-    folder = settings.get("arguments", {}).get("data_dir")
-    return settings.get("data", {}).get("sets") or ([folder] if folder else [])
+    folder = settings.get("arguments", {}).get("data_dir")  # one name, in old files, or several
+    folders = [folder] if isinstance(folder, str) else list(folder or ())
+    return settings.get("data", {}).get("sets") or folders
 
 
 def score_words(score: dict) -> str:

@@ -67,7 +67,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained):
 
 def test_the_model_file_holds_the_recipe_but_no_folder_of_this_machine(trained, data):
     arguments = read_settings(trained / "trained_model.h5")["arguments"]
-    assert arguments["data_dir"] == data.name and arguments["gt_dir"] is None
+    assert arguments["data_dir"] == [data.name] and arguments["gt_dir"] is None
     assert Recipe(**arguments).epochs == 3
 
 

@@ -1,10 +1,12 @@
 """Images per second of training: bare steps on one batch, and `fit` on the whole input pipeline."""
 
 import time
+from functools import partial
 
 from nuclei.machine import find_device
-from nuclei.training.batches import ECHO_STEPS, CropPlan, batches
-from nuclei.training.fit import drawing_threads
+from nuclei.training.batches import ECHO_STEPS, CropPlan, batches, draw_crop
+from nuclei.training.drawers import ThreadDrawer
+from nuclei.training.drawing import drawing_threads
 from nuclei.training.network import compile_model
 from nuclei.training.recipe import LEARNING_RATE
 
@@ -35,6 +37,7 @@ def measure_training(card, label, model, heads, samples, num_steps, crops):
     device = find_device(keras.backend.backend())[0]
     model = compile_model(model, heads, LEARNING_RATE, 10 * num_steps, device)
     plan = CropPlan(samples, heads, crop_px, seed=0)
+    draw = partial(draw_crop, plan)
     batch = next(batches(plan, batch_size))
     bare, whole, clock = [], [], Clock()
     model.train_on_batch(*batch)
@@ -46,7 +49,7 @@ def measure_training(card, label, model, heads, samples, num_steps, crops):
         bare.append((time.perf_counter() - started) / num_steps)
         clock.times = ()
         model.fit(
-            batches(plan, batch_size, num_threads=drawing_threads(device)),
+            batches(plan, batch_size, drawer=ThreadDrawer(draw, drawing_threads(device))),
             steps_per_epoch=num_before + num_steps,
             shuffle=False,
             verbose=0,

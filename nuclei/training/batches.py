@@ -8,23 +8,28 @@ sees the batches that it would have seen, and several processes can make parts o
         ...
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import cv2
 import numpy as np
 
+from nuclei.training.crowds import CROWD_SHARE, draw_crowd
+from nuclei.training.drawers import ThreadDrawer
 from nuclei.training.geometry import random_coordinates, sample_at, turn, void_at
+from nuclei.training.holes import HOLE_SHARE, add_holes
 from nuclei.training.light import change_light
-from nuclei.training.samples import Sample, sampling_shares
+from nuclei.training.samples import Sample
 from nuclei.training.scenes import COPY_PASTE_SHARE, NEGATIVE_SHARE, copy_paste, negative_image
+from nuclei.training.shares import sampling_shares
 from nuclei.training.stains import STAIN_AUGMENTATION_SHARE, augment_stain
 from nuclei.training.targets import targets
 from nuclei.training.void import known_targets
 
 ECHO = 2  # times that each crop is shown, each time turned differently: drawing is slow
 ECHO_STEPS = 8  # of training between two showings of a crop
+NUM_AHEAD = 4  # batches that are made in advance
 
 
 @dataclass
@@ -61,21 +66,32 @@ def draw_pair(samples, shares, size, rng):
         rng: `numpy.random.Generator`.
 
     Returns:
-        (crop, labels, void, sample): (size, size, 3) float32 in [0, 1], (size, size) int32,
-        (size, size) bool or None, and the `Sample` that they come from.
+        (crop, labels, clumps, void): (size, size, 3) float32 in [0, 1], (size, size) int32, and
+        two masks (size, size) bool or None, as for `known_targets`.
     """
     sample = samples[rng.choice(len(samples), p=shares)]
     first = random_coordinates(sample.labels, rng, size, sample.diameter_px)
     crop, labels = sample_at(sample.image, sample.labels, *first)
     void = None if sample.void is None else void_at(sample.void, *first[:2])
-    if sample.has_instances and rng.random() < COPY_PASTE_SHARE:
+    clumps = sample.clumps(labels)
+    if rng.random() < CROWD_SHARE:
+        nuclei = labels if clumps is None else np.where(clumps, 0, labels)
+        crowded, crowded_labels = draw_crowd(crop, nuclei, rng)
+        if crowded is not crop:
+            crop, labels, clumps, void = crowded, crowded_labels, None, None
+    elif rng.random() < COPY_PASTE_SHARE:
         second = random_coordinates(sample.labels, rng, size, sample.diameter_px)
         other, other_labels = sample_at(sample.image, sample.labels, *second)
+        below = labels
+        if clumps is not None:  # only single nuclei are laid on
+            other_labels[sample.is_clump[other_labels]] = 0
         crop, labels = copy_paste(crop, labels, other, other_labels, rng)
+        if clumps is not None:
+            clumps &= labels == below
     low, high = sample.intensity_range
     crop -= np.float32(low)
     crop /= np.float32(high - low)
-    return np.clip(crop, 0, 1, out=crop), labels, void, sample
+    return np.clip(crop, 0, 1, out=crop), labels, clumps, void
 
 
 def draw_crop(plan, step, place):
@@ -98,10 +114,12 @@ def draw_crop(plan, step, place):
         crop = negative_image(rng, plan.size)
         no_nuclei = np.zeros((plan.size, plan.size), np.int32)
         return change_light(crop, rng), targets(no_nuclei, plan.heads)
-    crop, labels, void, sample = draw_pair(plan.samples, plan.shares, plan.size, rng)
+    crop, labels, clumps, void = draw_pair(plan.samples, plan.shares, plan.size, rng)
     if rng.random() < STAIN_AUGMENTATION_SHARE:
         crop = augment_stain(crop, labels, rng)
-    truth = known_targets(labels, plan.heads, sample.has_instances, void)
+    if rng.random() < HOLE_SHARE:
+        crop = add_holes(crop, labels, rng)
+    truth = known_targets(labels, plan.heads, clumps, void)
     return change_light(crop, rng), truth
 
 
@@ -137,7 +155,13 @@ def turn_pair(pair, seed, step, place):
     return [turn(array, num_turns, mirrored) for array in pair]
 
 
-def batches(plan, batch_size, first_step=0, places=None, echo=ECHO, num_threads=2, num_ahead=4):
+def crops_held(batch_size, echo=ECHO):
+    """The number of crops that `batches` keeps at a time."""
+    num_new = -(-batch_size // echo)  # of a batch
+    return num_new * (ECHO_STEPS * (echo - 1) + NUM_AHEAD + 2)
+
+
+def batches(plan, batch_size, first_step=0, places=None, echo=ECHO, drawer=None):
     """Yield training batches without end.
 
     Args:
@@ -147,9 +171,8 @@ def batches(plan, batch_size, first_step=0, places=None, echo=ECHO, num_threads=
         places: range of the batch to make alone, for one of several processes that share each
             batch; None for the whole batch. What is at a place does not depend on who makes it.
         echo: how many times each crop is shown; a turned crop is nearly as good as a new one.
-        num_threads: OpenCV and NumPy release Python's lock for most of the work. Beside a network
-            on a CPU one thread is enough.
-        num_ahead: batches that are made in advance.
+        drawer: a `ThreadDrawer` or `ProcessDrawer`; None is one thread, enough beside a network on
+            a CPU.
 
     Yields:
         (images, truths): (B, size, size, 3) and (B, size, size, K), float32. B is batch_size or the
@@ -161,18 +184,16 @@ def batches(plan, batch_size, first_step=0, places=None, echo=ECHO, num_threads=
     """
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
     places = list(places or range(batch_size))
-    with ThreadPoolExecutor(num_threads) as pool:
-        futures = {}  # crops of this batch and of the next ones, by their `crop_key`
+    with drawer or ThreadDrawer(partial(draw_crop, plan), 1) as drawer:
         for step in count(first_step):
-            for later_step in range(step, step + num_ahead + 1):
+            for later_step in range(step, step + NUM_AHEAD + 1):
                 for place in places:
-                    key = crop_key(later_step, place, echo)
-                    if key not in futures:
-                        futures[key] = pool.submit(draw_crop, plan, *key)
+                    drawer.submit(crop_key(later_step, place, echo))
             pairs = []
             for place in places:
-                pair = futures[crop_key(step, place, echo)].result()
+                pair = drawer.result(crop_key(step, place, echo))
                 is_new = place % echo == 0
                 pairs.append(pair if is_new else turn_pair(pair, plan.seed, step, place))
-            futures = {key: future for key, future in futures.items() if key[0] > step}
-            yield tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))
+            batch = tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))
+            drawer.release_before(step + 1)
+            yield batch

@@ -137,8 +137,8 @@ def restore(model, checkpoint, fingerprint):
     state = checkpoint.state
     if state.fingerprint != fingerprint:
         raise ValueError(
-            f"{state.recipe.data_dir}: the data has changed since the interrupted training; "
-            "restore it, or start anew without --resume"
+            f"{' '.join(state.recipe.data_dir)}: the data has changed since the interrupted "
+            "training; restore it, or start anew without --resume"
         )
     model.set_weights(checkpoint.network)
     for variable, value in zip(model.optimizer.variables, checkpoint.optimizer, strict=True):

@@ -1,15 +1,17 @@
-"""The images of a training, divided into those that teach and those that validate.
+"""The images of a training, of one or more sets: those that teach and those that validate.
 
-data = split_data(samples, forms, recipe, print)
+data = read_data(recipe, print)
 data.training[0].labels
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from nuclei.cli import MODEL_DIR
 from nuclei.images.origin import find_origin
 from nuclei.images.pairs import find_images
-from nuclei.training.samples import Sample, choose_split, fingerprint, nucleus_size
+from nuclei.training.division import choose_split
+from nuclei.training.samples import Sample, check_instances, fingerprint, load_samples, nucleus_size
 
 
 @dataclass
@@ -18,38 +20,60 @@ class Data:
 
     Attributes:
         training, validating: lists of `Sample`.
-        forms: {stem: form of its truth}.
+        forms: {stem: form of its truth}; with several sets the stem has the set before it.
         fingerprint: of all pixels and labels.
-        origin: of `find_origin`, the public set that they are from, or None.
+        origins: {name of a set: the public set of `find_origin` that it is from, or None}.
     """
 
     training: list[Sample]
     validating: list[Sample]
     forms: dict[str, str]
     fingerprint: str
-    origin: str | None = None
+    origins: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def set_names(self):
+        """Names of the sets: of the public ones their own, of the others those of their folders."""
+        return [origin or name for name, origin in self.origins.items()]
 
 
-def split_data(samples, forms, recipe, say):
-    """Divide the samples into training and validation, and say how many there are.
+def read_data(recipe, say, folder=MODEL_DIR):
+    """Read the images of a training, divide them, and say how many there are.
 
     Args:
-        samples, forms: of `load_samples`.
         recipe: a `Recipe`.
         say: called with each line for the user.
+        folder: where a temporary file goes if the images need too much memory.
 
     Returns:
         A `Data`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_samples`, `choose_split` and `Recipe.sets`.
     """
-    train_stems, validation_stems = choose_split(samples, recipe.split, recipe.seed, say)
-    training = [samples[stem] for stem in train_stems]
-    validating = [samples[stem] for stem in validation_stems]
-    counts = sorted(Counter(sample.group for sample in training).items())
+    samples, forms, parts, origins = {}, {}, {"train": [], "validation": []}, {}
+    for data_set in recipe.sets:
+        is_one = len(recipe.sets) == 1
+        tell = say if is_one else lambda line, name=data_set.name: say(f"{name}: {line}")
+        own, own_forms = load_samples(
+            data_set.raw_dir, data_set.truth_dir, tell, folder, **recipe.reading
+        )
+        if data_set.split and not recipe.split:
+            tell(f"Divided as in {data_set.split}")
+        split = choose_split(own, data_set.split, recipe.seed, tell)
+        paths = find_images(data_set.raw_dir)
+        origins[data_set.name] = find_origin(paths[stem] for stem in own)
+        key_of = {stem: stem if is_one else f"{data_set.name}/{stem}" for stem in own}
+        for stem, sample in own.items():
+            sample.set_name = data_set.name
+            samples[key_of[stem]], forms[key_of[stem]] = sample, own_forms[stem]
+        for part, stems in zip(parts.values(), split, strict=True):
+            part += [own[stem] for stem in stems]
+    check_instances(samples, forms, say)
+    counts = sorted(Counter(sample.group for sample in parts["train"]).items())
     say(
-        f"{len(training)} images to train on ({', '.join(f'{n} {group}' for group, n in counts)}), "
-        f"{len(validating)} to validate; nucleus diameter {nucleus_size(training)['median']} px "
-        "(median)"
+        f"{len(parts['train'])} images to train on "
+        f"({', '.join(f'{n} {group}' for group, n in counts)}), {len(parts['validation'])} to "
+        f"validate; nucleus diameter {nucleus_size(parts['train'])['median']} px (median)"
     )
-    paths = find_images(recipe.raw_dir)
-    origin = find_origin(paths[stem] for stem in samples)
-    return Data(training, validating, forms, fingerprint(samples), origin)
+    return Data(parts["train"], parts["validation"], forms, fingerprint(samples), origins)

@@ -12,7 +12,7 @@ import numpy as np
 
 from nuclei.training.batches import draw_pair
 from nuclei.training.light import change_light
-from nuclei.training.samples import sampling_shares
+from nuclei.training.shares import sampling_shares
 from nuclei.training.stains import as_other_modality
 from nuclei.training.targets import UNKNOWN
 

@@ -10,18 +10,20 @@ and in float32; it takes the weights that go into the model file.
 import platform
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.machine import find_device, num_cores, start_backend
+from nuclei.machine import find_device, start_backend
 from nuclei.model_file import data_sets, load_network, read_settings
 from nuclei.progress import Progress
 from nuclei.quiet import hold_noise
-from nuclei.training.batches import CropPlan, batches
+from nuclei.training.batches import CropPlan, batches, draw_crop
 from nuclei.training.checkpoint import State, move_aside, restore, save_run
 from nuclei.training.devices import local_devices, spread_over_devices
+from nuclei.training.drawers import ThreadDrawer
+from nuclei.training.drawing import drawing_threads, start_drawing
 from nuclei.training.fine_tuning import REHEARSAL_SHARE, are_few, rehearse
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.hosts import check_alike, leave_processes
@@ -32,7 +34,6 @@ from nuclei.version import program_version
 from unet import build_unet
 
 MIN_STEPS = 16  # of an epoch, so that a handful of images still makes a training
-MAX_THREADS = 8  # that draw crops for a GPU; more do not make a training faster
 
 
 @dataclass
@@ -89,6 +90,9 @@ def fit(recipe, data, run, checkpoint=None):
     """
     alike = {**recipe.without_places(), "devices": run.num_devices, "data": data.fingerprint}
     check_alike(alike, run.processes)
+    # A few images need rehearsal crops, which nobody knows before Keras has started.
+    is_few = keep_statistics(recipe, data)
+    drawer = None if is_few else start_drawing(recipe, data.training, run.processes)
     session = prepare(recipe, data, run)
     network, state, architecture = begin(recipe, data)
     model = training_model(network, architecture, recipe, session, keep_statistics(recipe, data))
@@ -108,7 +112,7 @@ def fit(recipe, data, run, checkpoint=None):
     settings = describe(state, data, architecture)
     failure = None
     if not state.is_finished:
-        failure = run_epochs(model, network, state, data, run, session, settings)
+        failure = run_epochs(model, network, state, data, run, session, settings, drawer)
     end_weights = state.mean_weights or model.get_weights()
     leave_processes(run.processes)
     if failure:
@@ -162,7 +166,7 @@ def keep_statistics(recipe, data):
     return bool(recipe.init) and are_few(data.training)
 
 
-def run_epochs(model, network, state, data, run, session, settings):
+def run_epochs(model, network, state, data, run, session, settings, drawer):
     """Train all epochs that are left, with a `Bookkeeper` after each.
 
     Args:
@@ -170,6 +174,7 @@ def run_epochs(model, network, state, data, run, session, settings):
         network: a plain one, for the model file and for rehearsal.
         state, data, run, session: the records of this training.
         settings: of the model file.
+        drawer: of `start_drawing`.
 
     Returns:
         Why the training was stopped because of a loss that is not a number, or None.
@@ -194,7 +199,7 @@ def run_epochs(model, network, state, data, run, session, settings):
         recipe.batch_size,
         first_step=num_done * session.num_steps,
         places=spread.places,
-        num_threads=drawing_threads(session.device),
+        drawer=drawer or ThreadDrawer(partial(draw_crop, plan), drawing_threads(session.device)),
     )
     bookkeeper = Bookkeeper(state, run, save_best)
     num_steps = session.num_steps if run.processes.is_first else 0
@@ -232,11 +237,6 @@ def make_rehearsal(network, state, data, heads, say):
     return rehearse(network, state.learned, data.training, heads, recipe)
 
 
-def drawing_threads(device):
-    """Threads that draw crops: one beside a network that needs the cores itself, more for a GPU."""
-    return min(MAX_THREADS, max(2, num_cores())) if device.startswith("GPU") else 1
-
-
 def describe(state, data, architecture):
     """The settings of the model file before training: how to use the network, how it came about."""
     import keras
@@ -271,10 +271,9 @@ def describe(state, data, architecture):
 
 
 def list_sets(recipe, data):
-    """Names of the sets that the weights learn from: those of `init`, then this one."""
+    """Names of the sets that the weights learn from: those of `init`, then those of the data."""
     earlier = data_sets(read_settings(recipe.init)) if recipe.init else []
-    name = data.origin or Path(recipe.data_dir).resolve().name
-    return [*(other for other in earlier if other != name), name]
+    return [*(name for name in earlier if name not in data.set_names), *data.set_names]
 
 
 def explain(failure, state, run):

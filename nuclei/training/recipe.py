@@ -24,13 +24,31 @@ PLACES = ("data_dir", "gt_dir", "split", "init")  # settings that name files on 
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """Where the images of one set lie, and how they are divided.
+
+    Attributes:
+        name: of its folder, or the whole path where two sets have one name.
+        raw_dir: folder of the images.
+        truth_dir: folder of the ground truth.
+        split: CSV with the columns stem and split; None splits at random.
+    """
+
+    name: str
+    raw_dir: Path
+    truth_dir: Path
+    split: Path | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The settings of a training. The flags of train.py have the same names and defaults.
 
     Attributes:
-        data_dir: folder with raw/ and gt/.
-        gt_dir: folder of the ground truth; None is data_dir/gt.
-        split: CSV with the columns stem and split; None splits at random.
+        data_dir: folders with raw/, gt/ and perhaps split.csv, one for each set; a string is one.
+        gt_dir: folder of the ground truth of a single set; None is gt/ of each.
+        split: CSV of a single set with the columns stem and split; None is split.csv of each, or a
+            random split where there is none.
         channel, plane: read of files of several planes, as of `open_image`; None chooses. They go
             into the model file, and prediction repeats them.
         init: model file to start from; None starts from random weights.
@@ -49,7 +67,7 @@ class Recipe:
         ignore: values of the truth that are void; None takes 255 beside a few small numbers.
     """
 
-    data_dir: str = DATA_DIR
+    data_dir: tuple[str, ...] = (DATA_DIR,)
     gt_dir: str | None = None
     split: str | None = None
     channel: str | None = None
@@ -69,15 +87,39 @@ class Recipe:
     seed: int = 7
     ignore: list[int] | None = None
 
-    @property
-    def raw_dir(self) -> Path:
-        """Folder of the images."""
-        return Path(self.data_dir) / "raw"
+    def __post_init__(self):
+        folders = (self.data_dir,) if isinstance(self.data_dir, str) else self.data_dir
+        object.__setattr__(self, "data_dir", tuple(map(str, folders)))
 
     @property
-    def truth_dir(self) -> Path:
-        """Folder of the ground truth."""
-        return Path(self.gt_dir) if self.gt_dir else Path(self.data_dir) / "gt"
+    def sets(self) -> list[DataSet]:
+        """The sets of images.
+
+        Raises:
+            ValueError: `gt_dir` or `split` is given for several sets, or a set is given twice.
+        """
+        folders = [Path(folder) for folder in self.data_dir]
+        if len(folders) > 1 and (self.gt_dir or self.split):
+            raise ValueError(
+                f"--gt-dir and --split belong to one set, and --data-dir names {len(folders)}; "
+                "give each folder its own gt/ and split.csv"
+            )
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise ValueError(f"--data-dir {' '.join(self.data_dir)}: one folder is named twice")
+        names = [folder.resolve().name for folder in folders]
+        sets = []
+        for folder, name in zip(folders, names, strict=True):
+            own_split = folder / "split.csv"
+            split = self.split or (own_split if own_split.is_file() else None)
+            sets.append(
+                DataSet(
+                    name if names.count(name) == 1 else str(folder),
+                    folder / "raw",
+                    Path(self.gt_dir) if self.gt_dir else folder / "gt",
+                    Path(split) if split else None,
+                )
+            )
+        return sets
 
     @property
     def reading(self) -> dict:
@@ -106,7 +148,8 @@ class Recipe:
     def for_model_file(self) -> dict:
         """All settings, but of files only the names: a model file travels to other people."""
         settings = asdict(self) | {"learning_rate": self.peak_learning_rate}
-        for name in PLACES:
+        settings["data_dir"] = [Path(folder).resolve().name for folder in self.data_dir]
+        for name in PLACES[1:]:
             settings[name] = Path(settings[name]).name if settings[name] else None
         return settings
 

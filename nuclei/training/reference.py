@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from nuclei.images.origin import BOWL
 from nuclei.model_file import (
     SHIPPED,
     as_model,
@@ -46,7 +45,7 @@ def compare_with_shipped(trained, data, predict_maps, say=print):
         f"On {len(samples)} validation images with {num_nuclei:,} nuclei: "
         f"this training {score_words(own)}, the shipped weights {score_words(shipped)}"
     )
-    if data.origin == BOWL and BOWL in data_sets(settings):
+    if set(data.origins.values()) & set(data_sets(settings)):
         say("  (the shipped weights have learned from images of the same set, maybe from these)")
     if shipped["ap50"] > own["ap50"]:
         say(

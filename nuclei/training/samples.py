@@ -1,15 +1,10 @@
-"""The training images: read into memory, divided into training and validation, weighted.
+"""The training images of a set, each with its labels, in memory.
 
-    samples, forms = load_samples("data/raw", "data/gt")
-    train_stems, validation_stems = choose_split(samples, split_csv=None, seed=7)
-
-A `Sample` is one image with its labels. Where the images need more memory than is sensible, the
-rest lies in a temporary file, which the operating system reads as needed.
+samples, forms = load_samples("data/raw", "data/gt")
+samples["a"].labels
 """
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +17,10 @@ from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_
 from nuclei.images.modality import modality
 from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
 from nuclei.images.remarks import Remarks
-from nuclei.images.split import read_split, split_stems
-from nuclei.machine import memory_bytes
 from nuclei.progress import Progress
+from nuclei.training.clumps import find_clumps
+from nuclei.training.store import ArrayStore
 
-VALIDATION_SHARE = 0.15  # of the images, where no split is given
-HELD_BYTES = 4_000_000_000  # of images and labels in memory, at 7 bytes a pixel
-HELD_SHARE = 0.25  # of the memory that this process may use, where that is less
-GROUP_POWER = 0.35  # how often a group is drawn grows with this power of its number of images
 INSTANCE_FORMS = (INSTANCES, INSTANCE_COLOURS)  # forms of truth that separate touching nuclei
 
 
@@ -42,9 +33,11 @@ class Sample:
         intensity_range: (low, high), the values of `image` that become 0 and 1.
         labels: (H, W) int32, 0 background, 1...n.
         group: modality of the image; rare groups are drawn more often (`sampling_shares`).
+        set_name: name of the set that it belongs to.
         diameter_px: median diameter of the nuclei, or None without nuclei.
         has_instances: whether touching nuclei have ids of their own. If not, as in a binary mask,
-            the sample teaches what is nucleus, but not where one nucleus ends and the next begins.
+            the sample teaches what is nucleus, and separation only outside of clumps.
+        is_clump: (n + 1,) bool of `find_clumps`, for each id; None where ids are nuclei.
         void: (H, W) bool, pixels that are neither nucleus nor background and teach nothing; None
             where there are none.
     """
@@ -56,47 +49,20 @@ class Sample:
     diameter_px: float | None = None
     has_instances: bool = True
     void: np.ndarray | None = None
+    set_name: str = ""
+    is_clump: np.ndarray | None = None
 
+    def clumps(self, labels):
+        """The pixels of clumps in labels cut from this sample: bool, or None for none."""
+        return None if self.is_clump is None else self.is_clump[labels]
 
-class ArrayStore:
-    """Keeps arrays in memory up to a limit, and the rest in a temporary file.
-
-    Arrays in the file are memory-mapped; they stay readable after the store is closed.
-    """
-
-    def __init__(self, folder, say):
-        self.folder, self.say = Path(folder), say
-        self.max_bytes = min(HELD_BYTES, HELD_SHARE * memory_bytes())
-        self.num_bytes = 0
-        self.file = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.file is not None:
-            self.file.close()
-
-    def keep(self, *arrays):
-        """Take arrays and return what to use in their place: themselves or mapped copies."""
-        self.num_bytes += sum(array.nbytes for array in arrays)
-        if self.num_bytes <= self.max_bytes:
-            return arrays
-        if self.file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115, closed by __exit__
-            self.say(
-                f"The images are more than {self.max_bytes / 1e9:.3g} GB: the rest lies in a "
-                f"temporary file in {self.folder}"
-            )
-        return [self.mapped(array) for array in arrays]
-
-    def mapped(self, array):
-        """Append an array to the file and map it."""
-        start = self.file.seek(0, os.SEEK_END)
-        self.file.write(np.ascontiguousarray(array))
-        self.file.flush()
-        return np.memmap(self.file, array.dtype, "r", start, array.shape)
+    @property
+    def unscored(self):
+        """(H, W) bool, pixels where predicted nuclei are neither right nor wrong; None for none."""
+        clumps = self.clumps(self.labels)
+        if clumps is None or self.void is None:
+            return self.void if clumps is None else clumps
+        return self.void | clumps
 
 
 def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
@@ -160,7 +126,6 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
             f"{gt_dir}: none of the {len(samples)} masks holds a nucleus; nothing can be learned "
             "from them"
         )
-    check_instances(samples, forms, say)
     return samples, forms
 
 
@@ -182,64 +147,31 @@ def sample_of(image, truth, store):
 
 
 def check_instances(samples, forms, say):
-    """Say which masks are binary; where all are, let their connected components count as nuclei."""
-    num_binary = sum(not sample.has_instances for sample in samples.values())
-    if num_binary and not any(form in INSTANCE_FORMS for form in forms.values()):
+    """Say which masks are binary; where all are, let their connected components count as nuclei.
+
+    Args:
+        samples: {stem: Sample} of all sets; `has_instances` and `is_clump` may change.
+        forms: {stem: form of its truth}.
+        say: called with each line for the user.
+    """
+    binary = [sample for sample in samples.values() if not sample.has_instances]
+    if binary and not any(form in INSTANCE_FORMS for form in forms.values()):
         say(
             "All masks are binary: nuclei that touch in them are learned as one. Instance labels "
             "would separate them."
         )
         for sample in samples.values():
             sample.has_instances = True  # components are better than no separation at all
-    elif num_binary:
+    elif binary:
         say(
-            f"{num_binary} masks are binary among instance labels: they teach what is nucleus, not "
-            "how to separate nuclei."
+            f"{len(binary)} masks are binary among instance labels: their clumps teach what is "
+            "nucleus, not how to separate nuclei."
         )
-
-
-def choose_split(samples, split_csv, seed, say=print):
-    """Divide the samples into training and validation.
-
-    Args:
-        samples: {stem: Sample}.
-        split_csv: path of a CSV with the columns stem and split ("train" or "validation"), or None
-            for a random split in which every group has its share.
-        seed: of the random split.
-        say: called with each line for the user.
-
-    Returns:
-        (train stems, validation stems), both sorted.
-
-    Raises:
-        ValueError: the split CSV leaves no training image.
-    """
-    if split_csv:
-        given = read_split(split_csv)
-        parts = {stem: given.get(stem) for stem in samples}
-        left_out = [stem for stem, part in parts.items() if part not in ("train", "validation")]
-        if left_out:
-            say(
-                f"{len(left_out)} images are in neither part of {split_csv} and left out: "
-                f"{named(left_out)}"
-            )
-    else:
-        groups = {stem: sample.group for stem, sample in samples.items()}
-        parts = split_stems(groups, VALIDATION_SHARE, seed)
-    train = sorted(stem for stem, part in parts.items() if part == "train")
-    validation = sorted(stem for stem, part in parts.items() if part == "validation")
-    if not train:
-        raise ValueError(
-            f"{split_csv}: no stem of the data is marked train; stems must be file names without "
-            "suffix"
-        )
-    if not validation:
-        say(
-            "No validation images (one pair, or none in the split): the training images are used "
-            "for validation, so the scores are too good."
-        )
-        validation = train
-    return train, validation
+        for sample in binary:
+            sample.is_clump = find_clumps(sample.labels)
+            areas_px = np.bincount(sample.labels.ravel())[~sample.is_clump][1:]
+            if len(areas_px):
+                sample.diameter_px = float(np.median(equivalent_diameters(areas_px)))
 
 
 def fingerprint(samples):
@@ -272,26 +204,3 @@ def nucleus_size(samples):
     values = np.percentile(diameters_px, (50, 5, 95)) if len(diameters_px) else (0, 0, 0)
     names = ("median", "percentile_5", "percentile_95")
     return {name: round(float(value), 1) for name, value in zip(names, values, strict=True)}
-
-
-def sampling_shares(samples, size):
-    """Compute how often each sample is drawn.
-
-    Groups are drawn by a power of their number of images, and images of a group by the square root
-    of their area. So 14 bright-field images among 400 of fluorescence are shown often enough to be
-    learned, but not as often as the 400.
-
-    Args:
-        samples: list of `Sample`.
-        size: height and width of a crop in px.
-
-    Returns:
-        (len(samples),) float64 with the sum 1.
-    """
-    roots = np.array([max(1.0, sample.labels.size / size**2) ** 0.5 for sample in samples])
-    groups = np.array([sample.group for sample in samples])
-    shares = np.zeros(len(samples))
-    for group in np.unique(groups):
-        member = groups == group
-        shares[member] = roots[member] / roots[member].sum() * member.sum() ** GROUP_POWER
-    return shares / shares.sum()

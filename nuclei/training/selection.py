@@ -46,7 +46,7 @@ class ImageScore:
         features: (n, F) of `confidence_features`, for each predicted nucleus outside of void.
         is_hit: (n,) bool, whether it is a true nucleus.
         uncertainty: of `image_uncertainty`.
-        group: modality of the image.
+        groups: its modality and the name of its set.
     """
 
     counts: np.ndarray
@@ -54,7 +54,7 @@ class ImageScore:
     features: np.ndarray
     is_hit: np.ndarray
     uncertainty: float
-    group: str
+    groups: tuple[str, ...]
 
 
 def is_enough(samples):
@@ -187,7 +187,7 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
             maps,
             [samples[index].labels for index in predictions],
             scales,
-            voids=[samples[index].void for index in predictions],
+            voids=[samples[index].unscored for index in predictions],
         )
     results = []
     with Progress("Scoring", len(samples), "validation images", log=True) as progress:
@@ -210,8 +210,7 @@ def predict_for_search(samples, predict):
         {index in samples: (maps, scale)}.
     """
     predictions, num_pixels = {}, 0
-    with_instances = [k for k, sample in enumerate(samples) if sample.has_instances]
-    indices = with_instances or range(len(samples))
+    indices = np.random.default_rng(0).permutation(len(samples))  # so that all sets have a say
     with Progress("Predicting", len(indices), "validation images", log=True) as progress:
         for index in indices:
             num_pixels += samples[index].labels.size
@@ -224,18 +223,18 @@ def predict_for_search(samples, predict):
 def score_image(sample, maps, scale, thresholds):
     """The `ImageScore` of a sample whose maps were predicted at a scale."""
     labels = separate(maps, scale=scale, **thresholds)
-    matching = match(sample.labels, labels, sample.void)
+    matching = match(sample.labels, labels, sample.unscored)
     hits = matching.predicted_ids[matched_pairs(matching)]
     num_pixels = matching.predicted_areas[1:].sum() + matching.truth_areas[1:].sum()
     overlap = matching.intersections.sum()
-    is_scored = matching.predicted_areas[1:] > 0  # not in void
+    is_scored = matching.predicted_areas[1:] > 0  # neither in void nor in a clump
     return ImageScore(
         counts=count_matches(matching),
         dice=2 * overlap / num_pixels if num_pixels else 1.0,
         features=confidence_features(labels, maps, scale)[is_scored],
         is_hit=np.isin(np.arange(1, labels.max() + 1), hits)[is_scored],
         uncertainty=image_uncertainty(maps),
-        group=sample.group,
+        groups=(sample.group, sample.set_name),
     )
 
 
@@ -243,10 +242,12 @@ def scores_by_group(results):
     """Scores of all images and of each group, from a list of `ImageScore`."""
     counts = np.array([result.counts for result in results])
     dices = np.array([result.dice for result in results])
-    groups = np.array([result.group for result in results])
+    pairs = zip(*(result.groups for result in results), strict=True)
+    modalities, sets = (sorted(set(names)) for names in pairs)
+    names = ["all", *modalities, *(sets if len(sets) > 1 else ())]
     scores = {}
-    for name in ["all", *sorted(set(groups.tolist()))]:
-        member = np.ones(len(groups), bool) if name == "all" else groups == name
+    for name in names:
+        member = np.array([name == "all" or name in result.groups for result in results])
         scores[name] = {
             "images": int(member.sum()),
             "dice": round(float(dices[member].mean()), 4),

@@ -70,23 +70,18 @@ def contact_map(labels):
     return ((highest > 0) & (lowest < highest)).astype(np.float32)
 
 
-def targets(labels, heads, has_instances=True):
+def targets(labels, heads):
     """Compute the maps that the network should predict for a crop.
 
     Args:
         labels: (H, W) int32.
         heads: names of the maps, of "nucleus", "distance" and "contact".
-        has_instances: whether touching nuclei have ids of their own. If not, every map but
-            "nucleus" is UNKNOWN.
 
     Returns:
-        (H, W, len(heads)) float32 in [0, 1], or UNKNOWN.
+        (H, W, len(heads)) float32 in [0, 1].
     """
-    truth = np.full((*labels.shape, len(heads)), UNKNOWN, np.float32)
+    compute = {"nucleus": lambda ids: ids > 0, "distance": distance_map, "contact": contact_map}
+    truth = np.empty((*labels.shape, len(heads)), np.float32)
     for channel, head in enumerate(heads):
-        if head == "nucleus":
-            truth[..., channel] = labels > 0
-        elif has_instances:
-            compute = distance_map if head == "distance" else contact_map
-            truth[..., channel] = compute(labels)
+        truth[..., channel] = compute[head](labels)
     return truth

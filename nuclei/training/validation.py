@@ -67,7 +67,8 @@ def cut(sample, scaled, heads, size, corner):
     """
     image, place = window(sample, scaled, size, corner)
     void = None if sample.void is None else sample.void[place]
-    truth = known_targets(sample.labels[place], heads, sample.has_instances, void)
+    labels = sample.labels[place]
+    truth = known_targets(labels, heads, sample.clumps(labels), void)
     missing = ((0, size - image.shape[0]), (0, size - image.shape[1]), (0, 0))
     return np.pad(image, missing, mode="reflect"), np.pad(truth, missing, mode="reflect")
 

@@ -1,5 +1,6 @@
 """Batches follow from seed, step and place alone, and hold the shares that the constants say."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from training_samples import sample
 
 from nuclei.training.batches import ECHO_STEPS, CropPlan, batches, draw_crop
+from nuclei.training.drawers import ThreadDrawer
 from nuclei.training.fine_tuning import Rehearsal, rehearsal_crops
 from nuclei.training.scenes import copy_paste
 from nuclei.training.stains import augment_stain
@@ -23,8 +25,9 @@ def both_kinds(**options):
 
 
 def test_batches_follow_from_seed_and_step_alone():
-    first = list(islice(batches(both_kinds(), 3, num_threads=3), 5))
-    again = list(islice(batches(both_kinds(), 3, first_step=3, num_threads=1), 2))
+    draw = partial(draw_crop, both_kinds())
+    first = list(islice(batches(both_kinds(), 3, drawer=ThreadDrawer(draw, 3)), 5))
+    again = list(islice(batches(both_kinds(), 3, first_step=3), 2))
     for a, b in zip(first[3:], again, strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
@@ -91,19 +94,36 @@ def test_negative_images_teach_that_there_is_nothing(monkeypatch):
     assert not truth.any()
 
 
-def test_copy_paste_is_for_samples_whose_labels_separate_nuclei(monkeypatch):
+def test_clumps_are_not_laid_on_other_nuclei(monkeypatch):
     monkeypatch.setattr("nuclei.training.batches.NEGATIVE_SHARE", 0)
+    monkeypatch.setattr("nuclei.training.batches.CROWD_SHARE", 0)
     monkeypatch.setattr("nuclei.training.batches.COPY_PASTE_SHARE", 1)
-    calls = []
+    laid_on = []
 
-    def watched(*arguments):
-        calls.append(1)
-        return copy_paste(*arguments)
+    def watched(crop, labels, other, other_labels, rng):
+        laid_on.append(set(np.unique(other_labels)) - {0})
+        return copy_paste(crop, labels, other, other_labels, rng)
 
     monkeypatch.setattr("nuclei.training.batches.copy_paste", watched)
-    for has_instances in (True, False):
-        draw_crop(plan(sample(has_instances=has_instances), seed=0), step=0, place=0)
-    assert calls == [1]
+    is_clump = np.arange(sample().labels.max() + 1) > 7
+    for step in range(10):
+        draw_crop(plan(sample(is_clump=is_clump), seed=0), step=step, place=0)
+    assert len(laid_on) == 10 and set.union(*laid_on) <= set(range(1, 8))
+    draw_crop(plan(seed=0), step=0, place=0)
+    assert max(laid_on[-1]) > 7
+
+
+def test_crowds_of_binary_masks_are_drawn_from_single_regions(monkeypatch):
+    monkeypatch.setattr("nuclei.training.batches.NEGATIVE_SHARE", 0)
+    monkeypatch.setattr("nuclei.training.batches.CROWD_SHARE", 1)
+    seen = []
+    monkeypatch.setattr(
+        "nuclei.training.batches.draw_crowd",
+        lambda crop, labels, rng: (seen.append(labels), (crop + 0, labels))[1],
+    )
+    is_clump = np.arange(sample().labels.max() + 1) > 7
+    truth = draw_crop(plan(sample(is_clump=is_clump), seed=0), step=0, place=0)[1]
+    assert seen[0].max() <= 7 and (truth >= 0).all()  # all of a crowd is known
 
 
 @pytest.mark.parametrize(("share", "number"), [(0, 0), (1, 5)])

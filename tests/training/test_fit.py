@@ -10,7 +10,7 @@ import train
 from nuclei.model_file import load_network
 from nuclei.training.batches import batches
 from nuclei.training.bookkeeping import Bookkeeper
-from nuclei.training.fit import MIN_STEPS, drawing_threads
+from nuclei.training.fit import MIN_STEPS
 from nuclei.training.network import compile_model
 from nuclei.training.selection import score_validation
 from nuclei.training.validation import validation_crops
@@ -33,7 +33,7 @@ def test_the_first_nan_stops_it_and_keeps_the_last_good_epoch(data, tmp_path, ca
 
 
 def test_more_images_than_memory_holds_train_alike(trained, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("nuclei.training.samples.HELD_BYTES", 40_000)  # 19,000 for each pair
+    monkeypatch.setattr("nuclei.training.store.HELD_BYTES", 40_000)  # 19,000 for each pair
     assert run(data, tmp_path, "--epochs", 3) == 0
     assert "temporary file" in capsys.readouterr().out
     assert without_seconds(history(tmp_path)) == without_seconds(history(trained))
@@ -96,8 +96,3 @@ def test_a_training_ends_with_the_mean_of_its_last_quarter(
         np.testing.assert_allclose(mean, (first + second) / 2, rtol=1e-5, atol=1e-7)
     pairs = zip(*seen[-2:], strict=True)
     assert any((first != second).any() for first, second in pairs)
-
-
-def test_one_thread_draws_beside_a_network_on_the_same_cores_and_several_for_a_gpu():
-    assert drawing_threads("CPU, 64 cores, with tensorflow") == 1
-    assert 2 <= drawing_threads("GPU NVIDIA T4 with tensorflow") <= 8

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from nuclei.training.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe, Run
 from unet import HEADS, build_unet
 
@@ -22,8 +24,30 @@ def test_files_may_lie_elsewhere_in_another_process_and_stay_unknown_to_others()
     assert here.without_places() == there.without_places()
     assert here.without_places() != Recipe(epochs=31).without_places()
     settings = here.for_model_file()
-    assert settings["data_dir"] == "data" and settings["init"] == "m.h5"
+    assert settings["data_dir"] == ["data"] and settings["init"] == "m.h5"
     assert set(settings) == set(asdict(here))
+
+
+def test_a_set_has_a_folder_of_its_own_and_perhaps_a_split(tmp_path):
+    for name in ("one/data", "two/data", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "other" / "split.csv").touch()
+    folders = [str(tmp_path / name) for name in ("one/data", "two/data", "other")]
+    sets = Recipe(data_dir=folders).sets
+    assert [one.name for one in sets] == [*folders[:2], "other"]
+    assert sets[2].raw_dir == tmp_path / "other" / "raw"
+    assert sets[2].truth_dir == tmp_path / "other" / "gt"
+    assert [one.split for one in sets] == [None, None, tmp_path / "other" / "split.csv"]
+    (one,) = Recipe(data_dir=folders[2], gt_dir="masks", split="mine.csv").sets
+    assert (str(one.truth_dir), str(one.split)) == ("masks", "mine.csv")
+
+
+def test_places_of_one_set_do_not_fit_several():
+    for place in ("gt_dir", "split"):
+        with pytest.raises(ValueError, match="belong to one set"):
+            _ = Recipe(data_dir=("a", "b"), **{place: "c"}).sets
+    with pytest.raises(ValueError, match="named twice"):
+        _ = Recipe(data_dir=("a", "b/../a")).sets
 
 
 def test_only_the_first_process_speaks(capsys):

@@ -57,7 +57,7 @@ def test_both_scores_stand_in_one_line_and_the_better_weights_are_recommended(mo
 
 
 def test_that_the_shipped_weights_know_the_set_is_said(monkeypatch, data):
-    data.origin = BOWL
+    data.origins = {"data": BOWL}
     assert "same set" in compare(monkeypatch, data)[1]
 
 

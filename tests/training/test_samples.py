@@ -9,14 +9,9 @@ from PIL import Image
 from training_samples import sample
 from training_tools import write_pair
 
-from nuclei.training.samples import (
-    GROUP_POWER,
-    choose_split,
-    fingerprint,
-    load_samples,
-    nucleus_size,
-    sampling_shares,
-)
+from nuclei.training.division import choose_split
+from nuclei.training.samples import check_instances, fingerprint, load_samples, nucleus_size
+from nuclei.training.shares import GROUP_POWER, sampling_shares
 
 
 def load(data, say=lambda line: None, **options):
@@ -41,10 +36,14 @@ def test_binary_truth_counts_as_components_unless_other_truth_has_instances(tmp_
     write_pair(tmp_path, "a", binary=True)
     lines = []
     samples, forms = load(tmp_path, lines.append)
+    check_instances(samples, forms, lines.append)
     assert samples["a"].has_instances and forms["a"] == "binary" and "learned as one" in lines[0]
     write_pair(tmp_path, "b", seed=1)
-    samples, _ = load(tmp_path)
+    samples, forms = load(tmp_path)
+    check_instances(samples, forms, lines.append)
     assert not samples["a"].has_instances and samples["b"].has_instances
+    assert samples["b"].is_clump is None and samples["a"].is_clump is not None
+    assert "1 masks are binary among instance labels" in lines[-1]
 
 
 def test_unpaired_files_are_counted(tmp_path):
@@ -92,7 +91,7 @@ def test_more_images_than_memory_holds_lie_in_a_file_and_are_the_same(tmp_path, 
         write_pair(tmp_path, f"f{number}", "fluorescence", number)
         write_pair(tmp_path, f"t{number}", "tissue", number)
     held, _ = load(tmp_path)
-    monkeypatch.setattr("nuclei.training.samples.HELD_BYTES", 40_000)  # two pairs of some 19,000
+    monkeypatch.setattr("nuclei.training.store.HELD_BYTES", 40_000)  # two pairs of some 19,000
     lines, folder = [], tmp_path / "out"
     samples, _ = load(tmp_path, lines.append, folder=folder)
     is_mapped = [

@@ -6,7 +6,6 @@ from training_samples import example
 
 from nuclei.training.targets import (
     CONTACT_REACH_PX,
-    UNKNOWN,
     contact_map,
     distance_map,
     targets,
@@ -49,13 +48,6 @@ def test_contacts_lie_where_two_nuclei_meet_and_nowhere_else():
     assert contact_map(labels)[20, 24] == 1
     assert not contact_map(np.zeros((9, 9), np.int32)).any()
     assert not contact_map(np.ones((9, 9), np.int32)).any()
-
-
-def test_binary_truth_leaves_all_but_the_nucleus_unknown():
-    _, labels = example()
-    truth = targets(labels, ("nucleus", "distance", "contact"), has_instances=False)
-    assert (truth[..., 1:] == UNKNOWN).all()
-    np.testing.assert_array_equal(truth[..., 0], labels > 0)
 
 
 def test_each_head_has_its_channel_in_the_order_given():

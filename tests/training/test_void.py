@@ -25,7 +25,7 @@ VOID[50:, 40:] = True
 
 
 def test_void_is_unknown_in_every_map_and_costs_nothing():
-    truth = known_targets(LABELS, HEADS, True, VOID)
+    truth = known_targets(LABELS, HEADS, void=VOID)
     assert (truth[VOID] == UNKNOWN).all()
     assert (truth[~VOID] == targets(LABELS, HEADS)[~VOID]).all()
     maps = np.clip(truth, 0.01, 0.99)

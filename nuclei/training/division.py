@@ -1,0 +1,53 @@
+"""The division of the samples of a set between training and validation.
+
+train_stems, validation_stems = choose_split(samples, split_csv=None, seed=7)
+"""
+
+from nuclei.files import named
+from nuclei.images.split import read_split, split_stems
+
+VALIDATION_SHARE = 0.15  # of the images, where no split is given
+
+
+def choose_split(samples, split_csv, seed, say=print):
+    """Divide the samples into training and validation.
+
+    Args:
+        samples: {stem: Sample}.
+        split_csv: path of a CSV with the columns stem and split ("train" or "validation"), or None
+            for a random split in which every group has its share.
+        seed: of the random split.
+        say: called with each line for the user.
+
+    Returns:
+        (train stems, validation stems), both sorted.
+
+    Raises:
+        ValueError: the split CSV leaves no training image.
+    """
+    if split_csv:
+        given = read_split(split_csv)
+        parts = {stem: given.get(stem) for stem in samples}
+        left_out = [stem for stem, part in parts.items() if part not in ("train", "validation")]
+        if left_out:
+            say(
+                f"{len(left_out)} images are in neither part of {split_csv} and left out: "
+                f"{named(left_out)}"
+            )
+    else:
+        groups = {stem: sample.group for stem, sample in samples.items()}
+        parts = split_stems(groups, VALIDATION_SHARE, seed)
+    train = sorted(stem for stem, part in parts.items() if part == "train")
+    validation = sorted(stem for stem, part in parts.items() if part == "validation")
+    if not train:
+        raise ValueError(
+            f"{split_csv}: no stem of the data is marked train; stems must be file names without "
+            "suffix"
+        )
+    if not validation:
+        say(
+            "No validation images (one pair, or none in the split): the training images are used "
+            "for validation, so the scores are too good."
+        )
+        validation = train
+    return train, validation
