@@ -36,16 +36,16 @@ from nuclei.cli import (
     command_line,
     user_errors_in_one_line,
 )
+from nuclei.datasets.agreement import Agreement
+from nuclei.datasets.array_sets import array_sets, import_array_sets
+from nuclei.datasets.check import check_pairs, describe_check
+from nuclei.datasets.check_record import check_record, failed_record, write_check
+from nuclei.datasets.download import download
+from nuclei.datasets.dsb2018 import import_dsb2018
+from nuclei.datasets.pairs import find_pairs, read_pair
 from nuclei.files import MAX_NAMED
-from nuclei.images.agreement import Agreement
-from nuclei.images.array_sets import array_sets, import_array_sets
-from nuclei.images.check import check_pairs, describe_check
-from nuclei.images.check_record import check_record, failed_record, write_check
-from nuclei.images.download import download
-from nuclei.images.dsb2018 import import_dsb2018
-from nuclei.images.labels import Truth
-from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.model_file import MODEL_HELP, SHIPPED
+from nuclei.truth.forms import Truth
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB

@@ -22,8 +22,8 @@ from skimage.segmentation import watershed
 
 from nuclei.cli import INPUT_DIR, command_line, user_errors_in_one_line
 from nuclei.files import replacing
+from nuclei.images.folder import find_images
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images
 from nuclei.images.reading import read_image
 from nuclei.progress import Progress
 

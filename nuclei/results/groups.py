@@ -1,8 +1,8 @@
 """Which group each image belongs to: treated or control, a patient, a modality.
 
-    groups = read_groups("groups.csv")             # {"image_01": "treated", ...}
-    groups = read_groups("summary.csv", "modality")
-    groups = groups_by_folder(pictures)            # the names of the folders of the images
+groups = read_groups("groups.csv")             # {"image_01": "treated", ...}
+groups = read_groups("summary.csv", "modality")
+groups = groups_by_folder(pictures)            # the names of the folders of the images
 """
 
 import csv

@@ -1,15 +1,15 @@
 """What one call of predict.py does: its images and slides, their formats, and what is left to do.
 
-    files = collect(["test_raw", "slide.svs"])          # {stem: path}
-    formats = choose_formats(files, {"slide"}, None)    # {stem: names}
-    Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
+files = collect(["test_raw", "slide.svs"])          # {stem: path}
+formats = choose_formats(files, {"slide"}, None)    # {stem: names}
+Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
 from nuclei.formats.registry import require_formats
-from nuclei.images.pairs import find_images, image_files
+from nuclei.images.folder import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.inference.find import Options
 from nuclei.machine import require

@@ -7,8 +7,8 @@ data.training[0].labels
 from collections import Counter
 from dataclasses import dataclass
 
+from nuclei.images.folder import find_images
 from nuclei.images.origin import find_origin
-from nuclei.images.pairs import find_images
 from nuclei.training.samples import Sample, choose_split, fingerprint, nucleus_size
 
 

@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
+from nuclei.datasets.pairs import find_pairs, find_truths, read_pair
+from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
+from nuclei.images.folder import find_images
 from nuclei.images.intensity import intensity_range
-from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
+from nuclei.images.labels import equivalent_diameters
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
-from nuclei.images.remarks import Remarks
-from nuclei.images.split import read_split, split_stems
 from nuclei.machine import memory_bytes
 from nuclei.progress import Progress
+from nuclei.truth.forms import EMPTY, INSTANCE_COLOURS, INSTANCES
+from nuclei.truth.remarks import Remarks
 
 VALIDATION_SHARE = 0.15  # of the images, where no split is given
 HELD_BYTES = 4_000_000_000  # of images and labels in memory, at 7 bytes a pixel
