@@ -42,7 +42,7 @@ from nuclei.datasets.check import check_pairs, describe_check
 from nuclei.datasets.check_record import check_record, failed_record, write_check
 from nuclei.datasets.download import download
 from nuclei.datasets.dsb2018 import import_dsb2018
-from nuclei.datasets.pairs import find_pairs, read_pair
+from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.files import MAX_NAMED
 from nuclei.model_file import MODEL_HELP, SHIPPED
 from nuclei.truth.forms import Truth
@@ -165,9 +165,9 @@ def checked(data_dir: Path, args, status: int) -> int:
         status: to return where training could run.
     """
     agreement = agreement_with(args.model) if args.compare else None
-    chosen = {"ignore": args.ignore or (), "channel": args.channel, "plane": args.plane}
+    reading = Reading(tuple(args.ignore or ()), args.channel, args.plane)
     try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt", agreement=agreement, **chosen)
+        check = check_pairs(data_dir / "raw", data_dir / "gt", reading, agreement)
     except (OSError, ValueError) as error:
         if args.json is not None:
             write_check(args.json, failed_record(data_dir, 1, " ".join(str(error).split())))

@@ -13,7 +13,14 @@ import numpy as np
 
 from nuclei.cli import Notes
 from nuclei.datasets.agreement import Agreement
-from nuclei.datasets.pairs import TRUTH_SUFFIXES, find_pairs, find_truths, read_pair
+from nuclei.datasets.pairs import (
+    AUTOMATIC,
+    TRUTH_SUFFIXES,
+    Reading,
+    find_pairs,
+    find_truths,
+    read_pair,
+)
 from nuclei.files import MAX_NAMED
 from nuclei.images.folder import find_images
 from nuclei.images.labels import equivalent_diameters
@@ -84,14 +91,13 @@ class Check(NamedTuple):
 
 
 def check_pairs(
-    raw_dir, gt_dir, ignore=(), channel=None, plane=None, agreement: Agreement | None = None
+    raw_dir, gt_dir, reading: Reading = AUTOMATIC, agreement: Agreement | None = None
 ) -> Check:
     """Read every pair of a data set, and say what is chosen in files of several planes.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
-        ignore: values of void in the truth, as for `read_truth`.
-        channel, plane: as of `open_image`.
+        reading: how the files are read.
         agreement: gets each sound pair, to compare it with a model; None for no comparison.
 
     Raises:
@@ -104,7 +110,7 @@ def check_pairs(
         for stem, (image_path, truth_path) in paths.items():
             progress.add()
             try:
-                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
+                image, truth = read_pair(image_path, truth_path, reading, notes)
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue
@@ -143,18 +149,30 @@ def check_pairs(
         ),
         *remarks.problems(),
     ]
+    problems = [(kind, names) for kind, names in problems if names]
+    stops = reasons_to_stop(len(pairs), len(broken), len(full) + len(empty))
+    return Check(pairs, broken, problems, stops, remarks.meanings())
+
+
+def reasons_to_stop(num_pairs: int, num_broken: int, num_one_sided: int) -> list[str]:
+    """Why training could not run, in words; an empty list where it can.
+
+    Args:
+        num_pairs: sound pairs.
+        num_broken: pairs that cannot be used.
+        num_one_sided: sound pairs whose truth is all nucleus or all background.
+    """
     stops = []
-    if broken:
+    if num_broken:
         stops.append("repair or remove the pairs that cannot be used")
-    if len(pairs) < 2:
+    if num_pairs < 2:
         stops.append(
             f"at least two sound pairs are needed, to train and to validate, and there are "
-            f"{len(pairs)}"
+            f"{num_pairs}"
         )
-    if len(full) + len(empty) == len(pairs):
+    if num_one_sided == num_pairs:
         stops.append("no truth shows both nuclei and background")
-    problems = [(kind, names) for kind, names in problems if names]
-    return Check(pairs, broken, problems, stops, remarks.meanings())
+    return stops
 
 
 def unpaired_files(raw_dir, gt_dir) -> list[tuple[str, list[str]]]:

@@ -8,6 +8,7 @@ suffix.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,23 @@ from nuclei.truth.masks import read_truth
 
 TRUTH_SUFFIXES = OUTLINE_SUFFIXES + ARRAY_SUFFIXES + PICTURE_SUFFIXES
 SET_SUFFIXES = (".json", ".zip")  # of files that may hold the truth of a whole set
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a data set are read.
+
+    Attributes:
+        ignore: values of void in the truth, as for `read_truth`.
+        channel, plane: what is read of images of several planes, as of `open_image`.
+    """
+
+    ignore: tuple[int, ...] = ()
+    channel: str | None = None
+    plane: str | None = None
+
+
+AUTOMATIC = Reading()  # everything is recognised
 
 
 def find_truths(gt_dir, stems: Iterable[str] = ()) -> dict[str, Path]:
@@ -110,14 +128,13 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
 
 
 def read_pair(
-    image_path, truth_path, ignore=(), channel=None, plane=None, notes: Notes | None = None
+    image_path, truth_path, reading: Reading = AUTOMATIC, notes: Notes | None = None
 ) -> tuple[np.ndarray, Truth]:
     """Read an image and its truth, which must have one size.
 
     Args:
         image_path, truth_path: the two files.
-        ignore: values of void in the truth, as for `read_truth`.
-        channel, plane: as of `open_image`.
+        reading: how they are read.
         notes: is told what was chosen in the file of the image; None tells nobody.
 
     Returns:
@@ -127,12 +144,12 @@ def read_pair(
         FileNotFoundError, ValueError: as `read_image` and `read_truth`; ValueError also where the
             sizes differ.
     """
-    file = open_image(image_path, channel, plane)
+    file = open_image(image_path, reading.channel, reading.plane)
     if notes is not None:
         notes.add(Path(image_path).name, *file.notes)
     image = file.image
     stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
-    truth = read_truth(truth_path, image.shape[:2], ignore, stem)
+    truth = read_truth(truth_path, image.shape[:2], reading.ignore, stem)
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(

@@ -1,6 +1,8 @@
 """The image files of a folder, by their stems.
 
-find_images("my_images")["a"]               # my_images/a.png
+    find_images("my_images")["a"]               # my_images/a.png
+
+Each stem names one image; two files of one stem are refused.
 """
 
 from collections.abc import Iterable

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
-from nuclei.datasets.pairs import find_pairs, find_truths, read_pair
+from nuclei.datasets.pairs import AUTOMATIC, find_pairs, find_truths, read_pair
 from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
 from nuclei.images.folder import find_images
@@ -101,15 +101,14 @@ class ArrayStore:
         return np.memmap(self.file, array.dtype, "r", start, array.shape)
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC):
     """Read every pair of image and truth.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
-        ignore: values of void in the truths, as for `read_truth`.
-        channel, plane: what is read of files of several planes, as of `open_image`.
+        reading: a `Reading`, how the files are read.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -135,7 +134,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
         for stem, (image_path, truth_path) in pairs.items():
             progress.add(1)
             try:
-                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
+                image, truth = read_pair(image_path, truth_path, reading, notes)
             except ValueError as error:
                 problems.append(str(error))
                 continue

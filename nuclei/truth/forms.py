@@ -1,7 +1,9 @@
 """The ground truth of one image, `Truth`, and the forms in which it is found in files.
 
-truth = read_truth("data/gt/a.png")         # of nuclei.truth.masks
-truth.labels, truth.form                    # (H, W) int32, INSTANCES
+    truth = read_truth("data/gt/a.png")         # of nuclei.truth.masks
+    truth.labels, truth.form                    # (H, W) int32, INSTANCES
+
+Whatever a file holds, a `Truth` has one id for each nucleus.
 """
 
 from typing import NamedTuple
