@@ -75,7 +75,7 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
         )
     # Some tools write the name of the image in place of its id.
     by_name = {str(image.get("file_name")): key_of(image.get("id")) for image in images}
-    drawn, mine = Drawn(), []
+    drawn, of_image = Drawn(), []
     for annotation in data["annotations"] or []:
         if not isinstance(annotation, dict):
             drawn.leave_out_damaged(ValueError(f"{str(annotation)[:40]!r} is no annotation"))
@@ -83,10 +83,10 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
         key = key_of(annotation.get("image_id", own if keys == [own] else None))
         key = key if key in keys else by_name.get(key, key)
         if key == own:
-            mine.append(annotation)
+            of_image.append(annotation)
         elif key not in keys:
             drawn.leave_out(STRANGERS)
-    read_annotations(mine, shape, drawn)
+    read_annotations(of_image, shape, drawn)
     return drawn
 
 

@@ -10,8 +10,9 @@ nucleus.
 import numpy as np
 
 from nuclei.images.labels import components, without_gaps
+from nuclei.truth.borders import filled_borders, find_borders
 from nuclei.truth.forms import BINARY, EMPTY, FEW_VALUES, INSTANCES, Truth
-from nuclei.truth.regions import SPECK_PX, Regions, filled_borders, find_borders
+from nuclei.truth.regions import SPECK_PX, Regions
 from nuclei.truth.values import MAX_CLASSES, Exact
 
 MAX_DUST = 0.5  # share of specks above which values are soft edges and no ids
