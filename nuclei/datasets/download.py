@@ -8,7 +8,8 @@ The file is there as a whole or not at all.
 import zipfile
 from pathlib import Path
 
-from nuclei.files import DAMAGED_ARCHIVE, first_line, replacing
+from nuclei.archives import DAMAGED_ARCHIVE
+from nuclei.files import first_line, replacing
 from nuclei.progress import Progress
 
 TIMEOUT_SECONDS = 60  # without a byte from the server

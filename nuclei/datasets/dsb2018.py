@@ -19,13 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from nuclei.files import (
-    DAMAGED_ARCHIVE,
-    first_line,
-    is_companion,
-    refuse_unsafe_archive,
-    replacing,
-)
+from nuclei.archives import DAMAGED_ARCHIVE, is_companion, refuse_unsafe_archive
+from nuclei.files import first_line, replacing
 from nuclei.images.folder import image_files
 from nuclei.images.labels import merge_masks
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image

@@ -12,7 +12,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from nuclei.files import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
+from nuclei.archives import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
 from nuclei.images.stems import named_stem
 from nuclei.truth.coco_outlines import coco_outlines, coco_stems, is_coco
 from nuclei.truth.geojson_outlines import AREAS, NO_AREAS, geojson_outlines

@@ -6,7 +6,7 @@ drawn = roi_outlines(Path("gt/a.zip"))
 import zipfile
 from pathlib import Path
 
-from nuclei.files import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
+from nuclei.archives import MAX_MEMBER_BYTES, is_companion, refuse_unsafe_archive
 from nuclei.truth.outline import Drawn, finite
 
 

@@ -114,7 +114,7 @@ def test_links_giants_and_secrets_in_an_archive_are_refused(tmp_path, monkeypatc
     (tmp_path / "locked.zip").write_bytes(raw)
     with pytest.raises(ValueError, match="is encrypted"):
         import_dsb2018(tmp_path / "locked.zip", tmp_path / "data")
-    monkeypatch.setattr("nuclei.files.MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr("nuclei.archives.MAX_MEMBER_BYTES", 100)
     with pytest.raises(ValueError, match="unpacks to .* bytes, more than 100"):
         import_dsb2018(path, tmp_path / "data")
 
