@@ -256,7 +256,7 @@ def train(recipe, run, resume):
             checkpoint = broadcast(lambda: read_checkpoint(run.checkpoint), run.processes)
             recipe = checkpoint.state.recipe
         samples, forms = load_samples(
-            recipe.raw_dir, recipe.truth_dir, run.say, run.out, recipe.reading
+            recipe.raw_dir, recipe.truth_dir, run.say, run.out, **recipe.reading
         )
         data = split_data(samples, forms, recipe, run.say)
         trained = fit(recipe, data, run, checkpoint)

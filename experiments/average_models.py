@@ -72,9 +72,7 @@ def main(argv=None):
     network, settings = average(args.models)
     recipe = Recipe(data_dir=args.data_dir, gt_dir=args.gt_dir, split=args.split)
     folder = Path(args.out).parent
-    samples, _ = load_samples(
-        recipe.raw_dir, recipe.truth_dir, folder=folder, reading=recipe.reading
-    )
+    samples, _ = load_samples(recipe.raw_dir, recipe.truth_dir, folder=folder, **recipe.reading)
     _, stems = choose_split(samples, recipe.split, recipe.seed)
     validating = [samples[stem] for stem in stems]
     chosen, scores = score_validation(network, settings["architecture"], validating, predict_maps)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nuclei.cli import DATA_DIR, MODEL_DIR
-from nuclei.datasets.pairs import Reading
 from nuclei.results.graph_page import GRAPH_NAME
 from nuclei.training.hosts import Processes
 from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
@@ -81,9 +80,9 @@ class Recipe:
         return Path(self.gt_dir) if self.gt_dir else Path(self.data_dir) / "gt"
 
     @property
-    def reading(self) -> Reading:
-        """How the files are read."""
-        return Reading(tuple(self.ignore or ()), self.channel, self.plane)
+    def reading(self) -> dict:
+        """How the files are read: keyword arguments of `load_samples`."""
+        return {"ignore": self.ignore or (), "channel": self.channel, "plane": self.plane}
 
     @property
     def peak_learning_rate(self) -> float:

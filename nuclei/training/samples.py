@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
-from nuclei.datasets.pairs import AUTOMATIC, find_pairs, find_truths, read_pair
+from nuclei.datasets.pairs import Reading, find_pairs, find_truths, read_pair
 from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
 from nuclei.images.folder import find_images
@@ -101,14 +101,15 @@ class ArrayStore:
         return np.memmap(self.file, array.dtype, "r", start, array.shape)
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
     """Read every pair of image and truth.
 
     Args:
         raw_dir, gt_dir: folders of images and truths with the same stems.
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
-        reading: a `Reading`, how the files are read.
+        ignore: values of void in the truths, as for `read_truth`.
+        channel, plane: what is read of files of several planes, as of `open_image`.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -118,6 +119,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
         ValueError: no pairs, no nuclei, or files that cannot be read or do not fit together.
     """
     pairs = find_pairs(raw_dir, gt_dir)
+    reading = Reading(tuple(ignore), channel, plane)
     images = find_images(raw_dir)
     num_unpaired = len(images) + len(find_truths(gt_dir, images)) - 2 * len(pairs)
     if num_unpaired:
