@@ -8,12 +8,12 @@ images.npy (N, H, W, 3), labels.npy (N, H, W, 2)    CoNIC
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from nuclei.datasets.dsb2018 import Imported, Target
-from nuclei.files import first_line, replacing
+from nuclei.files import first_line
 from nuclei.images.folder import image_files
 from nuclei.images.labels import without_gaps
+from nuclei.images.writing import write_png
 from nuclei.progress import Progress
 from nuclei.truth.arrays import ids_of
 
@@ -95,8 +95,7 @@ def import_one(stem: str, image, ids, target: Target, result: Imported) -> None:
     paths = target.paths_to_write(stem, ".png")
     arrays = {"raw": image.astype(np.uint8), "gt": labels.astype(np.uint16)}
     for part, path in paths.items():
-        with replacing(path) as temporary:
-            Image.fromarray(arrays[part]).save(temporary)
+        write_png(path, arrays[part])
     target.keep_only(stem, paths)
     result.images += 1
     result.nuclei += int(labels.max(initial=0))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from nuclei.archives import DAMAGED_ARCHIVE, is_companion, refuse_unsafe_archive
 from nuclei.files import first_line, replacing
@@ -25,6 +24,7 @@ from nuclei.images.folder import image_files
 from nuclei.images.labels import merge_masks
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import normal
+from nuclei.images.writing import write_png
 from nuclei.progress import Progress
 from nuclei.truth.masks import read_nucleus
 
@@ -162,8 +162,7 @@ def import_image(
     labels, num_claimed_twice = merge_masks(masks, shape)
     paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower())
     if "gt" in paths:
-        with replacing(paths["gt"]) as temporary:
-            Image.fromarray(labels.astype(np.uint16)).save(temporary)
+        write_png(paths["gt"], labels.astype(np.uint16))
     if "raw" in paths:
         with replacing(paths["raw"]) as temporary:
             shutil.copyfile(fetch(files.images[0]), temporary)
