@@ -2,7 +2,7 @@
 
     python doctor.py                        # Python, packages, GPU, engines, model, cache, a trial
     python doctor.py --image mine.png       # the trial on an image of yours
-    python doctor.py --engine keras --model runs/a/trained_model.h5
+    python doctor.py --engine keras --model runs/a
 
 A line that starts with -> says what makes the line above better. The last line says what to do
 next. The exit status is 0 where predict.py works, and 1 where it does not.
@@ -18,9 +18,11 @@ NAME_CHARACTERS = 10  # the width of the first column
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
+    from nuclei.model_file import MODEL_HELP  # late, as below
+
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--model", metavar="FILE", help="model file (default: the one that predict.py takes)")
+    add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the one that predict.py takes)")
     add("--image", metavar="FILE", help="image to try (default: one of the shipped ones)")
     text = "engine to try, as of predict.py (default auto)"
     add("--engine", default="auto", metavar="NAME", help=text)
