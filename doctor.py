@@ -19,10 +19,11 @@ NAME_CHARACTERS = 10  # the width of the first column
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
+    from nuclei.model_file import MODEL_HELP  # late, as below
+
     parser = command_line(__doc__)
     add = parser.add_argument
-    text = 'model file, folder of a training, or "shipped" (default: the one of predict.py)'
-    add("--model", metavar="MODEL", help=text)
+    add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the one that predict.py takes)")
     add("--image", metavar="FILE", help="image to try (default: one of the shipped ones)")
     text = "engine to try, as of predict.py (default auto)"
     add("--engine", default="auto", metavar="NAME", help=text)

@@ -24,7 +24,7 @@ from nuclei.cli import (
     command_line,
     user_errors_in_one_line,
 )
-from nuclei.images.split import read_split
+from nuclei.datasets.split import read_split
 from nuclei.progress import quietly
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
 from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation

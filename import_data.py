@@ -37,17 +37,17 @@ from nuclei.cli import (
     command_line,
     user_errors_in_one_line,
 )
+from nuclei.datasets.agreement import Agreement
+from nuclei.datasets.array_sets import array_sets, import_array_sets
+from nuclei.datasets.check import check_pairs, describe_check
+from nuclei.datasets.check_record import check_record, failed_record, write_check
+from nuclei.datasets.download import download
+from nuclei.datasets.dsb2018 import import_dsb2018
+from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.files import MAX_NAMED, plural
-from nuclei.images.agreement import Agreement
-from nuclei.images.array_sets import array_sets, import_array_sets
-from nuclei.images.check import check_pairs, describe_check
-from nuclei.images.check_record import check_record, failed_record, write_check
-from nuclei.images.download import download
-from nuclei.images.dsb2018 import import_dsb2018
-from nuclei.images.labels import Truth
-from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, read_settings
 from nuclei.progress import quietly
+from nuclei.truth.forms import Truth
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB
@@ -168,9 +168,9 @@ def checked(data_dir: Path, args, status: int) -> int:
         status: to return where training could run.
     """
     agreement = agreement_with(args.model) if args.compare else None
-    chosen = {"ignore": args.ignore or (), "channel": args.channel, "plane": args.plane}
+    reading = Reading(tuple(args.ignore or ()), args.channel, args.plane)
     try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt", agreement=agreement, **chosen)
+        check = check_pairs(data_dir / "raw", data_dir / "gt", reading, agreement)
     except (OSError, ValueError) as error:
         if args.json is not None:
             write_check(args.json, failed_record(data_dir, 1, " ".join(str(error).split())))

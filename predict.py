@@ -54,7 +54,8 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
-from nuclei.files import only_run, plural
+from nuclei.files import plural
+from nuclei.folder_lock import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster

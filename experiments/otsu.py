@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2gray
 from skimage.feature import peak_local_max
@@ -21,10 +20,10 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 from nuclei.cli import INPUT_DIR, command_line, user_errors_in_one_line
-from nuclei.files import replacing
+from nuclei.images.folder import find_images
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images
 from nuclei.images.reading import read_image
+from nuclei.images.writing import write_labels
 from nuclei.progress import Progress
 
 OUT_DIR = "otsu"
@@ -84,8 +83,7 @@ def main(argv=None) -> int:
     with Progress("Segmenting", len(images), "images") as progress:
         for stem, path in images.items():
             labels = otsu_labels(read_image(path))
-            with replacing(Path(args.out) / f"{stem}.png") as temporary:
-                Image.fromarray(labels.astype(np.uint16)).save(temporary, format="PNG")
+            write_labels(Path(args.out), stem, labels)
             progress.add()
     print(f"Wrote {len(images)} label images to {args.out}.")
     return 0

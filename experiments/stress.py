@@ -15,9 +15,9 @@ import numpy as np
 
 from nuclei import find_nuclei, load_model
 from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, command_line, user_errors_in_one_line
+from nuclei.datasets.pairs import find_pairs, read_pair
+from nuclei.datasets.split import read_split
 from nuclei.files import replacing
-from nuclei.images.pairs import find_pairs, read_pair
-from nuclei.images.split import read_split
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.model_file import MODEL_HELP, MODELS
 from nuclei.progress import Progress

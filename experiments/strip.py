@@ -13,9 +13,10 @@ import numpy as np
 
 from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, command_line, user_errors_in_one_line
 from nuclei.images.intensity import intensity_range, normalise
-from nuclei.images.masks import read_truth
 from nuclei.images.reading import read_image
-from nuclei.results.pictures import draw_overlay, find_labels, write_png
+from nuclei.images.writing import find_labels, write_png
+from nuclei.results.pictures import draw_overlay
+from nuclei.truth.masks import read_truth
 
 PROJECT = Path(__file__).resolve().parent.parent
 STEMS = ("test_fluorescence_02", "test_fluorescence_03", "test_tissue_01", "test_tissue_03")

@@ -16,9 +16,9 @@ from synthetic import draw
 import evaluate
 import report
 from nuclei.images.intensity import intensity_range
+from nuclei.images.writing import write_png
 from nuclei.inference.find import Found
 from nuclei.model_file import SETTINGS as ATTRIBUTE
-from nuclei.results.pictures import write_png
 
 SETTINGS = {
     "schema": 1,

@@ -13,8 +13,8 @@ from PIL import Image
 from results_tools import write_predictions
 
 from nuclei.formats.registry import FORMATS
-from nuclei.images.masks import read_truth
 from nuclei.inference.find import Found
+from nuclei.truth.masks import read_truth
 
 
 @pytest.fixture(scope="module")

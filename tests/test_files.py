@@ -1,16 +1,13 @@
-"""Files are whole or absent, and a folder belongs to one run."""
+"""Files are whole or absent, and what is wrong with one is said in one line."""
 
 import errno
 import os
 import re
-import subprocess
-import sys
-import types
 from pathlib import Path
 
 import pytest
 
-from nuclei.files import LOCK, existing_file, explaining_damage, lock, only_run, plural, replacing
+from nuclei.files import existing_file, explaining_damage, plural, replacing
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -41,76 +38,6 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
         file.write("x")
         file.flush()
     assert failure.value.errno == 28 and os.listdir(tmp_path) == []
-
-
-HOLD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from nuclei.files import only_run
-with only_run(sys.argv[2]):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_folder_is_one_runs_until_its_process_is_gone(tmp_path):
-    folder = tmp_path / "new" / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(PROJECT), str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "held\n"
-        for _ in range(2):
-            with (
-                pytest.raises(ValueError, match=f"process {process.pid} on .*--out"),
-                only_run(folder),
-            ):
-                pass
-        with only_run(tmp_path):  # another folder
-            pass
-    finally:
-        process.kill()
-        process.communicate()
-    assert (folder / LOCK).exists()  # killed, it could not remove its file
-    with only_run(folder):
-        pass
-    assert list(folder.iterdir()) == []
-
-
-def test_a_lock_that_was_removed_in_between_is_taken_anew(tmp_path, monkeypatch):
-    take, path = lock, tmp_path / LOCK
-
-    def remove_first(file):
-        monkeypatch.setattr("nuclei.files.lock", take)
-        path.unlink()
-        return take(file)
-
-    monkeypatch.setattr("nuclei.files.lock", remove_first)
-    with only_run(tmp_path):
-        assert path.exists()
-        with pytest.raises(ValueError, match="another run"), only_run(tmp_path):
-            pass
-
-
-def test_locks_of_other_systems(tmp_path, monkeypatch):
-    def fails(number):
-        def call(*_):
-            raise OSError(number, "no")
-
-        return call
-
-    fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(fcntl, "flock", fails(errno.ENOLCK))  # a network folder without locks
-    with only_run(tmp_path):
-        pass
-    windows = types.SimpleNamespace(LK_NBLCK=2, locking=lambda *_: None)
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", windows)
-    with only_run(tmp_path):
-        pass
-    windows.locking = fails(errno.EACCES)
-    with pytest.raises(ValueError, match="another run"), only_run(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(

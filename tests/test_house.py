@@ -39,10 +39,10 @@ TOP = [
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"version", "quiet"},
-    {"files", "cli", "machine", "polygons", "progress"},
+    {"files", "folder_lock", "archives", "cli", "machine", "polygons", "progress"},
     {"images", "model_file"},
-    {"instances"},
-    {"scores"},
+    {"truth", "instances"},
+    {"datasets", "scores"},
     {"formats"},
     {"results"},
     {"inference", "training"},

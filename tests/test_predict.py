@@ -14,10 +14,10 @@ from synthetic import draw
 
 import predict
 import report
-from nuclei.images.masks import read_truth
 from nuclei.inference.find import NUCLEUS_UM
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.model_file import TRAINED_DIAMETER_PX, load_network, save_model
+from nuclei.truth.masks import read_truth
 
 
 @pytest.fixture(scope="module")

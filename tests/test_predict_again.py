@@ -7,8 +7,8 @@ import tifffile
 from blob_model import write_blob_model
 from inference_tools import read_files, read_rows, run_predict, write_blobs
 
+from nuclei.images.writing import write_png
 from nuclei.progress import Progress
-from nuclei.results.pictures import write_png
 from nuclei.results.tables import read_table, write_table
 
 
@@ -149,11 +149,11 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_images_only(
             raise OSError(28, "No space left on device", str(path))
         write(path, array)
 
-    monkeypatch.setattr("nuclei.results.pictures.write_png", full)
+    monkeypatch.setattr("nuclei.images.writing.write_png", full)
     assert run_predict(model, tmp_path / "out", images) == 1
     assert "disk is full" in capsys.readouterr().err
     assert [row["image"] for row in read_rows(tmp_path / "out" / "summary.csv")] == ["image0"]
-    monkeypatch.setattr("nuclei.results.pictures.write_png", write)
+    monkeypatch.setattr("nuclei.images.writing.write_png", write)
     assert run_predict(model, tmp_path / "out", images) == 0
     run_predict(model, tmp_path / "whole", images)
     assert (tmp_path / "out" / "nuclei.csv").read_bytes() == (

@@ -10,9 +10,9 @@ import pytest
 from inference_tools import run_predict
 from PIL import Image
 
-from nuclei.images.masks import read_truth
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import read_settings
+from nuclei.truth.masks import read_truth
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "Saved_Model" / "pretrained.h5"

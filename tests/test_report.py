@@ -18,7 +18,7 @@ from report_tools import (
 )
 
 import report
-from nuclei.results.pictures import write_png
+from nuclei.images.writing import write_png
 
 ROOT = Path(report.__file__).resolve().parent
 

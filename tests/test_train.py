@@ -14,10 +14,10 @@ from synthetic import draw
 from training_tools import RESULTS, history, run, without_seconds, write_data, write_pair
 
 import train
-from nuclei.images.masks import read_truth
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import load_network, read_settings
 from nuclei.training.recipe import FINE_TUNING_RATE, Recipe
+from nuclei.truth.masks import read_truth
 from unet import HEADS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,5 +1,7 @@
 """train.py on files of several channels: what it learns from, and what the model file says."""
 
+from dataclasses import replace
+
 import numpy as np
 import tifffile
 from PIL import Image
@@ -24,8 +26,9 @@ def test_channels_are_trained_on_and_the_choice_goes_into_the_model(tmp_path):
     assert (settings["channel"], settings["plane"]) == ("1", "max")
     for channel, expected in ((None, nuclei), (recipe.channel, cytoplasm)):
         lines = []
-        places = recipe.raw_dir, recipe.truth_dir
-        samples = load_samples(*places, lines.append, tmp_path, (), channel, recipe.plane)[0]
+        places, reading = recipe.sets[0], replace(recipe.reading, channel=channel)
+        paths = places.raw_dir, places.truth_dir
+        samples = load_samples(*paths, lines.append, tmp_path, reading)[0]
         np.testing.assert_array_equal(samples["b"].image[..., 0], expected)
         assert any("of 2 is taken" in line for line in lines)
         assert any("the same of 1 more" in line for line in lines)

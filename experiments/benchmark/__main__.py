@@ -35,7 +35,8 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
-from nuclei.images.pairs import find_images, find_truths
+from nuclei.datasets.pairs import find_truths
+from nuclei.images.folder import find_images
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages
 from nuclei.machine import start_backend
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings

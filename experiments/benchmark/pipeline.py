@@ -14,8 +14,8 @@ import numpy as np
 
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.labels import read_labels
-from nuclei.images.masks import read_truth
 from nuclei.images.reading import read_image
+from nuclei.images.writing import find_labels
 from nuclei.inference.engines import load_model
 from nuclei.inference.find import Found, Options
 from nuclei.inference.folder import predict_images
@@ -27,7 +27,7 @@ from nuclei.machine import num_cores
 from nuclei.model_file import PROJECT, load_network
 from nuclei.results.image import DEFAULT_FORMATS, write_results
 from nuclei.results.jobs import Job, Run
-from nuclei.results.pictures import find_labels
+from nuclei.truth.masks import read_truth
 
 PREDICT = PROJECT / "predict.py"
 ONE_CORE_STAGES = ("separation", "tables and files")  # what the nuclei cost besides the network

@@ -15,9 +15,9 @@ import numpy as np
 
 from nuclei.files import named
 from nuclei.formats.registry import Nuclei
+from nuclei.images.folder import find_images
 from nuclei.images.labels import read_labels
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images
 from nuclei.images.reading import read_image
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure

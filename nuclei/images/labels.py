@@ -1,51 +1,18 @@
-"""Label images: one id per nucleus, 0 for the background, and the `Truth` that is read as one.
+"""Label images: one id per nucleus, 0 for the background.
 
     labels = components(mask)                   # a mask whose nuclei do not touch
     labels = without_gaps(ids)                  # ids 0, 3, 7 become 0, 1, 2
     labels, num_shared = merge_masks(masks, shape)
     labels = read_labels("predictions/labels/a.png")
 
-`read_labels` takes ids only. nuclei.images.masks reads all other forms of ground truth.
+`read_labels` takes ids only. nuclei.truth.masks reads all other forms of ground truth.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
 from nuclei.images.reading import read_stored
-
-# Forms of ground truth. Users see these words; they are also the keys of "truth" in a model's
-# settings, where train.py counts its pairs by form.
-BINARY = "binary"  # nucleus or background: touching nuclei are one
-BINARY_LOSSY = "binary (lossy JPEG)"  # the same, thresholded after JPEG: its edges are not exact
-INSTANCES = "instances"  # one id or one outline per nucleus
-INSTANCE_COLOURS = "instance colours"  # one colour per nucleus
-FEW_VALUES = "few values"  # each value in many places: touching nuclei of one value are one
-EMPTY = "empty"  # an image without nuclei
-
-
-class Truth(NamedTuple):
-    """The ground truth of one image, one id per nucleus, and how it was understood.
-
-    Attributes:
-        labels: (H, W) int32, 0 background, 1...n nuclei without gaps.
-        form: BINARY, BINARY_LOSSY, INSTANCES, INSTANCE_COLOURS, FEW_VALUES or EMPTY.
-        repaired: share of pixels, 0...1, that held neither the background nor the nucleus value
-            (JPEG noise, soft edges, stray pixels).
-        left_out: objects of the file that are not in the labels, in words and counts; "" for none.
-        void: (H, W) bool, the pixels that are neither nucleus nor background; None without any.
-        meaning: what each value was taken for, in words; "" where it goes without saying.
-        warning: why the truth may be wrong, in words; "" where nothing speaks against it.
-    """
-
-    labels: np.ndarray
-    form: str
-    repaired: float = 0.0
-    left_out: str = ""
-    void: np.ndarray | None = None
-    meaning: str = ""
-    warning: str = ""
 
 
 def joined(values: np.ndarray) -> np.ndarray:

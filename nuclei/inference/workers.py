@@ -11,7 +11,8 @@ import threading
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from nuclei.files import LOCK, named
+from nuclei.files import named
+from nuclei.folder_lock import LOCK
 from nuclei.inference.engines import load_model, missing_packages
 from nuclei.inference.folder import PIXELS_AT_ONCE, process_image
 from nuclei.inference.threads import PixelBudget

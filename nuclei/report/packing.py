@@ -17,10 +17,10 @@ import numpy as np
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
 from nuclei.images.reading import open_image
+from nuclei.images.writing import encode, find_labels
 from nuclei.machine import num_cores
 from nuclei.progress import Progress
 from nuclei.report.predictions import SLIDE
-from nuclei.results.pictures import encode, find_labels
 
 MAX_SIDE_PX = 2048  # of a picture in the page; a larger image is shown reduced
 THUMBNAIL_PX = 192  # long side: 96 px on a screen of double density

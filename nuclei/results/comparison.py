@@ -16,16 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.datasets.pairs import find_truths
 from nuclei.files import named
-from nuclei.images.labels import BINARY, BINARY_LOSSY, FEW_VALUES, INSTANCES, Truth
-from nuclei.images.masks import read_truth
-from nuclei.images.pairs import find_images, find_truths
+from nuclei.images.folder import find_images
 from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
 from nuclei.instances.confidence import expected_calibration_error
 from nuclei.instances.matching import match, matched_pairs
 from nuclei.progress import Progress
 from nuclei.scores import tally
+from nuclei.truth.forms import BINARY, BINARY_LOSSY, FEW_VALUES, INSTANCES, Truth
+from nuclei.truth.masks import read_truth
 
 
 class Comparison(NamedTuple):

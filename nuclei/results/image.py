@@ -13,17 +13,12 @@ import numpy as np
 
 from nuclei.formats.registry import Nuclei, write_formats
 from nuclei.images.stems import text_of
+from nuclei.images.writing import write_jpeg, write_labels, write_png
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
 from nuclei.model_file import Model
 from nuclei.results.jobs import Job, Run, places
-from nuclei.results.pictures import (
-    draw_overlay,
-    outline_colours,
-    write_jpeg,
-    write_labels,
-    write_png,
-)
+from nuclei.results.pictures import draw_overlay, outline_colours
 from nuclei.results.tables import append_table, replace_row
 from nuclei.version import program_version
 

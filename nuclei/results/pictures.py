@@ -1,25 +1,18 @@
-"""The one writer of images: PNG, JPEG and WebP, labels, and the outlines of nuclei on an image.
+"""Overlays: the outlines of nuclei on an image, and their colours.
 
     overlay = draw_overlay(image, intensity, labels)               # all nuclei in OUTLINE_COLOUR
     colours = outline_colours("confidence", table["confidence"])   # one colour for each nucleus
     write_jpeg("a.jpg", draw_overlay(image, intensity, labels, colours))
 
-Pictures are RGB here, (H, W, 3), or grey, (H, W). A file is written whole or not at all.
+Pictures are (H, W, 3) uint8 RGB; nuclei.images.writing makes files of them.
 """
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from nuclei.files import replacing
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import equivalent_diameters
 
-JPEG_QUALITY = 85  # of overlays, which nobody measures on
-# OpenCV options for PNG: faster than its defaults, and a third smaller for masks and labels
-FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
-MAX_PNG_LABELS = 65_535  # nuclei that 16 bits can number
 # RGB of outlines. No colour is farther from the purples and pinks of tissue, the browns of DAB and
 # the greys of fluorescence, also for colour-blind people (CIEDE2000, tried on a grid of 125).
 OUTLINE_COLOUR = (60, 255, 0)
@@ -121,85 +114,3 @@ def outline_colours(rule: str, confidence) -> np.ndarray:
     else:
         indices, colours = np.arange(len(confidence) + 1) % len(ID_COLOURS), ID_COLOURS
     return np.array(colours, np.uint8)[indices]
-
-
-def encode(picture, suffix: str, options=()) -> bytes:
-    """Encode a picture.
-
-    Args:
-        picture: (H, W) grey or (H, W, 3) RGB, uint8, or uint16 for PNG.
-        suffix: ".png", ".jpg" or ".webp".
-        options: pairs of an OpenCV `IMWRITE_...` flag and its value, in one flat sequence.
-
-    Raises:
-        ValueError: OpenCV cannot encode such a picture.
-    """
-    bgr = picture if picture.ndim == 2 else picture[..., ::-1]  # OpenCV's order
-    try:
-        good, code = cv2.imencode(suffix, np.ascontiguousarray(bgr), list(options))
-    except cv2.error:
-        good = False
-    if not good:
-        raise ValueError(
-            f"a picture of shape {picture.shape} and type {picture.dtype} cannot be written as "
-            f"{suffix}"
-        )
-    return code.tobytes()
-
-
-def write_picture(path, picture, options=()) -> None:
-    """Write a picture in the format that the suffix of the path names.
-
-    Args:
-        path: the file.
-        picture, options: as of `encode`.
-    """
-    path = Path(path)
-    try:
-        content = encode(picture, path.suffix, options)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_png(path, picture) -> None:
-    """Write a mask, labels or another picture with large areas of one value as PNG, fast."""
-    write_picture(path, picture, FAST_PNG)
-
-
-def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
-    """Write a picture as JPEG, for the eye only. quality: 0 to 100.
-
-    Colours keep their full resolution (4:4:4): a coloured line of two pixels would fade otherwise.
-    """
-    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-    write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling))
-
-
-def find_labels(folder: Path, stem: str) -> Path:
-    """The label image that `write_labels` wrote: STEM.tif where there is one, else STEM.png."""
-    large = folder / f"{stem}.tif"
-    return large if large.is_file() else folder / f"{stem}.png"
-
-
-def write_labels(folder: Path, stem: str, labels) -> None:
-    """Write labels as 16-bit PNG, or as 32-bit TIFF where there are too many for 16 bits.
-
-    A file of the other kind, which an earlier run may have left, is removed.
-
-    Args:
-        folder: of the label images.
-        stem: of the file.
-        labels: (H, W) integers, 0 background, 1...n.
-    """
-    small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
-    if labels.max() <= MAX_PNG_LABELS:
-        write_png(small, labels.astype(np.uint16))
-        large.unlink(missing_ok=True)
-    else:
-        import tifffile
-
-        with replacing(large) as temporary:
-            tifffile.imwrite(temporary, labels.astype(np.uint32), compression="zlib")
-        small.unlink(missing_ok=True)

@@ -18,8 +18,8 @@ import numpy as np
 
 from nuclei.images.box import Box
 from nuclei.images.labels import without_gaps
+from nuclei.images.writing import write_labels, write_png
 from nuclei.polygons import fill
-from nuclei.results.pictures import write_labels, write_png
 from nuclei.results.tables import SUMMARY, append_table, rewrite_rows
 
 FOLDER = "fields"  # in the folder of the results

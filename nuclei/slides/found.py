@@ -23,11 +23,11 @@ from nuclei.formats.label_images import (
     write_label_levels,
 )
 from nuclei.formats.registry import FORMATS
+from nuclei.images.writing import write_jpeg
 from nuclei.instances.confidence import EMPTY_SHARE
 from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.polygons import fill
-from nuclei.results.pictures import write_jpeg
 from nuclei.slides.overview import draw_nuclei
 
 SLIDE_FORMATS = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nuclei.files import named
 from nuclei.formats.registry import require_formats
-from nuclei.images.pairs import find_images, image_files
+from nuclei.images.folder import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.inference.find import Options
 from nuclei.machine import require

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from nuclei.images.writing import write_picture
 from nuclei.progress import Progress
-from nuclei.results.pictures import write_picture
 from nuclei.slides.found import FoundOnSlide
 from nuclei.slides.overview import OVERVIEW_PX
 from nuclei.slides.setup import decide

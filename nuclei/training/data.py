@@ -8,10 +8,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nuclei.cli import MODEL_DIR
+from nuclei.images.folder import find_images
 from nuclei.images.origin import find_origin
-from nuclei.images.pairs import find_images
 from nuclei.training.division import choose_split
-from nuclei.training.samples import Sample, check_instances, fingerprint, load_samples, nucleus_size
+from nuclei.training.samples import (
+    Sample,
+    check_instances,
+    fingerprint,
+    load_samples,
+    nucleus_size,
+)
 
 
 @dataclass
@@ -56,7 +62,7 @@ def read_data(recipe, say, folder=MODEL_DIR):
         is_one = len(recipe.sets) == 1
         tell = say if is_one else lambda line, name=data_set.name: say(f"{name}: {line}")
         own, own_forms = load_samples(
-            data_set.raw_dir, data_set.truth_dir, tell, folder, **recipe.reading
+            data_set.raw_dir, data_set.truth_dir, tell, folder, recipe.reading
         )
         if data_set.split and not recipe.split:
             tell(f"Divided as in {data_set.split}")

@@ -12,11 +12,11 @@ import time
 import keras
 import numpy as np
 
+from nuclei.images.writing import write_jpeg
 from nuclei.instances.separate import separate
 from nuclei.progress import duration
 from nuclei.results.graph_page import write_graph_page
 from nuclei.results.history import read_history
-from nuclei.results.pictures import write_jpeg
 from nuclei.training.preview import draw_preview, preview_batch, preview_crops
 
 # Of the time of an epoch, for graph and preview: where epochs take seconds, some are left out.

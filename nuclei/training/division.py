@@ -3,8 +3,8 @@
 train_stems, validation_stems = choose_split(samples, split_csv=None, seed=7)
 """
 
+from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
-from nuclei.images.split import read_split, split_stems
 
 VALIDATION_SHARE = 0.15  # of the images, where no split is given
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nuclei.cli import DATA_DIR, MODEL_DIR
+from nuclei.datasets.pairs import Reading
 from nuclei.results.graph_page import GRAPH_NAME
 from nuclei.training.hosts import Processes
 from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
@@ -122,9 +123,9 @@ class Recipe:
         return sets
 
     @property
-    def reading(self) -> dict:
-        """How the files are read: keyword arguments of `load_samples`."""
-        return {"ignore": self.ignore or (), "channel": self.channel, "plane": self.plane}
+    def reading(self) -> Reading:
+        """How the files are read."""
+        return Reading(tuple(self.ignore or ()), self.channel, self.plane)
 
     @property
     def peak_learning_rate(self) -> float:

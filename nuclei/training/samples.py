@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
+from nuclei.datasets.pairs import find_pairs, find_truths, read_pair
 from nuclei.files import named
+from nuclei.images.folder import find_images
 from nuclei.images.intensity import intensity_range
-from nuclei.images.labels import EMPTY, INSTANCE_COLOURS, INSTANCES, equivalent_diameters
+from nuclei.images.labels import equivalent_diameters
 from nuclei.images.modality import modality
-from nuclei.images.pairs import find_images, find_pairs, find_truths, read_pair
-from nuclei.images.remarks import Remarks
 from nuclei.progress import Progress
 from nuclei.training.clumps import find_clumps
 from nuclei.training.store import ArrayStore
+from nuclei.truth.forms import EMPTY, INSTANCE_COLOURS, INSTANCES
+from nuclei.truth.remarks import Remarks
 
 INSTANCE_FORMS = (INSTANCES, INSTANCE_COLOURS)  # forms of truth that separate touching nuclei
 
@@ -72,8 +74,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
         raw_dir, gt_dir: folders of images and truths with the same stems.
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
-        ignore: values of void in the truths, as for `read_truth`.
-        channel, plane: what is read of files of several planes, as of `open_image`.
+        reading: a `Reading`.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
@@ -99,7 +100,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channe
         for stem, (image_path, truth_path) in pairs.items():
             progress.add(1)
             try:
-                image, truth = read_pair(image_path, truth_path, ignore, channel, plane, notes)
+                image, truth = read_pair(image_path, truth_path, reading, notes)
             except ValueError as error:
                 problems.append(str(error))
                 continue

@@ -10,10 +10,10 @@ from formats_tools import circle, correct, disc, feature, run, worst_overlap
 
 import evaluate
 import import_data
+from nuclei.datasets.pairs import find_pairs, read_pair
 from nuclei.formats.registry import FORMATS
-from nuclei.images.masks import read_truth
-from nuclei.images.pairs import find_pairs, read_pair
 from nuclei.training.samples import load_samples
+from nuclei.truth.masks import read_truth
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import import_data
 import predict
 from nuclei.formats.geojson import write_geojson
 from nuclei.images.labels import read_labels
-from nuclei.images.masks import read_truth
 from nuclei.training.samples import load_samples
+from nuclei.truth.masks import read_truth
 
 STEM, SHAPE = "image0", (60, 80)
 

@@ -8,8 +8,8 @@ from images_tools import ALPHA, COLOUR, GREY, discs, save
 from PIL import Image
 
 from nuclei.images.intensity import normalise
-from nuclei.images.masks import read_truth
 from nuclei.images.reading import read_image, read_stored
+from nuclei.truth.masks import read_truth
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from images_tools import COLOUR, GREY, discs, save, tissue
 from PIL import Image
 
-from nuclei.images.masks import read_truth
 from nuclei.images.reading import declared_pixels, read_image, read_stored
+from nuclei.truth.masks import read_truth
 
 
 @pytest.mark.parametrize(

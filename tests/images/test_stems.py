@@ -9,8 +9,9 @@ import pytest
 from images_tools import GREY, LABELS, data_set, dsb2018, fluorescence, save
 
 import import_data
-from nuclei.images.pairs import find_images, find_pairs, read_pair
-from nuclei.images.split import read_split
+from nuclei.datasets.pairs import find_pairs, read_pair
+from nuclei.datasets.split import read_split
+from nuclei.images.folder import find_images
 from nuclei.images.stems import named_stem, stem_of, text_of, without_end
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Größe ü") for form in ("NFC", "NFD"))

@@ -8,7 +8,7 @@ import pytest
 from browser_tools import open_image, wait
 from report_tools import change, make, write_predictions
 
-from nuclei.results.pictures import write_png
+from nuclei.images.writing import write_png
 
 NO_VALUE = re.compile(r"\b(nan|undefined|null|none|infinity)\b", re.IGNORECASE)
 

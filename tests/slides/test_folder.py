@@ -13,7 +13,7 @@ from slides_tools import contents, draw_fluorescence, in_order_of_place, write_p
 
 import predict
 import report
-from nuclei.files import only_run
+from nuclei.folder_lock import only_run
 from nuclei.inference.find import NUCLEUS_UM
 from nuclei.model_file import TRAINED_DIAMETER_PX
 from nuclei.slides.folder import search_tiles_in_worker

@@ -12,10 +12,10 @@ import zarr
 from slides_tools import FORMATS, find, write_pyramid
 
 from nuclei.images.intensity import normalise
-from nuclei.images.masks import read_truth
 from nuclei.images.reading import read_image
 from nuclei.slides.formats import open_slide
 from nuclei.slides.overview import draw_nuclei
+from nuclei.truth.masks import read_truth
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from training_samples import sample
 from training_tools import run, write_data
 
 import evaluate
+from nuclei.datasets.pairs import Reading
 from nuclei.instances.matching import match
 from nuclei.model_file import read_settings
 from nuclei.training.batches import CropPlan, draw_crop
@@ -55,7 +56,9 @@ def test_void_is_read_with_the_pairs(tmp_path):
     truth = np.where(VOID, 9, np.where(LABELS > 0, 1, 0)).astype(np.uint8)
     save(tmp_path / "raw" / "a.png", fluorescence(LABELS))
     save(tmp_path / "gt" / "a.png", truth)
-    samples, _ = load_samples(tmp_path / "raw", tmp_path / "gt", folder=tmp_path, ignore=(9,))
+    reading = Reading(ignore=(9,))
+    places = (tmp_path / "raw", tmp_path / "gt")
+    samples, _ = load_samples(*places, folder=tmp_path, reading=reading)
     assert (samples["a"].void == VOID).all() and not samples["a"].labels[VOID].any()
 
 

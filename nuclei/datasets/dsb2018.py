@@ -1,0 +1,224 @@
+"""Bring the layout of DSB2018 (BBBC038) in: one folder per image, one mask per nucleus.
+
+    stage1_train/ID/images/ID.png   ->  out/raw/ID.png      the image as it is
+    stage1_train/ID/masks/*.png     ->  out/gt/ID.png       16-bit ids
+
+The source is a folder or a zip. A zip is checked before anything is unpacked.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nuclei.archives import DAMAGED_ARCHIVE, is_companion, refuse_unsafe_archive
+from nuclei.files import first_line, replacing
+from nuclei.images.folder import image_files
+from nuclei.images.labels import merge_masks
+from nuclei.images.reading import IMAGE_SUFFIXES, read_image
+from nuclei.images.stems import normal
+from nuclei.images.writing import write_png
+from nuclei.progress import Progress
+from nuclei.truth.masks import read_nucleus
+
+UNREADABLE = (ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
+
+
+class Members(NamedTuple):
+    """The names of the files of one image: one image is expected, and a mask for each nucleus."""
+
+    images: list[str]
+    masks: list[str]
+
+
+class Source(NamedTuple):
+    """An open folder or zip.
+
+    Attributes:
+        names: of all files, with "/" between folders.
+        fetch: from a name to a path that can be read until the next call.
+        scratch: folder that members of a zip are unpacked to.
+    """
+
+    names: Iterable[str]
+    fetch: Callable[[str], Path]
+    scratch: Path
+
+
+@dataclass
+class Target:
+    """The folder that pairs are written to, and the files that it holds already."""
+
+    out_dir: Path
+    overwrite: bool
+    present: dict[str, dict[str, list[Path]]]  # {"raw" or "gt": {stem: paths}}
+
+    def is_complete(self, stem: str) -> bool:
+        """Whether the folder holds an image and a truth of this stem."""
+        return stem in self.present["raw"] and stem in self.present["gt"]
+
+    def paths_to_write(self, stem: str, image_suffix: str) -> dict[str, Path]:
+        """{"raw" or "gt": path} of the files that are missing, or of both to be overwritten."""
+        paths = {
+            "gt": self.out_dir / "gt" / f"{stem}.png",
+            "raw": self.out_dir / "raw" / f"{stem}{image_suffix}",
+        }
+        return {
+            part: path
+            for part, path in paths.items()
+            if self.overwrite or stem not in self.present[part]
+        }
+
+    def keep_only(self, stem: str, paths: dict[str, Path]) -> None:
+        """Remove files of this stem with another suffix; two of them would be ambiguous."""
+        for part, path in paths.items():
+            for old in self.present[part].get(stem, ()):
+                if old != path:
+                    old.unlink(missing_ok=True)
+            self.present[part][stem] = [path]
+
+
+@dataclass
+class Imported:
+    """What an import did: numbers of images, nuclei and pixels, and a message for each failure."""
+
+    images: int = 0
+    images_already_there: int = 0
+    images_incomplete: int = 0  # without image or without masks
+    nuclei: int = 0
+    pixels_claimed_twice: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images:,} imported, {self.images_already_there:,} already there, "
+            f"{self.images_incomplete:,} without image or masks, {self.nuclei:,} nuclei, "
+            f"{self.pixels_claimed_twice:,} pixels claimed twice"
+        )
+
+
+def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
+    """Bring a DSB2018 folder or zip into `out_dir/raw` and `out_dir/gt`.
+
+    Stems that are already there stay as they are, unless `overwrite`; so a second run completes a
+    first one. An image that cannot be read is named in the result, and the others are imported.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: the source has another layout or is an unsafe archive.
+    """
+    out_dir, result, stems = Path(out_dir), Imported(), set()
+    target = Target(
+        out_dir, overwrite, {part: image_files(out_dir / part) for part in ("raw", "gt")}
+    )
+    with open_source(Path(source).resolve()) as opened:
+        members = dsb2018_members(opened.names)
+        if not any(files.images and files.masks for files in members.values()):
+            raise ValueError(
+                f"{source} is no DSB2018 layout; expected ID/images/*.png and ID/masks/*.png in "
+                "it. A folder that has raw/ and gt/ already needs no import: python "
+                "import_data.py FOLDER checks it"
+            )
+        with Progress("Importing", len(members), "images", log=True) as progress:
+            for place, files in members.items():
+                progress.add()
+                stem = normal(place.rsplit("/", 1)[-1])
+                if not files.images or not files.masks:
+                    result.images_incomplete += 1
+                elif stem not in stems and target.is_complete(stem) and not overwrite:
+                    result.images_already_there += 1
+                else:
+                    try:
+                        if stem in stems:
+                            raise ValueError("it is there twice")
+                        if len(files.images) > 1:
+                            raise ValueError(f"{len(files.images)} images; expected one")
+                        stems.add(stem)
+                        import_image(stem, files, opened.fetch, target, result)
+                    except UNREADABLE as error:
+                        message = str(error) or "its member of the zip is cut short"
+                        message = message.replace(f"{opened.scratch}{os.sep}", "")
+                        result.problems.append(f"{place}: {message}")
+    return result
+
+
+def import_image(
+    stem: str, files: Members, fetch: Callable[[str], Path], target: Target, result: Imported
+) -> None:
+    """Bring one image and its truth into the target and count them in `result`.
+
+    Raises:
+        FileNotFoundError, ValueError: the image or a mask cannot be read.
+    """
+    shape = read_image(fetch(files.images[0])).shape[:2]
+    masks = (read_nucleus(fetch(name), shape) for name in files.masks)
+    labels, num_claimed_twice = merge_masks(masks, shape)
+    paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower())
+    if "gt" in paths:
+        write_png(paths["gt"], labels.astype(np.uint16))
+    if "raw" in paths:
+        with replacing(paths["raw"]) as temporary:
+            shutil.copyfile(fetch(files.images[0]), temporary)
+    target.keep_only(stem, paths)
+    result.images += 1
+    result.nuclei += int(labels.max(initial=0))
+    result.pixels_claimed_twice += num_claimed_twice
+
+
+@contextlib.contextmanager
+def open_source(source: Path) -> Iterator[Source]:
+    """Open a folder or a zip of images.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: it is no zip, or one that is not safe to unpack.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist; expected a DSB2018 folder or zip")
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if source.is_dir():
+            paths = {
+                f"{source.name}/{path.relative_to(source).as_posix()}": path
+                for path in source.rglob("*.*")
+            }
+            yield Source(paths, paths.__getitem__, scratch)
+            return
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(source))
+        except DAMAGED_ARCHIVE as error:
+            raise ValueError(
+                f"{source} is no whole zip ({first_line(error)}); expected a DSB2018 folder or zip"
+            ) from error
+        refuse_unsafe_archive(source, archive)
+        members = {f"{source.stem}/{member.filename}": member for member in archive.infolist()}
+
+        def fetch(name: str) -> Path:
+            # One member at a time, under the last part of its name only.
+            for earlier in scratch.iterdir():
+                earlier.unlink()
+            path = scratch / Path(name).name
+            with archive.open(members[name]) as packed, open(path, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+            return path
+
+        yield Source(members, fetch, scratch)
+
+
+def dsb2018_members(names: Iterable[str]) -> dict[str, Members]:
+    """Sort the names `.../ID/images/*.png` and `.../ID/masks/*.png`: {".../ID": Members}."""
+    members: dict[str, Members] = {}
+    for name in sorted(names):
+        *above, kind, file = name.split("/")
+        is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
+        if above and kind in ("images", "masks") and is_image and not is_companion(name):
+            files = members.setdefault("/".join(above), Members([], []))
+            (files.images if kind == "images" else files.masks).append(name)
+    return members
