@@ -62,12 +62,14 @@ class Session:
         precision: name of Keras's dtype policy.
         spread: a `Spread`, how batches are shared among devices.
         num_steps: steps of one epoch.
+        drawer: a `ProcessDrawer` of the crops, or None.
     """
 
     device: str
     precision: str
     spread: object
     num_steps: int
+    drawer: object = None
 
 
 def fit(recipe, data, run, checkpoint=None):
@@ -94,6 +96,7 @@ def fit(recipe, data, run, checkpoint=None):
     is_few = keep_statistics(recipe, data)
     drawer = None if is_few else start_drawing(recipe, data.training, run.processes)
     session = prepare(recipe, data, run)
+    session.drawer = drawer
     network, state, architecture = begin(recipe, data)
     model = training_model(network, architecture, recipe, session, keep_statistics(recipe, data))
     if checkpoint:
@@ -112,7 +115,7 @@ def fit(recipe, data, run, checkpoint=None):
     settings = describe(state, data, architecture)
     failure = None
     if not state.is_finished:
-        failure = run_epochs(model, network, state, data, run, session, settings, drawer)
+        failure = run_epochs(model, network, state, data, run, session, settings)
     end_weights = state.mean_weights or model.get_weights()
     leave_processes(run.processes)
     if failure:
@@ -166,7 +169,7 @@ def keep_statistics(recipe, data):
     return bool(recipe.init) and are_few(data.training)
 
 
-def run_epochs(model, network, state, data, run, session, settings, drawer):
+def run_epochs(model, network, state, data, run, session, settings):
     """Train all epochs that are left, with a `Bookkeeper` after each.
 
     Args:
@@ -174,7 +177,6 @@ def run_epochs(model, network, state, data, run, session, settings, drawer):
         network: a plain one, for the model file and for rehearsal.
         state, data, run, session: the records of this training.
         settings: of the model file.
-        drawer: of `start_drawing`.
 
     Returns:
         Why the training was stopped because of a loss that is not a number, or None.
@@ -199,7 +201,8 @@ def run_epochs(model, network, state, data, run, session, settings, drawer):
         recipe.batch_size,
         first_step=num_done * session.num_steps,
         places=spread.places,
-        drawer=drawer or ThreadDrawer(partial(draw_crop, plan), drawing_threads(session.device)),
+        drawer=session.drawer
+        or ThreadDrawer(partial(draw_crop, plan), drawing_threads(session.device)),
     )
     bookkeeper = Bookkeeper(state, run, save_best)
     num_steps = session.num_steps if run.processes.is_first else 0

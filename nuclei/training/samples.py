@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
-from nuclei.datasets.pairs import find_pairs, find_truths, read_pair
+from nuclei.datasets.pairs import AUTOMATIC, find_pairs, find_truths, read_pair
 from nuclei.files import named
 from nuclei.images.folder import find_images
 from nuclei.images.intensity import intensity_range
@@ -67,7 +67,7 @@ class Sample:
         return self.void | clumps
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, ignore=(), channel=None, plane=None):
+def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC):
     """Read every pair of image and truth.
 
     Args:

@@ -106,11 +106,11 @@ def test_clumps_are_not_laid_on_other_nuclei(monkeypatch):
 
     monkeypatch.setattr("nuclei.training.batches.copy_paste", watched)
     is_clump = np.arange(sample().labels.max() + 1) > 7
-    for step in range(10):
-        draw_crop(plan(sample(is_clump=is_clump), seed=0), step=step, place=0)
-    assert len(laid_on) == 10 and set.union(*laid_on) <= set(range(1, 8))
-    draw_crop(plan(seed=0), step=0, place=0)
-    assert max(laid_on[-1]) > 7
+    for masked in (True, False):
+        one = sample(is_clump=is_clump if masked else None)
+        for step in range(10):
+            draw_crop(plan(one, seed=0), step=step, place=0)
+    assert set.union(*laid_on[:10]) <= set(range(1, 8)) < set.union(*laid_on[10:])
 
 
 def test_crowds_of_binary_masks_are_drawn_from_single_regions(monkeypatch):
