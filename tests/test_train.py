@@ -50,7 +50,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained):
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     model, settings = load_network(trained / "trained_model.h5")
     names = "architecture preprocessing thresholds nucleus_diameter_px trained_diameter_px"
-    names += " out_of_distribution arguments data versions scores"
+    names += " arguments data versions scores"
     assert set(settings) >= set(names.split())
     assert set(settings["thresholds"]) == set(THRESHOLDS)
     assert settings["architecture"]["width"] == 8

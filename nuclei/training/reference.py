@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nuclei.files import plural
 from nuclei.model_file import (
     SHIPPED,
     as_model,
@@ -42,7 +43,7 @@ def compare_with_shipped(trained, data, predict_maps, say=print):
     network, settings = load_network(path)
     shipped = score_model(network, settings, samples, predict_maps)
     say(
-        f"On {len(samples)} validation images with {num_nuclei:,} nuclei: "
+        f"On {plural(len(samples), 'validation image')} with {num_nuclei:,} nuclei: "
         f"this training {score_words(own)}, the shipped weights {score_words(shipped)}"
     )
     if set(data.origins.values()) & set(data_sets(settings)):

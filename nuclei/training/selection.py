@@ -34,6 +34,7 @@ MAX_SEARCH_PIXELS = 24_000_000
 OUT_OF_DISTRIBUTION_SHARE = 0.05  # of the validation images that may be flagged by mistake
 # In the validation images: with fewer, the best choice is a matter of chance.
 MIN_SEARCH_NUCLEI = 200
+MIN_LIMIT_IMAGES = 20  # validation images below which no image is called out of distribution
 
 
 @dataclass
@@ -198,7 +199,7 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
     chosen = {
         "thresholds": thresholds,
         **calibration_of(results),
-        "out_of_distribution": uncertainty_limit(results),
+        **uncertainty_limit(results),
     }
     return chosen | inherited, scores_by_group(results)
 
@@ -271,11 +272,16 @@ def calibration_of(results):
 
 
 def uncertainty_limit(results):
-    """The uncertainty above which an image is out of distribution, as the model file has it."""
+    """Find the uncertainty above which an image is out of distribution.
+
+    Returns:
+        {"out_of_distribution": ...} as the model file has it; {} where there are so few images that
+        the limit would be a matter of chance.
+    """
+    if len(results) < MIN_LIMIT_IMAGES:
+        return {}
     uncertainties = np.array([result.uncertainty for result in results])
     limit = float(np.quantile(uncertainties, 1 - OUT_OF_DISTRIBUTION_SHARE, method="higher"))
-    return {
-        "uncertainty_above": limit,
-        "false_alarm_rate": round(float(np.mean(uncertainties > limit)), 4),
-        "images": len(uncertainties),
-    }
+    false_alarm_rate = round(float(np.mean(uncertainties > limit)), 4)
+    found = {"uncertainty_above": limit, "false_alarm_rate": false_alarm_rate}
+    return {"out_of_distribution": {**found, "images": len(uncertainties)}}

@@ -1,11 +1,13 @@
 """The end of a training: the weights that find more are kept, and each image is scored."""
 
+from types import SimpleNamespace
+
 import pytest
 from training_tools import write_data
 
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.training.samples import load_samples
-from nuclei.training.selection import choose_epoch, score_validation
+from nuclei.training.selection import choose_epoch, score_validation, uncertainty_limit
 from nuclei.training.targets import targets
 
 
@@ -56,4 +58,11 @@ def test_perfect_maps_have_perfect_scores(tmp_path, monkeypatch, enough):
     assert scores["all"]["images"] == 4 and scores["all"]["dice"] > 0.9
     assert (settings["calibration"] == base["calibration"]) == (not enough)
     assert (settings["thresholds"] == base["thresholds"]) == (not enough)
-    assert settings["out_of_distribution"]["images"] == 4
+    assert "out_of_distribution" not in settings  # four images tell nothing of usual uncertainty
+
+
+def test_a_limit_of_uncertainty_needs_enough_images():
+    results = [SimpleNamespace(uncertainty=0.01 * number) for number in range(20)]
+    found = uncertainty_limit(results)["out_of_distribution"]
+    assert found["images"] == 20 and found["false_alarm_rate"] <= 0.05
+    assert uncertainty_limit(results[1:]) == {}
