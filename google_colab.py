@@ -142,7 +142,6 @@ class Crops(keras.utils.PyDataset):
         return tuple(map(np.stack, zip(*crops, strict=True)))
 
 
-UNKNOWN = -1.0  # truth of a pixel that must not teach; the losses leave out every negative truth
 CONTACT_REACH_PX = 2  # to both sides of a contact: four pixels are wide enough to learn
 
 
@@ -180,15 +179,12 @@ def contact_map(labels):
     return ((highest > 0) & (lowest < highest)).astype(np.float32)
 
 
-def targets(labels, heads, has_instances=True):
+def targets(labels, heads):
     """Compute the maps that the network should predict for a crop."""
-    truth = np.full((*labels.shape, len(heads)), UNKNOWN, np.float32)
+    compute = {"nucleus": lambda ids: ids > 0, "distance": distance_map, "contact": contact_map}
+    truth = np.empty((*labels.shape, len(heads)), np.float32)
     for channel, head in enumerate(heads):
-        if head == "nucleus":
-            truth[..., channel] = labels > 0
-        elif has_instances:
-            compute = distance_map if head == "distance" else contact_map
-            truth[..., channel] = compute(labels)
+        truth[..., channel] = compute[head](labels)
     return truth
 
 

@@ -58,7 +58,7 @@ def test_a_run_keeps_all_of_itself_in_its_folder_and_says_how_to_go_on(data, tmp
 
 
 def test_the_next_command_predicts_the_test_images_after_the_demo(capsys):
-    train.say_next(Run(Path("runs/demo")), type("Data", (), {"origin": SYNTHETIC}))
+    train.say_next(Run(Path("runs/demo")), type("Data", (), {"set_names": [SYNTHETIC]}))
     words = "python predict.py --model runs/demo --out runs/demo/predictions"
     assert capsys.readouterr().out == f"Next: {words}\n"
 

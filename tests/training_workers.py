@@ -33,7 +33,7 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 import train
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.training import batches, fine_tuning, hosts, selection
+from nuclei.training import batches, fine_tuning, fit, hosts, selection
 hosts.MEETING_SECONDS = int(sys.argv[4])
 fine_tuning.REHEARSAL_PIXELS = 64 * 32**2  # thousands of tiny crops by default
 # Scoring takes long and has nothing to do with devices.
@@ -44,7 +44,7 @@ def logged(plan, step, place):
         os.kill(os.getpid(), signal.SIGKILL)
     print(step, place, file=log, flush=True)
     return draw_crop(plan, step, place)
-batches.draw_crop = logged
+batches.draw_crop = fit.draw_crop = logged
 for flags in runs:
     if status := train.main(flags):
         sys.exit(status)

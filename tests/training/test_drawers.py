@@ -15,6 +15,8 @@ from nuclei.training.drawers import ProcessDrawer, ThreadDrawer
 
 PLAN = CropPlan([sample(), sample("tissue")], ("nucleus", "distance"), 64, seed=1)
 DRAW = partial(draw_crop, PLAN)
+# Tests of other rooms may have started JAX in this process; the copies do not use it.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 

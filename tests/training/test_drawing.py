@@ -14,6 +14,8 @@ from nuclei.training.hosts import Processes
 from nuclei.training.recipe import Recipe
 from unet import HEADS
 
+# Tests of other rooms may have started JAX in this process; the copies do not use it.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 RECIPE = Recipe(crop_px=64, batch_size=3)
 
 
