@@ -14,6 +14,7 @@ import multiprocessing
 import queue
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 
 WAIT_S = 5.0  # between two looks whether all processes are alive
@@ -73,6 +74,7 @@ class ProcessDrawer:
         self.draw = draw
         self.free = list(range(num_slots))
         self.slot_of, self.done = {}, set()
+        cv2.setNumThreads(1)  # OpenCV's own threads would be missing in the copies, and waited for
         context = multiprocessing.get_context("fork")
         self.tasks, self.answers = context.SimpleQueue(), context.Queue()
         self.processes = [

@@ -1,21 +1,17 @@
 """Processes draw for a GPU and threads beside a CPU network."""
 
+import os
 import sys
-from itertools import islice
 
-import numpy as np
 import pytest
+from training_drawing import run
 from training_samples import sample
 
 from nuclei.training import drawing
-from nuclei.training.batches import CropPlan, batches
 from nuclei.training.drawing import drawing_threads, start_drawing
 from nuclei.training.hosts import Processes
 from nuclei.training.recipe import Recipe
-from unet import HEADS
 
-# Tests of other rooms may have started JAX in this process; the copies do not use it.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 RECIPE = Recipe(crop_px=64, batch_size=3)
 
 
@@ -27,13 +23,9 @@ def gpu(monkeypatch):
     monkeypatch.delitem(sys.modules, "keras", raising=False)
 
 
-def test_processes_draw_for_a_gpu_what_the_recipe_says(gpu):
-    drawer = start_drawing(RECIPE, [sample()], Processes())
-    plan = CropPlan([sample()], HEADS, 64, RECIPE.seed)
-    assert len(drawer.processes) == 3
-    made, expected = islice(batches(plan, 3, drawer=drawer), 12), islice(batches(plan, 3), 12)
-    for own, other in zip(made, expected, strict=True):
-        np.testing.assert_array_equal(own[1], other[1])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_processes_draw_for_a_gpu_what_the_recipe_says():
+    run("for_a_gpu")
 
 
 @pytest.mark.parametrize(
