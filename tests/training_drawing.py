@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,7 @@ PLAN = CropPlan([sample(), sample("tissue")], ("nucleus", "distance"), 64, seed=
 
 def run(name, *arguments):
     """Run one of the functions below in a fresh Python. Raises: AssertionError, if it fails."""
-    words = ", ".join(map(repr, arguments))
+    words = ", ".join(repr(int(a) if isinstance(a, int) else a) for a in arguments)
     code = f"import training_drawing; training_drawing.{name}({words})"
     folders = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS.parent / "data")))
     done = subprocess.run(
@@ -38,7 +39,7 @@ def run(name, *arguments):
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def same_crops(echo):
@@ -76,6 +77,39 @@ def failure(draw, message):
             assert message in str(error), error
         else:
             raise AssertionError("no error")
+
+
+def stopped(number):
+    """A signal to the whole group, as Ctrl-C is one, or the death of the training ends them all."""
+    reader, writer = os.pipe()
+    if not (training := os.fork()):
+        os.setsid()
+        drawers.WAIT_S = 0.2
+        drawer = ProcessDrawer(partial(draw_crop, PLAN), (64, 2), 2, 4)
+        os.write(writer, " ".join(str(process.pid) for process in drawer.processes).encode())
+        drawer.submit((0, 0))
+        drawer.result((0, 0))
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            drawer.__exit__()
+        os._exit(0)
+    pids = [int(word) for word in os.read(reader, 99).split()]
+    time.sleep(1)
+    (os.killpg if number == signal.SIGINT else os.kill)(training, number)
+    os.waitpid(training, 0)
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    """Whether a process lives: not gone, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def for_a_gpu():

@@ -12,6 +12,7 @@ fewer crops than a GPU can learn from. Processes draw on all cores, into memory 
 import mmap
 import multiprocessing
 import queue
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -76,7 +77,7 @@ class ProcessDrawer:
         self.slot_of, self.done = {}, set()
         cv2.setNumThreads(1)  # OpenCV's own threads would be missing in the copies, and waited for
         context = multiprocessing.get_context("fork")
-        self.tasks, self.answers = context.SimpleQueue(), context.Queue()
+        self.tasks, self.answers = context.Queue(), context.Queue()
         self.processes = [
             context.Process(target=self.work, daemon=True) for _ in range(num_processes)
         ]
@@ -89,11 +90,17 @@ class ProcessDrawer:
     def __exit__(self, *_):
         for process in self.processes:
             process.terminate()
+        self.tasks.cancel_join_thread()  # nobody reads the tasks that are left
 
     def work(self):
-        """Draw what is asked for, in a process, for ever."""
-        while True:
-            key, slot = self.tasks.get()
+        """Draw what is asked for, in a process, as long as the training lives."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the training ends them
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while multiprocessing.parent_process().is_alive():
+            try:
+                key, slot = self.tasks.get(timeout=WAIT_S)
+            except queue.Empty:
+                continue
             try:
                 image, truth = self.draw(*key)
                 self.slots[slot, ..., :3], self.slots[slot, ..., 3:] = image, truth

@@ -1,6 +1,8 @@
 """Threads and processes draw the same crops, and say what went wrong."""
 
 import os
+import signal
+import sys
 
 import pytest
 from training_drawing import run
@@ -19,3 +21,9 @@ def test_an_error_in_a_process_reaches_the_training():
 
 def test_a_process_that_died_is_noticed():
     run("failure", "die", "has died")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_training_and_none_complains(number):
+    run("stopped", number)
