@@ -8,10 +8,12 @@ which.
     crop, labels = draw_crowd(crop, labels, rng)
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 from nuclei.images.labels import without_gaps
 
@@ -19,6 +21,8 @@ CROWD_SHARE = 0.1  # of the crops are crowds
 MIN_NUCLEI = 3  # whole ones in a crop, to draw a crowd from
 MAX_KINDS = 12  # nuclei that are cut out
 SIZE_RANGE = (0.4, 2.5)  # areas of these, in areas of the median nucleus
+SIZE_SPREAD = 0.1  # standard deviation of the logarithm of a nucleus's size
+MEDIAN_PIXELS = 4096  # of the background that its colour is taken from
 MARGIN_PX = 3  # around a nucleus that is cut out, for its soft edge
 LENGTH = (1.0, 2.2)  # how much longer than wide round nuclei become, as a factor
 DISTANCE = (0.8, 1.15)  # from a nucleus to the next, in its own lengths and widths
@@ -61,15 +65,19 @@ def draw_crowd(crop, labels, rng):
         few whole nuclei or no background.
     """
     background = crop[labels == 0]
-    stamps = cut_out(crop, labels, background, rng)
+    if not len(background):
+        return crop, labels
+    colour = np.median(background[:: max(1, len(background) // MEDIAN_PIXELS)], axis=0)
+    stamps = cut_out(crop, labels, colour, rng)
     if len(stamps) < MIN_NUCLEI:
         return crop, labels
-    picture = draw_background(background, len(crop), rng)
+    background = background - colour
+    picture = colour + draw_grain(background, len(crop), rng)
     for _ in range(rng.integers(*BLURRED, endpoint=True)):
         add_blurred(picture, stamps[rng.integers(len(stamps))], rng)
     crowded = np.zeros_like(labels)
     stretch = np.sqrt(rng.uniform(*LENGTH))
-    level = None if rng.random() < TRANSLUCENT_SHARE else np.median(background, axis=0)
+    level = None if rng.random() < TRANSLUCENT_SHARE else colour
     spots = places(stamps, stretch, len(crop), rng)
     areas = np.zeros(len(spots) + 1, np.int64)
     for number, (*place, angle) in enumerate(spots, 1):
@@ -78,41 +86,45 @@ def draw_crowd(crop, labels, rng):
     return np.clip(picture, 0, None, out=picture), without_gaps(crowded)
 
 
-def cut_out(crop, labels, background, rng):
-    """Cut whole nuclei of about equal size out of a crop: a list of `Stamp`, in random order."""
+def cut_out(crop, labels, colour, rng):
+    """Cut whole nuclei of about equal size out of a crop, on a background of this colour (3,).
+
+    Returns:
+        List of `Stamp`, in random order.
+    """
     areas = np.bincount(labels.ravel())
     areas[0] = 0
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    areas[edge] = 0
     ids = np.flatnonzero(areas)
-    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    ids = np.setdiff1d(ids, edge)
-    if not len(ids) or not len(background):
+    if not len(ids):
         return []
     shares = areas[ids] / np.median(areas[ids])
     ids = rng.permutation(ids[(shares > SIZE_RANGE[0]) & (shares < SIZE_RANGE[1])])[:MAX_KINDS]
-    level = np.median(background, axis=0)
+    boxes = find_objects(labels)
     stamps = []
     for number in ids:
-        rows, columns = np.nonzero(labels == number)
+        row, column = boxes[number - 1]
+        top, left = max(0, row.start - MARGIN_PX), max(0, column.start - MARGIN_PX)
+        window = np.s_[top : row.stop + MARGIN_PX, left : column.stop + MARGIN_PX]
+        inside = labels[window] == number
+        rows, columns = np.nonzero(inside)
         if np.ptp(rows) < 3 or np.ptp(columns) < 3:
             continue
-        top, left = (max(0, int(place.min()) - MARGIN_PX) for place in (rows, columns))
-        window = np.s_[top : rows.max() + 1 + MARGIN_PX, left : columns.max() + 1 + MARGIN_PX]
-        mask = cv2.GaussianBlur((labels[window] == number).astype(np.float32), (0, 0), EDGE_PX)
+        mask = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_PX)
         spread, axes = np.linalg.eigh(np.cov(np.stack([columns, rows])))
         angle = np.arctan2(axes[1, 1], axes[0, 1])
         width, length = 4 * np.sqrt(np.maximum(spread, 0.25))
-        patch = np.dstack([crop[window] - level, mask]).astype(np.float32)
+        patch = np.dstack([crop[window] - colour, mask]).astype(np.float32)
         stamps.append(Stamp(patch, angle, length, width))
     return stamps
 
 
-def draw_background(pixels, size, rng):
-    """Draw a background with the colours of some pixels (n, 3): (size, size, 3) float32."""
-    picture = pixels[rng.integers(len(pixels), size=(size, size))]
-    grain = picture - np.median(pixels, axis=0)
+def draw_grain(grains, size, rng):
+    """Draw noise of the colours of some pixels (n, 3), which are around 0: (size, size, 3)."""
+    picture = np.take(grains, rng.integers(len(grains), size=(size, size), dtype=np.int32), axis=0)
     sigma = rng.uniform(0.5, 4)
-    soft = cv2.GaussianBlur(grain, (0, 0), sigma) * np.float32(np.sqrt(sigma))  # not too even
-    return np.ascontiguousarray(picture - grain + soft, np.float32)
+    return cv2.GaussianBlur(picture, (0, 0), sigma) * np.float32(np.sqrt(sigma))  # not too even
 
 
 def add_blurred(picture, stamp, rng):
@@ -160,14 +172,18 @@ def turned(stamp, angle, stretch, rng):
         (side, side, 4) float32, a patch as of `Stamp`.
     """
     side = int(np.hypot(*stamp.patch.shape[:2]) * stretch) + 2
-    cosine, sine = np.cos(stamp.angle), np.sin(stamp.angle)
-    upright = np.array([[cosine, sine], [-sine, cosine]])  # its long axis along x
-    scale = np.diag([stretch, rng.choice([-1, 1]) / stretch]) * np.exp(rng.normal(0, 0.1))
-    cosine, sine = np.cos(angle), np.sin(angle)
-    matrix = np.array([[cosine, -sine], [sine, cosine]]) @ scale @ upright
-    centre = (np.array(stamp.patch.shape[1::-1]) - 1) / 2
-    shift = (side - 1) / 2 - matrix @ centre
-    affine = np.column_stack([matrix, shift]).astype(np.float32)
+    size = math.exp(rng.normal(0, SIZE_SPREAD))
+    along, across = size * stretch, size / stretch * (1 if rng.random() < 0.5 else -1)
+    # Turn its long axis to x, scale, turn x to the angle: the product of three matrices.
+    own_cosine, own_sine = math.cos(stamp.angle), math.sin(stamp.angle)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    xx = cosine * along * own_cosine + sine * across * own_sine
+    xy = cosine * along * own_sine - sine * across * own_cosine
+    yx = sine * along * own_cosine - cosine * across * own_sine
+    yy = sine * along * own_sine + cosine * across * own_cosine
+    height, width = stamp.patch.shape[:2]
+    x, y, middle = (width - 1) / 2, (height - 1) / 2, (side - 1) / 2
+    affine = np.array([(xx, xy, middle - xx * x - xy * y), (yx, yy, middle - yx * x - yy * y)])
     patch = cv2.warpAffine(stamp.patch, affine, (side, side))
     patch[..., :3] *= np.float32(np.exp(rng.normal(0, STRENGTH)))
     return patch
