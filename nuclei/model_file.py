@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nuclei.files import first_line, is_system_fault, replacing
-from nuclei.hdf5 import refuse_larger_content
+from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
 from nuclei.machine import start_backend
 from nuclei.model_settings import Settings, Version
 from nuclei.schema import read_json
@@ -23,6 +23,10 @@ SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
 MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'
 TRAINED_DIAMETER_PX = 24  # median nucleus diameter of the training, where the file states none
+
+
+class DamagedModelError(ValueError):
+    """The network of a model file cannot be built, with any engine."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def read_settings(path) -> dict:
         )
     expected = "expected a trained_model.h5 written by train.py"
     try:
+        refuse_endless_heap(path.read_bytes())
         with h5py.File(path, "r") as file:
             refuse_larger_content(file)
             text = file.attrs.get(SETTINGS)
@@ -185,7 +190,7 @@ def load_network(path, heads=None):
         model = build_unet(**settings["architecture"])
         model.load_weights(str(path))
     except Exception as error:  # Keras and HDF5 raise errors of all kinds on a damaged file
-        raise ValueError(
+        raise DamagedModelError(
             f"{path}: the weights do not fit the architecture stored beside them "
             f"({first_line(error)}); copy it again or train anew"
         ) from None

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
-import numpy as np
 import pytest
 from blob_model import write_blob_model
 from mutation_tools import mutated_bytes, mutated_texts
@@ -91,12 +90,4 @@ def test_predict_ends_in_one_line(architecture, message, tmp_path, capsys):
     words = ["test_raw", "--model", str(path), "--out", str(tmp_path / "out"), "--tile", "6144"]
     assert predict.main(words) == 1
     error = capsys.readouterr().err
-    assert message in error and str(path) in error and error.count("\n") == 1
-
-
-def test_an_array_that_claims_more_than_the_file_holds_is_not_read(tmp_path):
-    path = write_blob_model(tmp_path / "model.h5")
-    with h5py.File(path, "r+") as file:
-        file.create_dataset("huge", (10**6, 10**6), np.float32)  # HDF5 gives it no space yet
-    with pytest.raises(ValueError, match=r"array huge claims 4,000,000,000,000 bytes"):
-        read_settings(path)
+    assert message in error and str(path) in error and error.count("\n") == 1, error

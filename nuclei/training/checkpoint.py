@@ -20,7 +20,7 @@ from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from nuclei.files import first_line, named, replacing
-from nuclei.hdf5 import refuse_larger_content
+from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
 from nuclei.model_file import refuse_larger_network, save_model
 from nuclei.model_settings import Chosen, Head
 from nuclei.schema import read_json
@@ -132,6 +132,7 @@ def read_checkpoint(path, content: bytes | None = None):
 
     content = checkpoint_bytes(path) if content is None else content
     try:
+        refuse_endless_heap(content)
         with h5py.File(io.BytesIO(content), "r") as file:
             refuse_larger_content(file)
             settings = read_json(file.attrs["state"], stored_state())

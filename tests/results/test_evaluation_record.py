@@ -23,7 +23,7 @@ def written(tmp_path_factory):
         labels[4:9, 4:9] = number
         for kind in ("found", "truth"):
             (folder / kind).mkdir(exist_ok=True)
-            write_labels(folder / kind / f"{name}.png", labels)
+            write_labels(folder / kind, name, labels)
     assert evaluate.main([str(folder / "found"), str(folder / "truth"), "--quiet"]) == 0
     return folder / "found" / "evaluation.json"
 

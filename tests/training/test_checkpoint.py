@@ -93,5 +93,5 @@ def test_arrays_of_another_network_are_refused(path):
 def test_a_recipe_of_an_absurd_network_is_not_built(path, model, state):
     huge = Recipe(width=1024, depth=8)
     save_checkpoint(path, model, State(huge, "abc", best_weights=state.best_weights))
-    with pytest.raises(ValueError, match=r"not a checkpoint .* they need 2,473,901,162,496 bytes"):
+    with pytest.raises(ValueError, match=r"not a checkpoint .*they need 2,473,901,162,496 bytes"):
         read_checkpoint(path)
