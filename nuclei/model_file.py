@@ -268,8 +268,9 @@ def data_sets(settings: dict) -> list[str]:
 
 
 def score_words(score: dict) -> str:
-    """The scores of a model in words: "AP@0.5 0.83, mAP 0.61"."""
-    return f"AP@0.5 {score['ap50']:.2f}, mAP {score['map']:.2f}"
+    """The scores of a model in words: "AP@0.5 0.83, mAP 0.61"; a dash where one is undefined."""
+    ap50, mean_ap = ("–" if score[key] is None else f"{score[key]:.2f}" for key in ("ap50", "map"))
+    return f"AP@0.5 {ap50}, mAP {mean_ap}"
 
 
 def describe_model(path: Path, settings: dict) -> str:

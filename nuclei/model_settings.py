@@ -74,14 +74,14 @@ class Chosen(TypedDict, total=False):
 
 
 class Score(TypedDict):
-    """The scores of one kind of images; NaN where undefined."""
+    """The scores of one kind of images; NaN or None where undefined."""
 
     __pydantic_config__ = {"extra": "allow"}
 
     images: Count
-    dice: float
-    ap50: float
-    map: float
+    dice: float | None
+    ap50: float | None
+    map: float | None
 
 
 class Scores(TypedDict, total=False):
