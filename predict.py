@@ -31,7 +31,8 @@ network sees the image larger or smaller by a factor (column scale of summary.cs
 at the image's own size.
 
     python predict.py my_images --workers 4                     # four processes, each with a GPU
-    python predict.py slides --scheduler tcp://10.0.0.1:8786    # the workers of a Dask cluster
+    python predict.py slides --scheduler tls://10.0.0.1:8786 \\
+        --tls-ca-file ca.pem --tls-cert cert.pem --tls-key key.pem  # workers of a Dask cluster
 
 A second run continues where the first one was stopped and skips what is finished; a format that an
 image lacks is added. A file that cannot be read is named and skipped; the exit status is then 1.
@@ -59,6 +60,7 @@ from nuclei.folder_lock import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
+from nuclei.inference.encryption import TlsFiles
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
 from nuclei.inference.folder import predict_images
@@ -130,12 +132,9 @@ def parse_arguments(argv):
     add("--tile", type=positive, default=TILE_PX, metavar="PX", help=text)
     text = "tiles in one call of the network (default 1)"
     add("--batch-size", type=positive, default=1, metavar="N", help=text)
-    add = parser.add_argument_group("a cluster (python -m pip install distributed)").add_argument
-    text = "use the workers of this Dask scheduler (default: no cluster)"
-    add("--scheduler", metavar="TCP://HOST:PORT", help=text)
-    text = "use N processes of this machine, which share its cores and GPUs (default: none)"
-    add("--workers", type=positive, metavar="N", help=text)
+    add_cluster_flags(parser)
     args = parser.parse_args(argv)
+    args.tls = check_tls(parser, args)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
     if args.diameter is not None and not args.diameter > 0:
@@ -145,6 +144,34 @@ def parse_arguments(argv):
     if args.scheduler and args.workers:
         parser.error("--scheduler brings workers of its own; leave out --workers")
     return args
+
+
+def add_cluster_flags(parser):
+    """Add the flags of work in several processes."""
+    title = "a cluster (python -m pip install distributed cryptography)"
+    add = parser.add_argument_group(title).add_argument
+    text = "use the workers of this Dask scheduler (default: no cluster)"
+    add("--scheduler", metavar="TLS://HOST:PORT", help=text)
+    text = "use N processes of this machine, which share its cores and GPUs (default: none)"
+    add("--workers", type=positive, metavar="N", help=text)
+    text = (
+        "certificate of the cluster's authority, as of `dask scheduler` (default: Dask's settings)"
+    )
+    add("--tls-ca-file", metavar="PEM", help=text)
+    add("--tls-cert", metavar="PEM", help="certificate of this program (default: Dask's settings)")
+    add("--tls-key", metavar="PEM", help="its private key (default: Dask's settings)")
+
+
+def check_tls(parser, args):
+    """The `TlsFiles` of the flags, or None where none is given."""
+    files = (args.tls_ca_file, args.tls_cert, args.tls_key)
+    if not any(files):
+        return None
+    if not all(files):
+        parser.error("--tls-ca-file, --tls-cert and --tls-key belong together: give all three")
+    if not args.scheduler:
+        parser.error("--tls-ca-file is for --scheduler; --workers is encrypted without it")
+    return TlsFiles(*files)
 
 
 def make_plan(args):
@@ -184,7 +211,7 @@ def open_cluster(plan, args):
     if not (args.scheduler or args.workers):
         return contextlib.nullcontext()
     source = WorkerSource.from_file(plan.model_path, args.engine, args.tta)
-    return Cluster(args.scheduler, args.workers, source, plan.out)
+    return Cluster(args.scheduler, args.workers, source, plan.out, args.tls)
 
 
 def open_models(plan, args, num_images, num_slides, cluster):

@@ -37,7 +37,7 @@ from nuclei.inference.find import predict_maps
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, find_model
 from nuclei.progress import quietly
-from nuclei.training.checkpoint import read_checkpoint, save_result
+from nuclei.training.checkpoint import checkpoint_bytes, read_checkpoint, save_result
 from nuclei.training.data import read_data
 from nuclei.training.fit import fit
 from nuclei.training.hosts import Processes, broadcast, explain_lost_process, join_processes
@@ -254,7 +254,8 @@ def train(recipe, run, resume):
     with explain_lost_process(run.processes):
         join_processes(run.processes)
         if resume:
-            checkpoint = broadcast(lambda: read_checkpoint(run.checkpoint), run.processes)
+            content = broadcast(lambda: checkpoint_bytes(run.checkpoint), run.processes)
+            checkpoint = read_checkpoint(run.checkpoint, content)
             recipe = checkpoint.state.recipe
         data = read_data(recipe, run.say, run.out)
         trained = fit(recipe, data, run, checkpoint)

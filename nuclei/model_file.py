@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nuclei.files import replacing
+from nuclei.files import first_line, is_system_fault, replacing
+from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
 from nuclei.machine import start_backend
-from unet import build_unet, network_geometry
+from nuclei.model_settings import Settings, Version
+from nuclei.schema import read_json
+from unet import DEPTH, WIDTH, build_unet, network_geometry
 
 SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
 SCHEMA = 1  # version of the settings; a higher one is refused
@@ -20,6 +23,10 @@ SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
 MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'
 TRAINED_DIAMETER_PX = 24  # median nucleus diameter of the training, where the file states none
+
+
+class DamagedModelError(ValueError):
+    """The network of a model file cannot be built, with any engine."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def read_settings(path) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no HDF5 file, is of another program, or is of a later schema.
+        ValueError: the file is no HDF5 file, is of another program, is damaged, or is of a later
+            schema.
     """
     import h5py
 
@@ -121,30 +129,41 @@ def read_settings(path) -> dict:
         )
     expected = "expected a trained_model.h5 written by train.py"
     try:
+        refuse_endless_heap(path.read_bytes())
         with h5py.File(path, "r") as file:
+            refuse_larger_content(file)
             text = file.attrs.get(SETTINGS)
             is_keras = "model_weights" in file or "layer_names" in file.attrs
-    except OSError as error:
-        raise ValueError(f"{path}: not a model file (HDF5 says: {error}); {expected}") from None
+    except Exception as error:  # HDF5 raises errors of all kinds on a damaged file
+        if is_system_fault(error):
+            raise
+        raise ValueError(
+            f"{path}: not a model file (HDF5 says: {first_line(error)}); {expected}"
+        ) from None
     if text is None:
         kind = (
             "a Keras model of another program" if is_keras else "an HDF5 file without a Keras model"
         )
         raise ValueError(f"{path}: {kind}; {expected}")
+    return parse_settings(path, text)
+
+
+def parse_settings(path, text) -> dict:
+    """The settings of a model file from the text in it, checked. Raises: ValueError."""
     try:
-        settings = json.loads(text)
+        if not isinstance(text, str | bytes):
+            raise ValueError(f"they are of type {type(text).__name__}, not a text")
+        version = read_json(text, Version).get("schema", 0)
+        if version <= SCHEMA:
+            read_json(text, Settings)
+            return json.loads(text)  # as it was written, in its order
     except ValueError as error:
         raise ValueError(
             f"{path}: its settings are damaged ({error}); copy it again or train anew"
         ) from None
-    if "architecture" not in settings:
-        raise ValueError(f"{path}: its settings name no architecture; {expected}")
-    if settings.get("schema", 0) > SCHEMA:
-        raise ValueError(
-            f"{path}: written by a later version (schema {settings['schema']}, this one reads "
-            f"{SCHEMA}); update"
-        )
-    return settings
+    raise ValueError(
+        f"{path}: written by a later version (schema {version}, this one reads {SCHEMA}); update"
+    )
 
 
 def load_network(path, heads=None):
@@ -166,12 +185,14 @@ def load_network(path, heads=None):
     """
     settings = read_settings(path)
     start_backend()
-    model = build_unet(**settings["architecture"])
     try:
+        refuse_larger_network(settings["architecture"], Path(path).stat().st_size)
+        model = build_unet(**settings["architecture"])
         model.load_weights(str(path))
-    except (ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{path}: the weights do not fit the architecture stored beside them ({error})"
+    except Exception as error:  # Keras and HDF5 raise errors of all kinds on a damaged file
+        raise DamagedModelError(
+            f"{path}: the weights do not fit the architecture stored beside them "
+            f"({first_line(error)}); copy it again or train anew"
         ) from None
     if heads is None or list(heads) == list(settings["architecture"]["heads"]):
         return model, settings
@@ -184,6 +205,22 @@ def load_network(path, heads=None):
         new[..., :num_shared] = old[..., :num_shared]
     changed.set_weights(arrays[:-2] + last_layer)
     return changed, settings
+
+
+def refuse_larger_network(architecture: dict, num_bytes: int) -> None:
+    """Check, before a network is built, that its largest layer fits into its file.
+
+    Args:
+        architecture: the keyword arguments of `build_unet`.
+        num_bytes: size of the file.
+
+    Raises:
+        ValueError: it does not.
+    """
+    filters = architecture.get("width", WIDTH) * 2 ** architecture.get("depth", DEPTH)
+    needed = 4 * 9 * filters**2  # the second convolution of the bottleneck, float32
+    if needed > num_bytes:
+        raise ValueError(f"they need {needed:,} bytes or more, and the file has {num_bytes:,}")
 
 
 def find_model(path=None) -> Path:
@@ -231,8 +268,9 @@ def data_sets(settings: dict) -> list[str]:
 
 
 def score_words(score: dict) -> str:
-    """The scores of a model in words: "AP@0.5 0.83, mAP 0.61"."""
-    return f"AP@0.5 {score['ap50']:.2f}, mAP {score['map']:.2f}"
+    """The scores of a model in words: "AP@0.5 0.83, mAP 0.61"; a dash where one is undefined."""
+    ap50, mean_ap = ("–" if score[key] is None else f"{score[key]:.2f}" for key in ("ap50", "map"))
+    return f"AP@0.5 {ap50}, mAP {mean_ap}"
 
 
 def describe_model(path: Path, settings: dict) -> str:
@@ -246,7 +284,7 @@ def describe_model(path: Path, settings: dict) -> str:
         after = f", after {', '.join(earlier)}" if earlier else ""
         facts.append(f"{num_images} {of_set}{after}")
     scores = settings.get("scores", {})
-    if "validation" in scores:
+    if "all" in scores.get("validation", ()):
         facts.append(f"validation {score_words(scores['validation']['all'])}")
     elif "validation_crops" in scores:
         facts.append(f"training not finished, epoch {settings.get('epoch')}")

@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import distributed
 import pandas as pd
 from inference_tools import read_files
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_SECONDS = 90  # that anything here may take; it takes a tenth of this
+HOST = ("--host", "127.0.0.1")
 # Workers start with this: work takes a while, so that they can be killed in it, and an image of
 # the name "deadly" kills them.
 PRELOAD = """
@@ -44,15 +46,18 @@ workers.process_image, folder.search_tiles = slow_image, slow_tiles
 
 
 class Farm:
-    """A scheduler and workers; the workers run in a folder of their own."""
+    """A scheduler and workers; the workers run in a folder of their own.
 
-    def __init__(self, folder):
-        self.folder, self.processes = folder, []
+    `tls` holds flags with certificates, see `write_certificates`.
+    """
+
+    def __init__(self, folder, tls=()):
+        self.folder, self.processes, self.tls = folder, [], tls
         (folder / "preload.py").write_text(PRELOAD)
         self.log = (folder / "log.txt").open("w")
         file = folder / "scheduler.json"
         self.scheduler = self.start(
-            "scheduler", "--scheduler-file", file, "--port", 0, "--no-dashboard"
+            "scheduler", "--scheduler-file", file, "--port", 0, "--no-dashboard", *tls, *HOST
         )
         wait_for(file.is_file)
         time.sleep(0.2)  # the file exists before it is whole
@@ -73,13 +78,13 @@ class Farm:
     def add_worker(self, *more):
         """Start a worker of one thread."""
         words = ["worker", self.address, "--nthreads", 1, "--no-dashboard", "--memory-limit", 0]
-        words += ["--preload", self.folder / "preload.py", *more]
+        words += ["--preload", self.folder / "preload.py", *self.tls, *HOST, *more]
         return self.start(*words, path=str(ROOT))  # the preload needs it; the scheduler lacks it
 
     def start_predict(self, model, out, *inputs):
         """Start predict.py in a process of its own, which ends with the farm at the latest."""
         words = [sys.executable, ROOT / "predict.py", *inputs, "--model", model, "--out", out]
-        words += ["--scheduler", self.address]
+        words += ["--scheduler", self.address, *self.tls]
         process = subprocess.Popen(
             list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -93,6 +98,22 @@ class Farm:
             with process:  # closes its pipes
                 process.wait()
         self.log.close()
+
+
+def write_certificates(folder):
+    """Write a certificate that is its own authority. Returns: the flags for Dask and predict.py."""
+    security = distributed.Security.temporary()
+    files = {
+        "--tls-ca-file": security.tls_ca_file,
+        "--tls-cert": security.tls_client_cert,
+        "--tls-key": security.tls_client_key,
+    }
+    flags = []
+    for flag, text in files.items():
+        path = folder / f"{flag.strip('-')}.pem"
+        path.write_text(text)
+        flags += [flag, str(path)]
+    return flags
 
 
 def wait_for(condition):

@@ -38,8 +38,17 @@ TOP = [
 ]
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
-    {"version", "quiet"},
-    {"files", "folder_lock", "archives", "cli", "machine", "polygons", "progress"},
+    {"version", "quiet", "schema", "hdf5"},
+    {
+        "files",
+        "folder_lock",
+        "archives",
+        "cli",
+        "machine",
+        "polygons",
+        "progress",
+        "model_settings",
+    },
     {"images", "model_file"},
     {"truth", "instances"},
     {"datasets", "scores"},

@@ -59,7 +59,8 @@ def test_files_of_others_are_refused(tmp_path):
 
 def test_damaged_settings_and_weights_are_named(tmp_path):
     path = tmp_path / "wrong.h5"
-    save_model(path, build_unet(width=8, depth=1), {"architecture": {"width": 16, "depth": 1}})
+    architecture = {"heads": list(HEADS), "width": 16, "depth": 1}
+    save_model(path, build_unet(width=8, depth=1), {"architecture": architecture})
     with pytest.raises(ValueError, match="do not fit"):
         load_network(path)
     for damaged in ("{", json.dumps({"schema": SCHEMA})):

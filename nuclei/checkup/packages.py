@@ -26,6 +26,7 @@ OPTIONAL = {  # package: what it is for
     "roifile": "the format imagej, and ImageJ's ROIs as ground truth",
     "pyarrow": "the format parquet",
     "distributed": "predict.py --workers and --scheduler",
+    "cryptography": "predict.py --workers: a certificate for its processes",
     "tf2onnx": ONNX,
     "onnx": ONNX,
     "onnxruntime": ONNX,

@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nuclei.files import first_line
+from nuclei.inference.encryption import TlsFiles, security_for
 from nuclei.inference.workers import WorkerSource, check_workers, process_image_in_worker
-from nuclei.machine import num_cores, num_gpus, require
+from nuclei.machine import require
 from nuclei.results.jobs import Job, Run
 
 JOBS_AHEAD = 3  # jobs handed out for each thread of the workers; two of them wait
-THREADS_OF_WORKER = 2  # of a local worker: one image in the network, the other before or after it
 ANSWER_SECONDS = 10  # until a scheduler must answer
 WORKER_SECONDS = 60  # until the first worker must be there
 SILENT_SECONDS = 60  # without a result, after which the states of the workers are looked at
@@ -38,10 +38,11 @@ class Cluster:
     """A connection to the workers of a Dask cluster. A context manager.
 
     Args:
-        address: "tcp://HOST:PORT" of a running scheduler; None starts one on this machine.
+        address: "tls://HOST:PORT" of a running scheduler; None starts one on this machine.
         num_workers: processes to start on this machine, where there is no address.
         source: from what the workers load their model.
         out: the folder of the results, which workers must see, too.
+        tls: files for an encrypted connection to `address`; None takes Dask's configuration.
 
     Attributes:
         stopped: a `threading.Event`; once it is set, waiting for jobs ends.
@@ -51,13 +52,21 @@ class Cluster:
             something that it needs.
     """
 
-    def __init__(self, address, num_workers, source: WorkerSource, out):
-        require(["distributed"], "--scheduler" if address else "--workers")
+    def __init__(
+        self, address, num_workers, source: WorkerSource, out, tls: TlsFiles | None = None
+    ):
+        packages = ["distributed"] if address else ["distributed", "cryptography"]
+        require(packages, "--scheduler" if address else "--workers")
         quiet_dask()
         self.source, self.out = source, Path(out).absolute()
         self.stopped, self.retrying = threading.Event(), threading.Lock()
         with contextlib.ExitStack() as opened:
-            self.client = opened.enter_context(connect(address, num_workers, opened))
+            if address is None:
+                local = opened.enter_context(start_workers(num_workers))
+                connection = connect(local.scheduler_address, local.security)
+            else:
+                connection = connect(address, security_for(address, tls))
+            self.client = opened.enter_context(connection)
             wait_for_workers(self.client, address, num_workers)
             check_workers(self.client, source, self.out)
             self.opened = opened.pop_all()
@@ -209,18 +218,25 @@ def quiet_dask() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def connect(address, num_workers, opened: contextlib.ExitStack):
-    """Connect to a scheduler; without an address start one here, which ends with `opened`."""
+def start_workers(num_workers):
+    """`local_workers`, whose room imports Dask."""
+    from nuclei.inference.local_workers import local_workers
+
+    return local_workers(num_workers)
+
+
+def connect(address, security):
+    """Connect to a scheduler, as a context manager. Raises: ValueError where none answers."""
     import distributed
 
-    if address is None:
-        address = opened.enter_context(local_workers(num_workers)).scheduler_address
     try:
-        return distributed.Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+        return distributed.Client(
+            address, timeout=ANSWER_SECONDS, set_as_default=False, security=security
+        )
+    except (OSError, ValueError, TypeError) as error:  # TypeError: encryption does not fit
         raise ValueError(
             f"no Dask scheduler answers at {address} ({first_line(error)}); start one by "
-            "`dask scheduler` and give its tcp:// address to --scheduler"
+            "`dask scheduler` and give the address that it prints to --scheduler"
         ) from None
 
 
@@ -240,33 +256,6 @@ def wait_for_workers(client, address, num_workers) -> None:
                 f"dask worker {address} --nthreads 2 --memory-limit 0"
             )
         raise ValueError(message) from None
-
-
-def local_workers(num_workers: int):
-    """Start processes on this machine that share its cores and its GPUs: a Dask cluster."""
-    import distributed
-
-    cores, visible, options = num_cores(), os.environ.get("CUDA_VISIBLE_DEVICES"), {}
-    if visible is None:
-        gpus = [str(number) for number in range(num_gpus())]
-    else:
-        gpus = [name for name in visible.split(",") if name]
-    core_limits = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-    for number in range(num_workers):
-        environment = dict.fromkeys(core_limits, str(max(1, cores // num_workers)))
-        if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        settings = {
-            "nthreads": THREADS_OF_WORKER,
-            "env": environment,
-            "memory_limit": 0,
-            "silence_logs": logging.CRITICAL,
-        }
-        options[number] = {"cls": distributed.Nanny, "options": settings}
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
-    return distributed.SpecCluster(
-        workers=options, scheduler=scheduler, name="predict", silence_logs=False
-    )
 
 
 def states_of_workers(dask_scheduler) -> list[str]:

@@ -32,7 +32,14 @@ from nuclei.machine import (
     set_up_backend,
     start_backend,
 )
-from nuclei.model_file import Model, as_model, find_model, load_network, read_settings
+from nuclei.model_file import (
+    DamagedModelError,
+    Model,
+    as_model,
+    find_model,
+    load_network,
+    read_settings,
+)
 from nuclei.quiet import hold_noise
 from unet import network_geometry
 
@@ -80,6 +87,8 @@ def load_model(
     for name in candidates(engine):
         try:
             network, device = start(name, path, settings, callers, say)
+        except DamagedModelError:
+            raise
         except ValueError as error:
             if engine != "auto":
                 raise

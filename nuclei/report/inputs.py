@@ -7,13 +7,12 @@
 drawn.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nuclei.files import first_line, named
+from nuclei.files import named
 from nuclei.model_file import MODELS
 from nuclei.report.predictions import (
     FIELD,
@@ -21,6 +20,7 @@ from nuclei.report.predictions import (
     Predictions,
     slide_of,
 )
+from nuclei.results.evaluation_record import read_evaluation_record
 from nuclei.results.history import HISTORY
 from nuclei.scores import NO_GROUP
 
@@ -94,14 +94,8 @@ def read_evaluation(path, rows):
     Raises:
         FileNotFoundError, ValueError: evaluate.py did not write the file.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        scored = {image["stem"]: image["num_predicted"] for image in record["images"]}
-        record["all"]["pooled"], record["groups"], record["definitions"]
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: expected an evaluation.json of evaluate.py ({first_line(error)})"
-        ) from None
+    record = read_evaluation_record(path)
+    scored = {image["stem"]: image["num_predicted"] for image in record["images"]}
     counts = {row["image"]: row["nuclei"] for row in rows}
     shared = scored.keys() & counts.keys()
     if not shared:

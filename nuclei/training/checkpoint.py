@@ -1,20 +1,29 @@
 """The files of a training: the checkpoint that `--resume` reads, the history, and earlier results.
 
 A `State` is where the training stands: all but the network and its optimiser. The checkpoint holds
-all three. Every file is replaced as a whole, so a training can be stopped at any moment.
+all three, and what is read from it is checked by the types of the fields. Every file is replaced as
+a whole, so a training can be stopped at any moment.
 """
 
+import functools
+import io
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
+from typing_extensions import TypedDict
 
-from nuclei.files import named, replacing
-from nuclei.model_file import save_model
+from nuclei.files import first_line, named, replacing
+from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
+from nuclei.model_file import refuse_larger_network, save_model
+from nuclei.model_settings import Chosen, Head
+from nuclei.schema import read_json
 from nuclei.training.recipe import Recipe
 
 WEIGHTS = ("best_weights", "start_weights", "mean_weights")  # fields of `State` that are arrays
@@ -42,13 +51,13 @@ class State:
 
     recipe: Recipe
     fingerprint: str
-    base: dict | None = None
-    learned: list[str] = field(default_factory=list)
-    rows: list[dict] = field(default_factory=list)
+    base: Chosen | None = None
+    learned: list[Head] = field(default_factory=list)
+    rows: list[dict[str, int | float]] = field(default_factory=list)
     best_loss: float | None = None
-    best_epoch: int = 0
-    num_waited: int = 0
-    num_averaged: int = 0
+    best_epoch: Annotated[int, Ge(0)] = 0
+    num_waited: Annotated[int, Ge(0)] = 0
+    num_averaged: Annotated[int, Ge(0)] = 0
     has_moved: bool = False
     best_weights: list[np.ndarray] = field(default_factory=list)
     start_weights: list[np.ndarray] = field(default_factory=list)
@@ -92,32 +101,70 @@ def save_checkpoint(path, model, state):
                 group.create_dataset(f"{index:04d}", data=array)
 
 
-def read_checkpoint(path):
-    """Read a `Checkpoint`.
+@functools.cache
+def stored_state() -> type:
+    """What the text of a checkpoint must look like: a `State` without its arrays."""
+    fields = get_type_hints(State, include_extras=True)
+    return TypedDict("StoredState", {key: fields[key] for key in fields if key not in WEIGHTS})
 
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is no checkpoint of this program.
-    """
-    import h5py
 
+def checkpoint_bytes(path) -> bytes:
+    """The content of a checkpoint. Raises: FileNotFoundError, if there is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: no unfinished training to resume; start one with `python train.py`"
         )
+    return Path(path).read_bytes()
+
+
+def read_checkpoint(path, content: bytes | None = None):
+    """Read a `Checkpoint`.
+
+    Args:
+        path: the file.
+        content: of the file, where another host has read it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no checkpoint of this program, or is damaged.
+    """
+    import h5py
+
+    content = checkpoint_bytes(path) if content is None else content
     try:
-        with h5py.File(path, "r") as file:
-            settings = json.loads(file.attrs["state"])
+        refuse_endless_heap(content)
+        with h5py.File(io.BytesIO(content), "r") as file:
+            refuse_larger_content(file)
+            settings = read_json(file.attrs["state"], stored_state())
             groups = {
                 name: [group[key][()] for key in sorted(group)] for name, group in file.items()
             }
-        recipe = Recipe(**settings.pop("recipe"))
-        state = State(recipe, **settings, **{name: groups[name] for name in WEIGHTS})
+        state = State(**settings, **{name: groups[name] for name in WEIGHTS})
+        refuse_larger_network(state.recipe.architecture, len(content))
         return Checkpoint(state, groups["network"], groups["optimizer"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # HDF5 raises errors of all kinds on a damaged file
         raise ValueError(
-            f"{path}: not a checkpoint of this program ({error}); remove it and start training anew"
+            f"{path}: not a checkpoint of this program, or damaged ({first_line(error)}); remove "
+            "it and start training anew"
         ) from None
+
+
+def refuse_other_arrays(model, checkpoint) -> None:
+    """Check that the arrays of a checkpoint are those of a compiled model. Raises: ValueError."""
+    network = [weights.shape for weights in model.get_weights()]
+    stored = {"network": checkpoint.network}
+    stored |= {name: getattr(checkpoint.state, name) for name in WEIGHTS}
+    expected = dict.fromkeys(stored, network)
+    stored["optimizer"] = checkpoint.optimizer
+    expected["optimizer"] = [tuple(variable.shape) for variable in model.optimizer.variables]
+    for name, arrays in stored.items():
+        is_optional = name in ("start_weights", "mean_weights") and not arrays
+        shapes = [np.shape(array) for array in arrays if np.asarray(array).dtype.kind in "fiub"]
+        if not is_optional and shapes != expected[name]:
+            raise ValueError(
+                f"the arrays {name} of the checkpoint do not fit the network of its recipe; remove "
+                "the checkpoint and start training anew"
+            )
 
 
 def restore(model, checkpoint, fingerprint):
@@ -132,7 +179,7 @@ def restore(model, checkpoint, fingerprint):
         The `State` of the checkpoint.
 
     Raises:
-        ValueError: the data has changed.
+        ValueError: the data has changed, or the arrays do not fit.
     """
     state = checkpoint.state
     if state.fingerprint != fingerprint:
@@ -140,6 +187,7 @@ def restore(model, checkpoint, fingerprint):
             f"{' '.join(state.recipe.data_dir)}: the data has changed since the interrupted "
             "training; restore it, or start anew without --resume"
         )
+    refuse_other_arrays(model, checkpoint)
     model.set_weights(checkpoint.network)
     for variable, value in zip(model.optimizer.variables, checkpoint.optimizer, strict=True):
         variable.assign(value)

@@ -244,7 +244,7 @@ def describe(state, data, architecture):
     """The settings of the model file before training: how to use the network, how it came about."""
     import keras
 
-    thresholds = state.base["thresholds"] if state.base else dict(THRESHOLDS)
+    thresholds = {**THRESHOLDS, **(state.base or {}).get("thresholds", {})}
     groups = Counter(sample.group for sample in data.training)
     return {
         "architecture": architecture,

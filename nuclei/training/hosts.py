@@ -2,7 +2,7 @@
 
     processes = Processes(num=2, index=1, coordinator="10.0.0.1:1234")
     join_processes(processes)
-    state = broadcast(lambda: read_checkpoint(path), processes)     # process 0 reads, all have it
+    content = broadcast(path.read_bytes, processes)     # process 0 reads, all have it
 
 Each process trains on its part of every batch. Process 0 alone prints and writes files. If one
 process dies, the others end too, and `--resume` goes on after the last finished epoch. With one
@@ -12,8 +12,8 @@ process, nothing here does anything.
 import atexit
 import contextlib
 import importlib.util
+import json
 import os
-import pickle
 import re
 import socket
 import sys
@@ -86,7 +86,11 @@ def join_processes(processes):
 
 
 def meet(processes):
-    """Start JAX's coordination service, or connect to it. Raises: ValueError, if that fails."""
+    """Start JAX's coordination service, or connect to it. Raises: ValueError, if that fails.
+
+    The service asks nobody for a password. Process 0 binds it to the address of the user and to no
+    other; JAX would take all networks of the machine.
+    """
     import jax
 
     if processes.is_first:
@@ -105,12 +109,14 @@ def meet(processes):
             processes.index,
             initialization_timeout=MEETING_SECONDS,
             heartbeat_timeout_seconds=SILENT_SECONDS,
+            coordinator_bind_address=processes.coordinator,
         )
     except RuntimeError as error:
         raise ValueError(
             f"process {processes.index} of {processes.num} could not join at "
             f"{processes.coordinator} ({str(error).splitlines()[0]}). Start each process once, "
-            "with a --process-id of its own, and check that the port is free"
+            "with a --process-id of its own, on process 0's machine at one of its own addresses, "
+            "and check that the port is free"
         ) from None
     atexit.register(end_at_once)
 
@@ -149,34 +155,37 @@ def leave_processes(processes):
         atexit.unregister(end_at_once)
 
 
-def broadcast(make, processes):
-    """Hand the value of `make()` in process 0 to all processes; others may lack the files.
+def broadcast(make, processes) -> bytes:
+    """Hand the bytes `make()` of process 0 to all processes; others may lack the files.
+
+    Bytes, since a pickle from another machine could run any code here.
 
     Args:
-        make: a function without arguments whose value can be pickled.
+        make: a function without arguments that gives bytes.
         processes: a `Processes`.
     """
     if processes.num == 1:
         return make()
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    content = np.frombuffer(pickle.dumps(make() if processes.is_first else None), np.uint8)
+    content = np.frombuffer(make() if processes.is_first else b"", np.uint8)
     num_bytes = int(broadcast_one_to_all(np.array(len(content), np.int32)))
-    return pickle.loads(broadcast_one_to_all(np.resize(content, num_bytes)).tobytes())
+    return broadcast_one_to_all(np.resize(content, num_bytes)).tobytes()
 
 
 def check_alike(settings, processes):
     """Refuse settings that differ from those of process 0.
 
     Args:
-        settings: {name: value}, all that must be the same in every process.
+        settings: {name: value} for JSON, all that must be the same in every process.
         processes: a `Processes`.
 
     Raises:
         ValueError: a setting differs.
     """
-    first = broadcast(lambda: settings, processes)
-    different = [name for name in settings if settings[name] != first[name]]
+    text = json.dumps(settings)
+    first, own = json.loads(broadcast(text.encode, processes)), json.loads(text)
+    different = [name for name in own if name not in first or own[name] != first[name]]
     if different:
         raise ValueError(
             f"process {processes.index} differs from process 0 in {named(different)}; give every "

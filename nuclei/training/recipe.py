@@ -11,9 +11,13 @@ flag.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval
 
 from nuclei.cli import DATA_DIR, MODEL_DIR
 from nuclei.datasets.pairs import Reading
+from nuclei.model_settings import Depth, Head, Stride, Width
 from nuclei.results.graph_page import GRAPH_NAME
 from nuclei.training.hosts import Processes
 from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
@@ -21,6 +25,7 @@ from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
 LEARNING_RATE = 6e-3  # peak of the schedule
 FINE_TUNING_RATE = 6e-4  # peak learning rate of fine-tuning: lower, to keep what the model knows
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+Whole = Annotated[int, Interval(ge=1, le=10**6)]
 PLACES = ("data_dir", "gt_dir", "split", "init")  # settings that name files on this machine
 
 
@@ -44,6 +49,8 @@ class DataSet:
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training. The flags of train.py have the same names and defaults.
+
+    The ranges are those that are read from a checkpoint.
 
     Attributes:
         data_dir: folders with raw/, gt/ and perhaps split.csv, one for each set; a string is one.
@@ -74,19 +81,21 @@ class Recipe:
     channel: str | None = None
     plane: str | None = None
     init: str | None = None
-    epochs: int = 30
-    crops_per_image: int = 2
-    batch_size: int = 8
-    crop_px: int = 256
-    learning_rate: float | None = None
-    patience: int = 20
-    width: int = WIDTH
-    depth: int = DEPTH
-    stem_stride: int = STEM_STRIDE
-    heads: list[str] | None = None
-    precision: str = "auto"
-    seed: int = 7
+    epochs: Whole = 30
+    crops_per_image: Whole = 2
+    batch_size: Whole = 8
+    crop_px: Annotated[int, Interval(ge=1, le=16_384)] = 256
+    learning_rate: Annotated[float, Interval(gt=0, le=1000)] | None = None
+    patience: Annotated[int, Ge(0)] = 20
+    width: Width = WIDTH
+    depth: Depth = DEPTH
+    stem_stride: Stride = STEM_STRIDE
+    heads: list[Head] | None = None
+    precision: Literal[PRECISIONS] = "auto"
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 7
     ignore: list[int] | None = None
+
+    __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self):
         folders = (self.data_dir,) if isinstance(self.data_dir, str) else self.data_dir

@@ -74,7 +74,7 @@ def choose_samples(samples):
 def score_model(network, settings, samples, predict_maps):
     """Scores of a model with the thresholds of its file: {"images", "dice", "ap50", "map"}."""
     model = as_model(network.predict_on_batch, settings)
-    thresholds = settings["thresholds"]
+    thresholds = settings.get("thresholds", {})
     results = []
     for sample in samples:
         maps, scale = predict_maps(model, sample.image, sample.intensity_range)

@@ -26,7 +26,7 @@ def model(tmp_path_factory):
     network.set_weights([w + random.normal(0, 0.1, w.shape) ** 2 for w in network.get_weights()])
     path = tmp_path_factory.mktemp("model") / "small.h5"
     architecture = {"heads": list(HEADS), "width": 8, "depth": 1, "stem_stride": 2}
-    scores = {"validation": {"all": {"dice": 0.9}}}
+    scores = {"validation": {"all": {"images": 3, "dice": 0.9, "ap50": 0.8, "map": 0.5}}}
     save_model(
         path,
         network,

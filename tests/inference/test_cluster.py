@@ -4,7 +4,6 @@ import signal
 import time
 from dataclasses import replace
 
-import distributed
 import pandas as pd
 import pytest
 from blob_model import write_blob_model
@@ -13,7 +12,6 @@ from inference_tools import run_predict, write_blobs
 from slides_tools import draw_fluorescence, write_pyramid
 
 import predict
-from nuclei.inference.cluster import local_workers
 from nuclei.inference.workers import WorkerSource, load_worker_model, missing_in_worker
 
 SLIDE_OPTIONS = ("--diameter", "16", "--tile", "420")
@@ -163,28 +161,6 @@ def test_without_dask_the_command_that_installs_it_is_named(model, tmp_path, cap
     monkeypatch.setattr("nuclei.machine.is_installed", lambda name: name != "distributed")
     assert run_predict(model, tmp_path / "out", inputs, "--workers", "2") == 1
     assert "--workers needs distributed" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("num_gpus", "visible", "expected"),
-    [
-        (0, None, [None] * 4),
-        (2, None, ["0", "1", "0", "1"]),
-        (8, "5,7", ["5", "7", "5", "7"]),
-        (8, "", [None] * 4),
-    ],
-)
-def test_local_workers_share_cores_and_gpus(monkeypatch, num_gpus, visible, expected):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr("nuclei.inference.cluster.num_gpus", lambda: num_gpus)
-    monkeypatch.setattr("nuclei.inference.cluster.num_cores", lambda: 8)
-    monkeypatch.setattr(distributed, "SpecCluster", lambda workers, **more: workers)
-    environments = [worker["options"]["env"] for worker in local_workers(4).values()]
-    assert [environment["OMP_NUM_THREADS"] for environment in environments] == ["2"] * 4
-    gpus = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
-    assert gpus == expected
 
 
 def test_ctrl_c_among_slides_does_not_wait_for_their_end(model, farm, fluorescence, tmp_path):

@@ -50,7 +50,7 @@ def test_limits_name_images_of_sizes_and_kinds_that_were_not_learnt():
 
 
 def test_a_model_that_says_little_and_has_no_history_is_shown_all_the_same(folder):
-    write_model(folder / "model" / "other.h5", {"architecture": {}})
+    write_model(folder / "model" / "other.h5", {"architecture": {"heads": ["nucleus"]}})
     words = ["--images", str(folder / "raw"), "--model", str(folder / "model" / "other.h5")]
     assert report.main([str(folder / "found"), *words]) == 0
     page = page_of(folder)

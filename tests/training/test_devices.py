@@ -127,7 +127,7 @@ def test_several_processes_need_jax(data, tmp_path, capsys, monkeypatch):
 
 
 def test_all_processes_must_train_the_same(monkeypatch):
-    theirs = {"epochs": 3, "data": "1234"}
+    theirs = b'{"epochs": 3, "data": "1234"}'
     monkeypatch.setattr("nuclei.training.hosts.broadcast", lambda make, processes: theirs)
     check_alike({"epochs": 3, "data": "1234"}, Processes(2, 1))
     with pytest.raises(ValueError, match="process 1 differs from process 0 in epochs"):
