@@ -47,6 +47,7 @@ from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
+from nuclei.written import recording
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -76,7 +77,11 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
     out = Path(predictions if out is None else out)
     folder = open_predictions(predictions, images)
     num_written = num_skipped = num_nuclei = 0
-    with Progress("Exporting", len(folder.labels), "images", log=True) as progress:
+    inputs = [*folder.labels.values(), *folder.images.values()]
+    with (
+        recording(out, overwrite, inputs),
+        Progress("Exporting", len(folder.labels), "images", log=True) as progress,
+    ):
         for stem in folder.labels:
             missing = [
                 name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()

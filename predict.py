@@ -86,7 +86,6 @@ from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from nuclei.written import recording
 from unet import network_geometry
 
-
 OVERWRITE_HELP = "do finished images again, and replace files that are not this program's, or that "
 OVERWRITE_HELP += "you changed (default: skip them)"
 

@@ -59,6 +59,8 @@ def is_system_fault(error: BaseException) -> bool:
 
 def unreadable(path, error: OSError) -> ValueError:
     """The error of one file among many that the system cannot read: it names the file."""
+    if error.strerror is None and str(path) in str(error):
+        return ValueError(str(error))
     cause = error.strerror or first_line(error)
     return ValueError(f"{path} cannot be read ({cause}); allow reading it, or copy it again")
 

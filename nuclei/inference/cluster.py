@@ -21,7 +21,7 @@ from pathlib import Path
 from nuclei.files import first_line
 from nuclei.inference.workers import WorkerSource, check_workers, process_image_in_worker
 from nuclei.machine import num_cores, num_gpus, require
-from nuclei.results.image import image_files
+from nuclei.results.image import result_files
 from nuclei.results.jobs import Job, Run
 from nuclei.written import record_of
 
@@ -197,7 +197,7 @@ class Cluster:
         run, record = replace(run, model=None, out=self.out), record_of(self.out / "masks")
 
         def call(job):
-            files = [path for name in job.formats for path in image_files(run.out, job.stem, name)]
+            files = [path for name in job.formats for path in result_files(run.out, job.stem, name)]
             part = record.part(files) if record else None
             return self.source, replace(job, path=Path(job.path).absolute()), run, part
 

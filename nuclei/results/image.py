@@ -92,7 +92,7 @@ def flag(value: bool | None) -> int | str:
     return "" if value is None else int(value)
 
 
-def image_files(out: Path, stem: str, name: str) -> list[Path]:
+def result_files(out: Path, stem: str, name: str) -> list[Path]:
     """The files to which `write_image` may write one format: two for labels, none for the table."""
     if name not in DEFAULT_FORMATS:
         return [FORMATS[name].path(out, stem)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nuclei.files import named
-from nuclei.results.image import image_files
+from nuclei.results.image import result_files
 from nuclei.results.jobs import Job
 from nuclei.slides.fields import field_files
 from nuclei.written import Protected, Record
@@ -29,7 +29,7 @@ def targets(out: Path, stem: str, name: str, is_slide: bool = False) -> list[Pat
         is_slide: a slide has fields beside its overlay.
     """
     fields = field_files(out, stem) if is_slide and name == "overlays" else []
-    return [*image_files(out, stem, name), *fields]
+    return [*result_files(out, stem, name), *fields]
 
 
 def without_protected(
