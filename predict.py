@@ -86,9 +86,6 @@ from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from nuclei.written import recording
 from unet import network_geometry
 
-OVERWRITE_HELP = "do finished images again, and replace files that are not this program's, or that "
-OVERWRITE_HELP += "you changed (default: skip them)"
-
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
@@ -104,7 +101,9 @@ def parse_arguments(argv):
     text = f"what to write: {', '.join(formats)} (default {','.join(DEFAULT_FORMATS)}; "
     text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
     add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
-    add("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    text = "do finished images again, and replace files, too, that are not this program's or that "
+    text += "you changed (default: skip finished images)"
+    add("--overwrite", action="store_true", help=text)
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
     text = "outlines of overlays: one colour, by confidence (green from 0.8, white from 0.5, red "

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RECORD = ".written.jsonl"  # one JSON object in each line: file, size, sha256, growing
+RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
 BLOCK = 1 << 20  # bytes that are read at once
 LOCK = threading.RLock()
@@ -131,7 +131,10 @@ class Record:
         if not is_hidden(key):
             with LOCK:
                 self.tables.pop(key, None)
-                self.add(key, *digest(temporary))
+                content = digest(temporary)
+                known = self.known.get(key, Known())
+                if known.growing or content not in known.contents:
+                    self.add(key, *content)
 
     def is_growing(self, path):
         """Whether a table is as this run left it."""
