@@ -57,11 +57,11 @@ def is_system_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
-def unreadable(path, error: OSError) -> ValueError:
-    """The error of one file among many that the system cannot read: it names the file."""
-    if error.strerror is None and str(path) in str(error):
-        return ValueError(str(error))
-    cause = error.strerror or first_line(error)
+def unreadable(path, error: Exception) -> ValueError:
+    """The error of one file among many that cannot be read: it names the file."""
+    cause = getattr(error, "strerror", None) or first_line(error)
+    if str(path) in cause:
+        return ValueError(cause)
     return ValueError(f"{path} cannot be read ({cause}); allow reading it, or copy it again")
 
 

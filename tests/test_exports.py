@@ -3,6 +3,7 @@ line.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -180,3 +181,13 @@ def test_a_missing_package_is_named_before_any_work(
 def test_quiet_prints_nothing(predictions, tmp_path, capsys):
     assert run(predictions, "--out", tmp_path, "--quiet") == 0
     assert capsys.readouterr() == ("", "") and list((tmp_path / "geojson").iterdir())
+
+
+def test_an_image_whose_labels_cannot_be_read_is_skipped(predictions, tmp_path, capsys):
+    folder = tmp_path / "labels"
+    shutil.copytree(predictions / "labels", folder)
+    (folder / "cells.png").write_bytes(b"no image")
+    assert run(folder, "--formats", "coco", "--out", tmp_path / "out") == 1
+    output = capsys.readouterr()
+    assert "coco: 2 files written" in output.out
+    assert f"skipped: {folder / 'cells.png'}" in output.err and "1 image could not" in output.err

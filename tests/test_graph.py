@@ -193,7 +193,8 @@ def test_without_a_browser_the_page_is_enough(tmp_path, capsys, monkeypatch, fak
     output = capsys.readouterr().out
     assert "plotly_get_chrome (Kaleido requires Google Chrome to be installed.)" in output
     assert "from an earlier run" in output and output.count("\n") == 3
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".png"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["Training_Graph.html", "Training_Graph.png", "history.csv", RECORD]
 
 
 def test_a_full_disk_while_the_picture_is_written_is_an_error(

@@ -187,7 +187,7 @@ def test_the_lines_of_workers_are_gathered(tmp_path):
     finally:
         OPEN.clear()
     record.gather_parts()
-    assert sorted(os.listdir(tmp_path)) == [RECORD, "a", "b", "c"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", RECORD]
     with recording(tmp_path) as record:
         assert [bool(record.fault(tmp_path / name)) for name in "abc"] == [False, False, True]
 

@@ -101,7 +101,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
             progress.add(1)
             try:
                 image, truth = read_pair(image_path, truth_path, reading, notes)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 problems.append(str(error))
                 continue
             name = truth_path.name if stem in truth_path.name else image_path.name
