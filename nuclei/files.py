@@ -59,9 +59,10 @@ def is_system_fault(error: BaseException) -> bool:
 
 def unreadable(path, error: Exception) -> ValueError:
     """The error of one file among many that cannot be read: it names the file."""
-    cause = getattr(error, "strerror", None) or first_line(error)
-    if str(path) in cause:
-        return ValueError(cause)
+    cause = getattr(error, "strerror", None)
+    if cause is None and str(path) in str(error):
+        return ValueError(" ".join(str(error).split()))
+    cause = cause or first_line(error)
     return ValueError(f"{path} cannot be read ({cause}); allow reading it, or copy it again")
 
 

@@ -13,18 +13,18 @@ takes its place, so that a run that is killed in between leaves no file that loo
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nuclei.contents import content_size, digest, hash_of, identity, state_of
+
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
-BLOCK = 1 << 20  # bytes that are read at once
 LOCK = threading.RLock()
 OPEN: dict[str, "Record"] = {}  # by absolute path of the folder
 
@@ -65,7 +65,7 @@ class Record:
 
     def read(self):
         """Read the lines of all runs before. A line that was cut off is left out."""
-        for path in [self.journal, *sorted(self.folder.glob(PART))]:
+        for path in [self.folder / RECORD, *sorted(self.folder.glob(PART))]:
             if path.is_file():
                 for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                     self.learn(line)
@@ -115,6 +115,10 @@ class Record:
                 return ""
             if self.is_ours(path):
                 return ""
+            if self.journal.name != RECORD:  # a worker that died may have written the file
+                self.read()
+                if self.is_ours(path):
+                    return ""
             what = "was changed since this program wrote it"
             if not self.is_known(path):
                 what = "was not written by this program"
@@ -240,53 +244,3 @@ def record_of(path) -> Record | None:
 def is_hidden(key: str) -> bool:
     """Whether a file is the program's own bookkeeping, and no result."""
     return key.startswith(".")
-
-
-def identity(path) -> tuple | None:
-    """What two names of one file have in common; None where it is missing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def state_of(path) -> list:
-    """Size and time of change of a file: they differ once another program wrote to it."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
-
-
-def files_below(folder: Path) -> Iterable[Path]:
-    """All files of a folder, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def content_size(path) -> int:
-    """Size of a file in bytes, or of all files of a folder."""
-    path = Path(path)
-    if path.is_dir():
-        return sum(file.stat().st_size for file in files_below(path))
-    return os.stat(path).st_size
-
-
-def hash_of(path, size=None):
-    """The SHA-256 hash of a file, or of its first `size` bytes, to be extended."""
-    hasher, left = hashlib.sha256(), os.stat(path).st_size if size is None else size
-    with open(path, "rb") as file:
-        while left > 0 and (block := file.read(min(BLOCK, left))):
-            hasher.update(block)
-            left -= len(block)
-    return hasher
-
-
-def digest(path, size=None) -> tuple[int, str]:
-    """(size, SHA-256) of a file, of its first `size` bytes, or of all files of a folder."""
-    path = Path(path)
-    if not path.is_dir():
-        return content_size(path) if size is None else size, hash_of(path, size).hexdigest()
-    hasher = hashlib.sha256()
-    for file in files_below(path):
-        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
-        hasher.update(name + b"\0" + hash_of(file).digest())
-    return content_size(path), hasher.hexdigest()

@@ -38,7 +38,8 @@ TOP = [
 ]
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
-    {"version", "quiet", "written"},
+    {"version", "quiet", "contents"},
+    {"written"},
     {"files", "folder_lock", "archives", "cli", "machine", "polygons", "progress"},
     {"images", "model_file"},
     {"truth", "instances"},

@@ -146,7 +146,7 @@ def spoil_all_pictures(found):
         ),
         (
             lambda found: (found / "report.html").write_text("mine"),
-            ["was not written by report.py", "--out"],
+            ["was not written by this program", "--out"],
         ),
         (lambda found: (found / "report.html").mkdir(), ["is a folder", "--out"]),
         (

@@ -124,8 +124,9 @@ def read_pixels(row, path):
         path: of its image, or None where it was not found.
 
     Returns:
-        (picture, labels): (H, W, 3) uint8 RGB or None where there is none to show, and (H, W) int32. The overview of a slide
-        has its nuclei in the picture, and no labels; it is smaller than the slide.
+        (picture, labels): (H, W, 3) uint8 RGB or None where there is none to show, and (H, W)
+        int32. The overview of a slide has its nuclei in the picture, and no labels; it is smaller
+        than the slide.
     """
     if row["part"] == SLIDE:
         picture = None if path is None else image_or_none(path)
