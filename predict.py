@@ -101,8 +101,7 @@ def parse_arguments(argv):
     text = f"what to write: {', '.join(formats)} (default {','.join(DEFAULT_FORMATS)}; "
     text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
     add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
-    text = "do finished images again, and replace files, too, that are not this program's or that "
-    text += "you changed (default: skip finished images)"
+    text = "do finished images again, replace files of others and changed ones (default: skip them)"
     add("--overwrite", action="store_true", help=text)
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
