@@ -57,6 +57,13 @@ def is_system_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
+def fault_of(error: Exception) -> str:
+    """What is wrong with a file, also where the system says so: the name of the file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    return str(error)
+
+
 def unreadable(path, error: Exception) -> ValueError:
     """The error of one file among many that cannot be read: it names the file."""
     cause = getattr(error, "strerror", None)
