@@ -18,7 +18,6 @@ from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import load_network, read_settings
 from nuclei.training.recipe import FINE_TUNING_RATE, Recipe
 from nuclei.truth.masks import read_truth
-from nuclei.written import RECORD
 from unet import HEADS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +62,7 @@ def test_it_writes_a_model_that_describes_itself_and_a_history(trained):
     assert model.output_shape[-1] == len(HEADS)
     # Nothing else is left.
     names = sorted(path.name for path in trained.iterdir())
-    assert names == [*RESULTS, RECORD]
+    assert names == RESULTS
 
 
 def test_the_model_file_holds_the_recipe_but_no_folder_of_this_machine(trained, data):
