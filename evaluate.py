@@ -10,7 +10,8 @@ colour per nucleus. PRED may be a folder that predict.py wrote: its `labels/` ar
 nuclei of a binary mask are its connected components, so touching nuclei count as one.
 
 Writes `evaluation.csv` (one row per image, worst first) and `evaluation.json` (everything, with the
-definitions) into PRED or the folder given by --out. An earlier evaluation there is replaced.
+definitions) into PRED or the folder given by --out. An earlier evaluation there is replaced, a file
+of yours is not.
 """
 
 import sys
@@ -20,6 +21,7 @@ from nuclei.cli import (
     PREDICTIONS_DIR,
     TRUTH_DIR,
     add_ignore_flag,
+    add_overwrite_flag,
     add_quiet_flag,
     command_line,
     user_errors_in_one_line,
@@ -30,6 +32,7 @@ from nuclei.results.comparison import compare_pairs, pair_masks, score_confidenc
 from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
 from nuclei.results.groups import read_groups
 from nuclei.scores import DEFINITIONS, NO_GROUP, image_rows, summarise
+from nuclei.written import recording
 
 NUM_WORST = 5  # images named below the table
 
@@ -111,6 +114,7 @@ def make_parser():
         help="how many of the worst images to print (default %(default)s)",
     )
     add("--out", metavar="DIR", help="folder for evaluation.csv and .json (default: PRED)")
+    add_overwrite_flag(add)
     add_quiet_flag(parser)
     return parser
 
@@ -145,7 +149,9 @@ def evaluate(args):
         record["calibration"] = {"expected_calibration_error": error, "bins": bins}
         print_calibration(error, bins)
     print("".join(note + "\n" for note in notes), end="")
-    paths = write_evaluation(args.out or args.predictions, record)
+    out = args.out or args.predictions
+    with recording(out, args.overwrite, filter(None, (args.groups, args.split))):
+        paths = write_evaluation(out, record)
     print(f"Wrote {paths[0]} and {paths[1]}.")
 
 

@@ -38,7 +38,7 @@ from nuclei.cli import (
     microns,
     user_errors_in_one_line,
 )
-from nuclei.files import named, plural
+from nuclei.files import named, plural, unreadable
 from nuclei.formats.bioimageio import export_bioimageio
 from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
@@ -47,6 +47,7 @@ from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
+from nuclei.written import recording
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -66,29 +67,39 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
         editable: write GeoJSON as annotations, which QuPath's brush can edit.
 
     Returns:
-        (number of files written, number of existing files that stayed).
+        (number of files written, number of existing files that stayed, a line for each image that
+        was skipped, because its files cannot be read or do not belong together).
 
     Raises:
-        FileNotFoundError, ValueError: there is nothing to export, a package is missing, or files do
-            not belong together.
+        FileNotFoundError, ValueError: there is nothing to export, or a package is missing.
     """
     require_formats(names)
     out = Path(predictions if out is None else out)
     folder = open_predictions(predictions, images)
     num_written = num_skipped = num_nuclei = 0
-    with Progress("Exporting", len(folder.labels), "images", log=True) as progress:
+    failures = []
+    inputs = [*folder.labels.values(), *folder.images.values()]
+    with (
+        recording(out, overwrite, inputs),
+        Progress("Exporting", len(folder.labels), "images", log=True) as progress,
+    ):
         for stem in folder.labels:
             missing = [
                 name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()
             ]
             num_skipped += len(names) - len(missing)
             if missing:
-                nuclei = load_nuclei(folder, stem, mpp, editable)
-                write_formats(out, missing, nuclei)
-                num_written += len(missing)
-                num_nuclei += len(nuclei.table)
+                try:
+                    nuclei = load_nuclei(folder, stem, mpp, editable)
+                except (OSError, ValueError) as error:
+                    failures.append(str(unreadable(folder.labels[stem], error)))
+                    progress.say(f"skipped: {failures[-1]}")
+                else:
+                    write_formats(out, missing, nuclei)
+                    num_written += len(missing)
+                    num_nuclei += len(nuclei.table)
             progress.add(1, note=f"{num_nuclei:,} nuclei")
-    return num_written, num_skipped
+    return num_written, num_skipped, failures
 
 
 def export_model(model_path, kinds, out=None, package=None, overwrite=False):
@@ -206,18 +217,22 @@ def parse_arguments(argv):
 
 
 def export_as_asked(args):
-    """Export nuclei or a model, and say how many files were written."""
+    """Export nuclei or a model, and say how many files were written. Returns the exit status."""
     if args.model_out:
         package = Credits(args.name, args.author, args.licence)
         export_model(find_model(args.model), args.model_out, args.out, package, args.overwrite)
-        return
+        return 0
     predictions, names = args.predictions or PREDICTIONS_DIR, args.formats or [FORMATS_DEFAULT]
-    written, skipped = export(
+    written, skipped, failures = export(
         predictions, names, args.out, args.images, args.mpp, args.overwrite, args.editable
     )
     print(f"{', '.join(names)}: {plural(written, 'file')} written to {args.out or predictions}/")
     if skipped:
         print(f"Left as it was: {plural(skipped, 'file')} (--overwrite replaces existing files)")
+    if failures:
+        message = f"{plural(len(failures), 'image')} could not be exported: skipped"
+        print(f"exports.py: {message}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 @user_errors_in_one_line
@@ -225,8 +240,7 @@ def main(argv=None):
     """Export nuclei or a model and return the exit status."""
     args = parse_arguments(argv)
     with quietly(args.quiet):
-        export_as_asked(args)
-    return 0
+        return export_as_asked(args)
 
 
 if __name__ == "__main__":

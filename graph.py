@@ -13,12 +13,13 @@ import html
 import sys
 from pathlib import Path
 
-from nuclei.cli import add_quiet_flag, command_line, user_errors_in_one_line
+from nuclei.cli import add_overwrite_flag, add_quiet_flag, command_line, user_errors_in_one_line
 from nuclei.files import first_line, replacing
 from nuclei.progress import quietly
 from nuclei.results.curves import KEY, height_px
 from nuclei.results.graph_page import GRAPH_NAME, write_graph_page
 from nuclei.results.history import HISTORY, SHIPPED_HISTORY, read_history
+from nuclei.written import recording
 
 PNG_WIDTH_PX = 1000  # at twice the resolution
 PNG_PANEL_PX = 280  # height of a panel
@@ -65,12 +66,20 @@ def run_names(paths):
     ]
 
 
-def draw_graph(paths, out):
-    """Read the histories; write the page and, where possible, the picture into the folder `out`."""
+def draw_graph(paths, out, record):
+    """Read the histories; write the page and, where possible, the picture.
+
+    Args:
+        paths: of the histories.
+        out: the folder to write to.
+        record: its `Record`.
+    """
     names = run_names(paths)
     histories = {name: read_history(path) for name, path in zip(names, paths, strict=True)}
     title = "Training: " + (", ".join(histories) if len(histories) > 1 else str(paths[0]))
     page, picture = out / f"{GRAPH_NAME}.html", out / f"{GRAPH_NAME}.png"
+    for path in (page, picture):
+        record.require(path)
     figure, lines = write_graph_page(page, title, histories)
     print("\n".join(lines))
     missing = write_png(figure, picture, title)
@@ -98,14 +107,16 @@ def main(argv=None):
         metavar="DIR",
         help="folder for the graph (default: that of the history; for several, the current one)",
     )
+    add_overwrite_flag(parser.add_argument)
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
     existing = [path for path in map(Path, (HISTORY, SHIPPED_HISTORY)) if path.exists()]
     given = args.history or existing[:1] or [Path(HISTORY)]
     paths = [path / "history.csv" if path.is_dir() else path for path in given]
     paths = list(dict.fromkeys(paths))
-    with quietly(args.quiet):
-        draw_graph(paths, args.out or (paths[0].parent if len(paths) == 1 else Path()))
+    out = args.out or (paths[0].parent if len(paths) == 1 else Path())
+    with quietly(args.quiet), recording(out, args.overwrite, paths) as record:
+        draw_graph(paths, out, record)
     return 0
 
 

@@ -35,7 +35,8 @@ at the image's own size.
         --tls-ca-file ca.pem --tls-cert cert.pem --tls-key key.pem  # workers of a Dask cluster
 
 A second run continues where the first one was stopped and skips what is finished; a format that an
-image lacks is added. A file that cannot be read is named and skipped; the exit status is then 1.
+image lacks is added. A file that cannot be read is named and skipped, a result that you corrected
+by hand stays as it is; the exit status is then 1.
 """
 
 import contextlib
@@ -55,7 +56,7 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
-from nuclei.files import plural
+from nuclei.files import named, plural
 from nuclei.folder_lock import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
@@ -84,6 +85,7 @@ from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
+from nuclei.written import recording
 from unet import network_geometry
 
 
@@ -101,7 +103,8 @@ def parse_arguments(argv):
     text = f"what to write: {', '.join(formats)} (default {','.join(DEFAULT_FORMATS)}; "
     text += f"for slides {','.join(SLIDE_FORMATS_DEFAULT)})"
     add("--formats", type=choice_of(formats), metavar="NAME,...", help=text)
-    add("--overwrite", action="store_true", help="do finished images again (default: skip them)")
+    text = "do finished images again, replace files of others and changed ones (default: skip them)"
+    add("--overwrite", action="store_true", help=text)
     text = "GeoJSON as annotations, which QuPath's brush can edit (default: detections)"
     add("--editable", action="store_true", help=text)
     text = "outlines of overlays: one colour, by confidence (green from 0.8, white from 0.5, red "
@@ -264,11 +267,16 @@ def describe_results(plan, jobs, tally):
 def predict(args):
     """Find the nuclei of all inputs and return the exit status."""
     plan = make_plan(args)
-    with only_run(plan.out):
-        jobs = plan.jobs_left(args.overwrite)
+    inputs = [*plan.files.values(), plan.model_path]
+    with only_run(plan.out), recording(plan.out, args.overwrite, inputs) as record:
+        record.gather_parts()
+        jobs, changed = plan.jobs_left(record)
+        if changed:
+            message = f"left as you changed them (--overwrite replaces them): {named(changed)}"
+            print(f"predict.py: {message}", file=sys.stderr)
         if not jobs:
             print(f"Nothing to do: all results lie in {plan.out}")
-            return 0
+            return 1 if changed else 0
         describe_model_used(plan, jobs)
         images = [job for job in jobs if job.stem not in plan.slides]
         slides = [job for job in jobs if job.stem in plan.slides]
@@ -279,8 +287,9 @@ def predict(args):
             print(f"{plural(len(jobs), 'image')} on {device}")
             tally = predict_images(images, image_run, cluster)
             tally += predict_slides(slides, slide_run, cluster)
+        record.gather_parts()
     describe_results(plan, jobs, tally)
-    return 1 if tally.failures else 0
+    return 1 if tally.failures or changed else 0
 
 
 @user_errors_in_one_line

@@ -17,7 +17,13 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from nuclei.cli import PREDICTIONS_DIR, add_quiet_flag, command_line, user_errors_in_one_line
+from nuclei.cli import (
+    PREDICTIONS_DIR,
+    add_overwrite_flag,
+    add_quiet_flag,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.files import named, plural, replacing
 from nuclei.model_file import MODEL_HELP, find_model, read_settings
 from nuclei.progress import quietly
@@ -28,21 +34,14 @@ from nuclei.report.inputs import (
     find_history,
     read_evaluation,
 )
-from nuclei.report.page import GENERATOR, build_page
+from nuclei.report.page import build_page
 from nuclei.report.places import find_pictures, image_folders, model_used
 from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
 from nuclei.results.groups import groups_by_folder, read_groups
+from nuclei.written import recording
 
 OUT_NAME = "report.html"
 EVALUATION_NAME = "evaluation.json"
-
-
-def refuse_foreign(out):
-    """Raise ValueError where `out` is a file that report.py did not write."""
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; name the page to write: --out {out / OUT_NAME}")
-    if out.exists() and GENERATOR not in out.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise ValueError(f"{out} exists and was not written by report.py; give --out another FILE")
 
 
 def find_evaluation(given, folder):
@@ -172,6 +171,7 @@ def parse_arguments(argv):
         metavar="FILE",
         help=f"the page to write (default PREDICTIONS/{OUT_NAME})",
     )
+    add_overwrite_flag(add)
     add_quiet_flag(parser)
     return parser.parse_args(argv)
 
@@ -179,14 +179,16 @@ def parse_arguments(argv):
 def write_report(args, command):
     """Write the page. Args: as of `collect`."""
     out = args.out or args.predictions / OUT_NAME
-    refuse_foreign(out)
-    inputs = collect(args, command)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name the page to write: --out {out / OUT_NAME}")
+    with recording(out.parent, args.overwrite) as record:
+        record.require(out)  # before the work
+        inputs = collect(args, command)
+        page = build_page(inputs).encode("utf-8")
+        with replacing(out) as temporary:
+            temporary.write_bytes(page)
     if inputs.evaluation.note:
         print(inputs.evaluation.note, file=sys.stderr)
-    page = build_page(inputs).encode("utf-8")
-    with replacing(out) as temporary:
-        temporary.write_bytes(page)
-
     if missing := inputs.missing:
         images = plural(len(missing), "image")
         print(f"{images} shown without a picture, not found: {named(missing)}", file=sys.stderr)

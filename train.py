@@ -50,6 +50,7 @@ from nuclei.training.recipe import (
 )
 from nuclei.training.reference import compare_with_shipped
 from nuclei.training.selection import choose
+from nuclei.written import recording
 from unet import HEADS
 
 
@@ -258,10 +259,13 @@ def train(recipe, run, resume):
             checkpoint = read_checkpoint(run.checkpoint, content)
             recipe = checkpoint.state.recipe
         data = read_data(recipe, run.say, run.out)
-        trained = fit(recipe, data, run, checkpoint)
+        # Earlier results have moved aside: nothing is lost where files are replaced.
+        with recording(run.out, overwrite=True):
+            trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:
-        trained.settings = choose(trained, data, predict_maps, run.say)
-        save_result(trained.network, trained.settings, run)
+        with recording(run.out, overwrite=True):
+            trained.settings = choose(trained, data, predict_maps, run.say)
+            save_result(trained.network, trained.settings, run)
     else:
         print(f"Process {run.processes.index} is done; process 0 writes {run.model}")
     return trained, data

@@ -109,6 +109,12 @@ def add_quiet_flag(parser) -> None:
     parser.add_argument("--quiet", action="store_true", help=text)
 
 
+def add_overwrite_flag(add) -> None:
+    """Add --overwrite to a script whose results replace its earlier ones, by an `add_argument`."""
+    text = "replace files, too, that this program did not write, or that you changed since "
+    add("--overwrite", action="store_true", help=text + "(default: stop)")
+
+
 class Notes:
     """Lines on single files of many: each is shown once with its file, then only counted.
 

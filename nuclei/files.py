@@ -2,18 +2,24 @@
 
     with replacing(path) as temporary:      # the one atomic write of the project
         temporary.write_bytes(content)
+    append(path, content)                   # a table that grows
+    remove(path)
     with explaining_damage(path, describe):
         pixels = decode(path)
 
-No other room is imported here.
+These three obey the record of the folder (nuclei.written): they raise `Protected` where a file is
+the user's own.
 """
 
 import contextlib
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from nuclei.written import record_of
 
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
 MAX_LINE = 160  # characters of another program's message inside one of ours
@@ -49,6 +55,22 @@ def is_system_fault(error: BaseException) -> bool:
     Decoders ask for impossible positions in a damaged file, which the system answers with EINVAL.
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a file, also where the system says so: the name of the file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    return str(error)
+
+
+def unreadable(path, error: Exception) -> ValueError:
+    """The error of one file among many that cannot be read: it names the file."""
+    cause = getattr(error, "strerror", None)
+    if cause is None and str(path) in str(error):
+        return ValueError(" ".join(str(error).split()))
+    cause = cause or first_line(error)
+    return ValueError(f"{path} cannot be read ({cause}); allow reading it, or copy it again")
 
 
 def existing_file(path) -> Path:
@@ -92,18 +114,57 @@ def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Itera
 
 @contextlib.contextmanager
 def replacing(path) -> Iterator[Path]:
-    """Write a file whole or not at all.
+    """Write a file, or a folder that counts as one, whole or not at all.
 
     Yields:
         A temporary path in the same folder, to write to. It moves over `path` at the end and is
         removed on any error. It has the suffix of `path`, since writers choose the format by it,
-        and a leading dot that hides it.
+        and a leading dot that hides it. It is short, since names may have 255 bytes only.
+
+    Raises:
+        Protected: `path` may not be replaced; see nuclei.written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
+        if record := record_of(path):
+            record.require(path)
+            record.note(path, temporary)
+        if temporary.is_dir():
+            remove_any(path)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_any(temporary)
+
+
+def append(path, content: bytes) -> None:
+    """Add to the end of a file; a new one is written whole. Raises: as `replacing`."""
+    path = Path(path)
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+        return
+    if record := record_of(path):
+        record.require(path)
+        record.begin_growth(path)
+    with open(path, "ab") as file:
+        file.write(content)
+    if record:
+        record.note_growth(path, content)
+
+
+def remove(path) -> None:
+    """Remove a file, if it is there. Raises: as `replacing`."""
+    if record := record_of(path):
+        record.require(path)
+    Path(path).unlink(missing_ok=True)
+
+
+def remove_any(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

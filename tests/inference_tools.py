@@ -8,6 +8,7 @@ from synthetic import draw
 
 import predict
 from nuclei.model_file import Model
+from nuclei.written import RECORD, Record
 from unet import network_geometry
 
 
@@ -48,11 +49,20 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
+def add_and_die(path, text):
+    """Add text to a table of results as a run does that is killed then."""
+    record = Record(path.parent)
+    record.read()
+    record.begin_growth(path)
+    with open(path, "a") as file:
+        file.write(text)
+
+
 def read_files(folder):
-    """{relative path: bytes} of all files in a folder."""
+    """{relative path: bytes} of all files in a folder but its record, which tells of each run."""
     folder = Path(folder)
     return {
         path.relative_to(folder): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != RECORD
     }

@@ -3,6 +3,7 @@ line.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -124,7 +125,8 @@ def test_files_that_do_not_belong_together_end_in_one_line(predictions, tmp_path
     def fails(*arguments, word):
         assert run(*arguments, "--out", tmp_path / "out") == 1
         error = capsys.readouterr().err
-        assert word in error and error.count("\n") == 1, error
+        # One line for what is wrong, and the count where images were skipped.
+        assert word in error and error.count("\n") == 1 + error.startswith("skipped"), error
 
     fails(tmp_path / "nowhere", word="does not exist")
     folder = tmp_path / "labels"
@@ -180,3 +182,13 @@ def test_a_missing_package_is_named_before_any_work(
 def test_quiet_prints_nothing(predictions, tmp_path, capsys):
     assert run(predictions, "--out", tmp_path, "--quiet") == 0
     assert capsys.readouterr() == ("", "") and list((tmp_path / "geojson").iterdir())
+
+
+def test_an_image_whose_labels_cannot_be_read_is_skipped(predictions, tmp_path, capsys):
+    folder = tmp_path / "labels"
+    shutil.copytree(predictions / "labels", folder)
+    (folder / "cells.png").write_bytes(b"no image")
+    assert run(folder, "--formats", "coco", "--out", tmp_path / "out") == 1
+    output = capsys.readouterr()
+    assert "coco: 2 files written" in output.out
+    assert f"skipped: {folder / 'cells.png'}" in output.err and "1 image could not" in output.err

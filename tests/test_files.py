@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nuclei.files import existing_file, explaining_damage, plural, replacing
+from nuclei.files import (
+    existing_file,
+    explaining_damage,
+    fault_of,
+    plural,
+    replacing,
+    unreadable,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -76,3 +83,13 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
 def test_counts_read_like_a_sentence(count, words):
     assert plural(count, "nucleus", "nuclei") == words
     assert plural(2, "image") == "2 images"
+
+
+def test_a_file_that_cannot_be_read_is_named_once():
+    denied = PermissionError(errno.EACCES, "Permission denied", "a.png")
+    assert fault_of(denied) == "a.png cannot be read (Permission denied)"
+    assert fault_of(ValueError("a.png is empty")) == "a.png is empty"
+    assert str(unreadable("a.png", denied)).startswith("a.png cannot be read (Permission denied);")
+    gone = FileNotFoundError("a.png does not exist")
+    assert str(unreadable("a.png", gone)) == "a.png does not exist"
+    assert "b.png cannot be read (bad head)" in str(unreadable("b.png", ValueError("bad head")))

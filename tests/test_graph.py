@@ -11,8 +11,10 @@ import pytest
 from history_tools import HEADER, find_browser, write_history
 
 import graph
+from nuclei.files import replacing
 from nuclei.results.curves import COLOURS, draw_curves
 from nuclei.results.history import read_history
+from nuclei.written import RECORD, recording
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -52,6 +54,7 @@ def test_no_arguments_read_and_write_the_standard_folder(
         "Training_Graph.html",
         "Training_Graph.png",
         "history.csv",
+        RECORD,
     ]
     assert fake_kaleido[0]["format"] == "png"
 
@@ -113,7 +116,7 @@ def test_one_history_named_twice_is_one(tmp_path, capsys, no_kaleido):
 def test_out_is_made(tmp_path, no_kaleido):
     out = tmp_path / "new" / "figures"
     assert graph.main([str(write_history(tmp_path)), "--out", str(out)]) == 0
-    assert [path.name for path in out.iterdir()] == ["Training_Graph.html"]
+    assert sorted(path.name for path in out.iterdir()) == ["Training_Graph.html", RECORD]
 
 
 def test_accuracy_alone_has_no_best_epoch(tmp_path, capsys, no_kaleido):
@@ -147,7 +150,8 @@ def test_out_that_is_a_file_is_one_line(tmp_path, capsys):
 def test_a_full_disk_leaves_the_old_page(tmp_path, capsys, monkeypatch, no_kaleido):
     path = write_history(tmp_path)
     page = tmp_path / "Training_Graph.html"
-    page.write_text("old")
+    with recording(tmp_path), replacing(page) as temporary:
+        temporary.write_text("old")
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -155,7 +159,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path, capsys, monkeypatch, no_kalei
     monkeypatch.setattr(Path, "write_text", full)
     assert graph.main([str(path)]) == 1
     assert "the disk is full" in capsys.readouterr().err
-    assert page.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+    assert page.read_text() == "old" and len(list(tmp_path.iterdir())) == 3
 
 
 def test_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
@@ -183,12 +187,14 @@ def test_without_a_browser_the_page_is_enough(tmp_path, capsys, monkeypatch, fak
         )
 
     monkeypatch.setattr(go.Figure, "write_image", no_browser)
-    (tmp_path / "Training_Graph.png").write_bytes(PNG)
+    with recording(tmp_path), replacing(tmp_path / "Training_Graph.png") as temporary:
+        temporary.write_bytes(PNG)
     assert graph.main([str(write_history(tmp_path))]) == 0
     output = capsys.readouterr().out
     assert "plotly_get_chrome (Kaleido requires Google Chrome to be installed.)" in output
     assert "from an earlier run" in output and output.count("\n") == 3
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".png"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["Training_Graph.html", "Training_Graph.png", "history.csv", RECORD]
 
 
 def test_a_full_disk_while_the_picture_is_written_is_an_error(

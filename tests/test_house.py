@@ -38,7 +38,8 @@ TOP = [
 ]
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
-    {"version", "quiet", "schema", "hdf5"},
+    {"version", "quiet", "schema", "hdf5", "contents"},
+    {"written"},
     {
         "files",
         "folder_lock",

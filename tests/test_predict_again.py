@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import tifffile
 from blob_model import write_blob_model
-from inference_tools import read_files, read_rows, run_predict, write_blobs
+from inference_tools import add_and_die, read_files, read_rows, run_predict, write_blobs
 
+from nuclei.files import append
 from nuclei.images.writing import write_png
 from nuclei.progress import Progress
 from nuclei.results.tables import read_table, write_table
+from nuclei.written import RECORD, recording
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +46,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_tables(model, images,
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run_predict(model, whole, images)
     run_predict(model, cut, images / "image0.png")
-    with open(
-        cut / "nuclei.csv", "a"
-    ) as file:  # the rows of a second image, cut off before its row in summary.csv
-        file.write("image1" + ",1" * 16 + "\nimage1,2,3")
+    # The rows of a second image, cut off before its row in summary.csv.
+    add_and_die(cut / "nuclei.csv", "image1" + ",1" * 16 + "\nimage1,2,3")
     assert run_predict(model, cut, images) == 0
     assert (cut / "nuclei.csv").read_bytes() == (whole / "nuclei.csv").read_bytes()
     assert [row["image"] for row in read_rows(cut / "summary.csv")] == [
@@ -71,7 +71,12 @@ def test_results_of_another_model_are_not_mixed_in(model, images, tmp_path, caps
 def test_other_formats_are_added_without_touching_what_is_there(model, images, tmp_path, capsys):
     out = tmp_path / "out"
     assert run_predict(model, out, images / "image0.png", "--formats", "masks,geojson") == 0
-    assert sorted(path.name for path in out.iterdir()) == ["geojson", "masks", "summary.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "geojson",
+        "masks",
+        "summary.csv",
+        RECORD,
+    ]
     assert read_rows(out / "summary.csv")[0]["formats"] == "masks geojson"
     (out / "masks" / "image0.png").write_bytes(b"touched")
     (out / "geojson" / "image0.geojson").write_bytes(b"corrected")
@@ -105,7 +110,8 @@ def test_a_table_half_added_is_not_doubled(model, images, tmp_path):
     run_predict(model, whole, images / "image0.png", "--formats", "masks,csv")
     run_predict(model, cut, images / "image0.png", "--formats", "masks")
     # Stopped between the rows of nuclei.csv and the row of summary.csv that says so.
-    (cut / "nuclei.csv").write_bytes((whole / "nuclei.csv").read_bytes())
+    with recording(cut):
+        append(cut / "nuclei.csv", (whole / "nuclei.csv").read_bytes())
     assert run_predict(model, cut, images / "image0.png", "--formats", "masks,csv") == 0
     assert (cut / "nuclei.csv").read_bytes() == (whole / "nuclei.csv").read_bytes()
 
@@ -114,7 +120,8 @@ def test_tables_with_other_columns_are_continued_by_name(model, images, tmp_path
     out = tmp_path / "out"
     run_predict(model, out, images / "image0.png")
     table = read_table(out / "nuclei.csv").drop(columns=["solidity", "nearest_id"])
-    write_table(out / "nuclei.csv", table)
+    with recording(out):
+        write_table(out / "nuclei.csv", table)
     assert run_predict(model, out, images) == 0
     table = read_rows(out / "nuclei.csv")
     assert {row["solidity"] == "" for row in table if row["image"] == "image0"} == {True}

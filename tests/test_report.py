@@ -80,6 +80,13 @@ def test_an_image_that_is_not_there_is_said_and_shown_without_picture(folder, ca
     images = {image["stem"]: image for image in data_of(page_of(folder))["images"]}
     assert not images["fluorescence_a"]["has_picture"] and images["fluorescence_b"]["has_picture"]
     assert "shown without a picture: fluorescence_a" in page_of(folder)
+    (folder / "raw" / "fluorescence_b.png").write_bytes(b"no image")
+    (folder / "raw" / "fluorescence_a.png").mkdir()
+    assert make(folder) == 0
+    error = capsys.readouterr().err
+    assert f"shown without a picture: {folder / 'raw' / 'fluorescence_b.png'}" in error
+    images = {image["stem"]: image for image in data_of(page_of(folder))["images"]}
+    assert not images["fluorescence_b"]["has_picture"]
 
 
 def spoil_missing_column(found):
@@ -139,7 +146,7 @@ def spoil_all_pictures(found):
         ),
         (
             lambda found: (found / "report.html").write_text("mine"),
-            ["was not written by report.py", "--out"],
+            ["was not written by this program", "--out"],
         ),
         (lambda found: (found / "report.html").mkdir(), ["is a folder", "--out"]),
         (

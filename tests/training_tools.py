@@ -7,13 +7,14 @@ from PIL import Image
 from synthetic import draw
 
 import train
+from nuclei.written import RECORD
 
 TINY_NETWORK = ["--width", "8", "--depth", "1"]
 TINY_CROPS = ["--crop", "32", "--batch-size", "2", "--crops-per-image", "1"]
 TINY = [*TINY_NETWORK, *TINY_CROPS]
 # Files that a training leaves, sorted
 RESULTS = ["Training_Graph.html", "history.csv", "preview.jpg", "settings.json"]
-RESULTS += ["trained_model.h5"]
+RESULTS += ["trained_model.h5", RECORD]
 
 
 def write_pair(folder, stem, kind="fluorescence", seed=0, binary=False):

@@ -21,7 +21,7 @@ from nuclei.datasets.pairs import (
     find_truths,
     read_pair,
 )
-from nuclei.files import MAX_NAMED
+from nuclei.files import MAX_NAMED, fault_of
 from nuclei.images.folder import find_images
 from nuclei.images.labels import equivalent_diameters
 from nuclei.images.modality import modality
@@ -112,7 +112,7 @@ def check_pairs(
             try:
                 image, truth = read_pair(image_path, truth_path, reading, notes)
             except (OSError, ValueError) as error:
-                broken.append(str(error))
+                broken.append(fault_of(error))
                 continue
             name = truth_path.name if stem in truth_path.name else image_path.name
             remarks.add(name, image, truth)

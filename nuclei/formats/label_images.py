@@ -9,7 +9,6 @@ Formats: https://docs.openmicroscopy.org/ome-model/ and https://ngff.openmicrosc
 
 import contextlib
 import os
-import shutil
 import uuid
 from pathlib import Path
 
@@ -135,9 +134,6 @@ def source_of_labels(path, image_path):
 def new_omezarr(path, stem, shape, mpp, source):
     """Make an OME-Zarr, whole or not at all: yields the arrays of its levels, to be filled.
 
-    It is a folder, so `nuclei.files.replacing` cannot move it over an older one; this does the
-    same.
-
     Args:
         path: the folder; an existing one is replaced at the end.
         stem: name of the image without suffix.
@@ -147,9 +143,7 @@ def new_omezarr(path, stem, shape, mpp, source):
     """
     import zarr
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         group = zarr.open_group(temporary, mode="w", zarr_format=2)
         levels = [
             group.create_array(
@@ -164,11 +158,6 @@ def new_omezarr(path, stem, shape, mpp, source):
         group.attrs["multiscales"] = [multiscale(stem, len(levels), mpp)]
         group.attrs["image-label"] = {"version": "0.4", "source": source}
         yield levels
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def fill_pyramid(levels):

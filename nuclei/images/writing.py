@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import replacing
+from nuclei.files import remove, replacing
 
 JPEG_QUALITY = 85  # of overlays, which nobody measures on
 MAX_PNG_LABELS = 65_535  # nuclei that 16 bits can number
@@ -99,10 +99,10 @@ def write_labels(folder: Path, stem: str, labels) -> None:
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
     if labels.max() <= MAX_PNG_LABELS:
         write_png(small, labels.astype(np.uint16))
-        large.unlink(missing_ok=True)
+        remove(large)
     else:
         import tifffile
 
         with replacing(large) as temporary:
             tifffile.imwrite(temporary, labels.astype(np.uint32), compression="zlib")
-        small.unlink(missing_ok=True)
+        remove(small)

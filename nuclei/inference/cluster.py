@@ -22,7 +22,9 @@ from nuclei.files import first_line
 from nuclei.inference.encryption import TlsFiles, security_for
 from nuclei.inference.workers import WorkerSource, check_workers, process_image_in_worker
 from nuclei.machine import require
+from nuclei.results.image import result_files
 from nuclei.results.jobs import Job, Run
+from nuclei.written import record_of
 
 JOBS_AHEAD = 3  # jobs handed out for each thread of the workers; two of them wait
 ANSWER_SECONDS = 10  # until a scheduler must answer
@@ -201,9 +203,14 @@ class Cluster:
 
     def predict_images(self, jobs: Sequence[Job], run: Run):
         """Do `process_image` for each job on the workers, with their own models; yields results."""
-        run = replace(run, model=None, out=self.out)
-        jobs = (replace(job, path=Path(job.path).absolute()) for job in jobs)
-        return self.map_in_order(process_image_in_worker, ((self.source, job, run) for job in jobs))
+        run, record = replace(run, model=None, out=self.out), record_of(self.out / "masks")
+
+        def call(job):
+            files = [path for name in job.formats for path in result_files(run.out, job.stem, name)]
+            part = record.part(files) if record else None
+            return self.source, replace(job, path=Path(job.path).absolute()), run, part
+
+        return self.map_in_order(process_image_in_worker, map(call, jobs))
 
 
 def quiet_dask() -> None:

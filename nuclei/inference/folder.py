@@ -5,11 +5,13 @@ share are written by one thread, in the order of the jobs.
 """
 
 import contextlib
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from nuclei.cli import Notes
+from nuclei.files import unreadable
 from nuclei.images.reading import ImageFile, declared_pixels, open_image
 from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
@@ -17,9 +19,12 @@ from nuclei.progress import Progress
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
 from nuclei.results.tally import Tally
+from nuclei.written import Protected
 
 # How many times --mpp may differ from what a file states before the user is told.
 MAX_MPP_RATIO = 1.5
+# Other faults of writing, such as a full disk, concern all images.
+FAULTS_OF_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each
 
 
@@ -72,6 +77,11 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
         started = time.monotonic()
         try:
             file = open_image(job.path, run.options.channel, run.options.plane)
+        except OSError as error:  # it has vanished, or may not be read
+            return unreadable(job.path, error)
+        except (ValueError, MemoryError) as error:
+            return error
+        try:
             options, lines = options_for(file, run.options)
             found = find_nuclei(file.image, run.model, options)
         except (ValueError, MemoryError) as error:
@@ -80,7 +90,17 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
         run = replace(run, options=options)  # with the pixel size and the channel of this file
         table = measure_nuclei(found, run.model, options.mpp)
         table.insert(0, "image", job.stem)
-        write_image(found, table, job, run)
+        try:
+            write_image(found, table, job, run)
+        except Protected as error:  # the user has put a file there meanwhile
+            return error
+        except OSError as error:
+            if error.errno in FAULTS_OF_NAME:
+                return ValueError(
+                    f"{job.path}: its name is too long for its results, or of characters that the "
+                    "disk does not take; rename it"
+                )
+            raise
         return table, summarise(found, table, job, run, seconds), lines
 
 

@@ -18,6 +18,7 @@ from nuclei.inference.folder import PIXELS_AT_ONCE, process_image
 from nuclei.inference.threads import PixelBudget
 from nuclei.model_file import PROJECT, Model
 from nuclei.results.jobs import Job, Run
+from nuclei.written import join
 
 LOADING = threading.Lock()  # one thread of a worker loads the model, the others wait for it
 
@@ -170,6 +171,8 @@ def worker_budget() -> PixelBudget:
     return PixelBudget(PIXELS_AT_ONCE)
 
 
-def process_image_in_worker(source: WorkerSource, job: Job, run: Run):
-    """Do `process_image` in a worker, with its own model."""
+def process_image_in_worker(source: WorkerSource, job: Job, run: Run, part=None):
+    """Do `process_image` in a worker, with its own model; `part` of a record, for `join`."""
+    if part is not None:
+        join(*part)
     return process_image(job, replace(run, model=model_of_worker(source)), worker_budget())

@@ -6,6 +6,7 @@ of STEPS that fits.
 """
 
 import base64
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from nuclei.files import unreadable
 from nuclei.images.intensity import normalise
 from nuclei.images.labels import read_labels
 from nuclei.images.reading import open_image
@@ -59,13 +61,15 @@ def read_picture(path, row):
         row: of summary.csv.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB; None where it cannot be read.
 
     Raises:
         ValueError: it has another size than the image that was predicted.
     """
     channel, plane = (str(row.get(name) or "") or None for name in ("channel", "plane"))
-    image = open_image(path, channel, plane).image
+    image = image_or_none(path, channel, plane)
+    if image is None:
+        return None
     height, width = int(row["height_px"]), int(row["width_px"])
     if image.shape[:2] != (height, width):
         raise ValueError(
@@ -76,6 +80,15 @@ def read_picture(path, row):
     picture = normalise(image, (row["intensity_low"], row["intensity_high"]))
     picture *= 255
     return picture.astype(np.uint8)
+
+
+def image_or_none(path, channel=None, plane=None):
+    """The image of a file, (H, W, 3); None where it cannot be read, which the user is told."""
+    try:
+        return open_image(path, channel, plane).image
+    except (OSError, ValueError) as error:
+        print(f"shown without a picture: {unreadable(path, error)}", file=sys.stderr)
+        return None
 
 
 def read_predicted_labels(folder, row):
@@ -111,12 +124,13 @@ def read_pixels(row, path):
         path: of its image, or None where it was not found.
 
     Returns:
-        (picture, labels): (H, W, 3) uint8 RGB or None, and (H, W) int32. The overview of a slide
-        has its nuclei in the picture, and no labels; it is smaller than the slide.
+        (picture, labels): (H, W, 3) uint8 RGB or None where there is none to show, and (H, W)
+        int32. The overview of a slide has its nuclei in the picture, and no labels; it is smaller
+        than the slide.
     """
     if row["part"] == SLIDE:
-        picture = None if path is None else open_image(path).image
-        shape = MISSING_SHAPE if path is None else picture.shape[:2]
+        picture = None if path is None else image_or_none(path)
+        shape = MISSING_SHAPE if picture is None else picture.shape[:2]
         return picture, np.zeros(shape, np.int32)
     labels = read_predicted_labels(row["results"], row)
     return None if path is None else read_picture(path, row), labels

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.datasets.pairs import find_truths
-from nuclei.files import named
+from nuclei.files import fault_of, named
 from nuclei.images.folder import find_images
 from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
@@ -168,7 +168,7 @@ def compare_pairs(pairs, allow_missing=False, ignore=()):
             try:
                 masks = read_masks(*paths, ignore)
             except (OSError, ValueError) as error:
-                unreadable.append(str(error))
+                unreadable.append(fault_of(error))
                 continue
             refuse_other_sizes(paths, masks)
             for side, mask in zip(forms, masks, strict=True):

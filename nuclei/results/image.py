@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.formats.registry import Nuclei, write_formats
+from nuclei.formats.registry import FORMATS, Nuclei, write_formats
 from nuclei.images.stems import text_of
 from nuclei.images.writing import write_jpeg, write_labels, write_png
 from nuclei.instances.confidence import confidence, confidence_features
@@ -90,6 +90,14 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
 def flag(value: bool | None) -> int | str:
     """A cell of a table: 1, 0, or empty where unknown."""
     return "" if value is None else int(value)
+
+
+def result_files(out: Path, stem: str, name: str) -> list[Path]:
+    """The files to which `write_image` may write one format: two for labels, none for the table."""
+    if name not in DEFAULT_FORMATS:
+        return [FORMATS[name].path(out, stem)]
+    suffixes = {"masks": [".png"], "labels": [".png", ".tif"], "overlays": [".jpg"], "csv": []}
+    return [out / name / f"{stem}{suffix}" for suffix in suffixes[name]]
 
 
 def write_image(found, table, job: Job, run: Run) -> None:

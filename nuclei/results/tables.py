@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nuclei.files import named, replacing
+from nuclei.files import append, named, remove, replacing
 
 SUMMARY = (  # columns of summary.csv
     "image",
@@ -80,7 +80,7 @@ def refuse(path: Path, columns: Iterable[str]) -> None:
 def write_table(path: Path, table) -> None:
     """Replace a table by these rows, a DataFrame; without rows, remove it."""
     if table.empty:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
@@ -105,7 +105,8 @@ def append_table(path: Path, table) -> None:
             rewrite_rows(path, lambda row: row, new_columns)
         if list(table) != columns + new_columns:
             table = table.reindex(columns=columns + new_columns)
-    table.to_csv(path, mode="a", header=columns is None, index=False, lineterminator="\n")
+    text = table.to_csv(header=columns is None, index=False, lineterminator="\n")
+    append(path, text.encode("utf-8"))
 
 
 def replace_row(path: Path, row: dict) -> None:
@@ -150,7 +151,7 @@ def rewrite_rows(
         if num_rows == num_lines and not new_columns:
             return
         if not num_rows and not new_columns:
-            path.unlink()
+            remove(path)
             return
         old.seek(0)
         with (

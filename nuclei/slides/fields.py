@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.files import remove
 from nuclei.images.box import Box
 from nuclei.images.labels import without_gaps
 from nuclei.images.writing import write_labels, write_png
@@ -127,6 +128,13 @@ def make_field(name, slide, box, ids, table, mpp):
     return Field(name, slide[box.place], without_gaps(ids), table)
 
 
+def field_files(out, stem):
+    """The images that the fields of a slide may be written to, a list of paths."""
+    folder = Path(out) / FOLDER
+    names = [f"{stem}_field_{number}" for number in range(1, NUM_FIELDS + 1)]
+    return [folder / part / f"{name}.png" for name in names for part in ("raw", "labels")]
+
+
 def write_fields(out, fields, summary):
     """Write the fields of one slide, and remove those of an earlier run.
 
@@ -143,7 +151,7 @@ def write_fields(out, fields, summary):
         rewrite_rows(folder / table, lambda row: None if row["image"] in names else row)
     for name in names - {field.name for field in fields}:
         for part in ("raw", "labels"):
-            (folder / part / f"{name}.png").unlink(missing_ok=True)
+            remove(folder / part / f"{name}.png")
     for field in fields:
         write_png(folder / "raw" / f"{field.name}.png", field.image)
         write_labels(folder / "labels", field.name, field.labels)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nuclei.files import unreadable
 from nuclei.formats.registry import FORMATS
 from nuclei.inference.folder import describe_failure, describe_other_mpp
 from nuclei.inference.threads import map_in_order
@@ -82,7 +83,10 @@ def process_slide(job, run, cluster=None):
         ValueError: the slide cannot be read, or the tile is too small.
     """
     started = time.monotonic()
-    slide = open_slide(job.path, run.options.channel, run.options.plane)
+    try:
+        slide = open_slide(job.path, run.options.channel, run.options.plane)
+    except OSError as error:  # it has vanished, or may not be read
+        raise unreadable(job.path, error) from None
     for note in slide.notes:
         print(f"{job.stem}: {note}")
     if line := describe_other_mpp(run.options.mpp, slide.mpp):

@@ -8,6 +8,7 @@ read as a whole, also with channels and stacks.
 from pathlib import Path
 
 from nuclei.files import first_line
+from nuclei.images.stems import normal
 from nuclei.images.tiff import largest_series
 from nuclei.machine import is_installed
 from nuclei.slides.readers import open_omezarr, open_openslide, open_tiff
@@ -67,7 +68,7 @@ def find_slides(folder):
         if is_hidden or suffix not in SUFFIXES or path.is_dir() != (suffix == ZARR_SUFFIX):
             continue
         if suffix != DICOM_SUFFIX:
-            slides.append((path.stem, path))
+            slides.append((normal(path.stem), path))
         elif not any(other.suffix.lower() == DICOM_SUFFIX for _, other in slides):
             slides.append((path.resolve().parent.name, path))
     return slides

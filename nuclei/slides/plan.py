@@ -2,7 +2,7 @@
 
 files = collect(["test_raw", "slide.svs"])          # {stem: path}
 formats = choose_formats(files, {"slide"}, None)    # {stem: names}
-Plan(...).jobs_left(overwrite=False)                # what earlier runs have not done
+Plan(...).jobs_left(record)                         # what earlier runs have not done
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from nuclei.files import named
 from nuclei.formats.registry import require_formats
 from nuclei.images.folder import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
+from nuclei.images.stems import normal
 from nuclei.inference.find import Options
 from nuclei.machine import require
 from nuclei.results.image import DEFAULT_FORMATS
@@ -19,6 +20,7 @@ from nuclei.results.jobs import describe_plan, plan_jobs
 from nuclei.results.tables import finished_before
 from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
 from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
+from nuclei.slides.targets import refuse_among_inputs, without_protected
 from nuclei.slides.work import work_folder
 
 
@@ -43,12 +45,20 @@ class Plan(NamedTuple):
     slides: set[str]
     formats: dict[str, list[str]]
 
-    def jobs_left(self, overwrite):
-        """What is left to do, a list of `Job`. Says what earlier runs have finished.
+    def jobs_left(self, record):
+        """What is left to do. Says what earlier runs have finished.
 
         Args:
-            overwrite: do finished files again.
+            record: of `out`; where the user said --overwrite, finished files are done again.
+
+        Returns:
+            (jobs, files): a list of `Job`, and results that the user has changed, which stay.
+
+        Raises:
+            Protected: files of the user stand in the place of results.
         """
+        overwrite = record.overwrite
+        refuse_among_inputs(self.files, self.formats, self.out)
         finished = finished_before(self.out, self.made_by, overwrite, self.files)
         jobs = plan_jobs(self.files, self.formats, finished, overwrite)
         for line in describe_plan(jobs, len(self.files), overwrite):
@@ -56,7 +66,7 @@ class Plan(NamedTuple):
         for stem in self.files.keys() - {job.stem for job in jobs}:
             # The last step of a slide, which an earlier run may have missed.
             work_folder(self.out, stem).clear()
-        return jobs
+        return without_protected(jobs, self.out, self.slides, record)
 
 
 def collect(inputs):
@@ -78,7 +88,7 @@ def collect(inputs):
                 raise ValueError(
                     f"{entry} is no image by its name; expected one of {', '.join(suffixes)}"
                 )
-            pairs = [(entry.stem, entry)]
+            pairs = [(normal(entry.stem), entry)]
         else:
             pairs = find_slides(entry)
             pairs += find_images(entry).items() if image_files(entry) or not pairs else ()

@@ -12,7 +12,7 @@ import numpy as np
 
 from nuclei.cli import MODEL_DIR, Notes
 from nuclei.datasets.pairs import AUTOMATIC, find_pairs, find_truths, read_pair
-from nuclei.files import named
+from nuclei.files import fault_of, named
 from nuclei.images.folder import find_images
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import equivalent_diameters
@@ -101,8 +101,8 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
             progress.add(1)
             try:
                 image, truth = read_pair(image_path, truth_path, reading, notes)
-            except ValueError as error:
-                problems.append(str(error))
+            except (OSError, ValueError) as error:
+                problems.append(fault_of(error))
                 continue
             name = truth_path.name if stem in truth_path.name else image_path.name
             remarks.add(name, image, truth)

@@ -24,7 +24,7 @@ FIELD = "b.ome_field_1.png"
 FILES = f"""
 fields/labels/{FIELD} fields/nuclei.csv fields/raw/{FIELD} fields/summary.csv
 geojson/b.ome.geojson.zip labels/a.png masks/a.png nuclei.csv overlays/a.jpg overlays/b.ome.jpg
-summary.csv tissue/b.ome.png
+summary.csv tissue/b.ome.png written.jsonl
 """
 
 

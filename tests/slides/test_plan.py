@@ -6,6 +6,7 @@ from nuclei.inference.find import Options
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out, formats_for
+from nuclei.written import Record
 
 
 @pytest.fixture
@@ -61,5 +62,6 @@ def test_images_and_slides_have_formats_of_their_own(folder, capsys):
 def test_a_plan_knows_what_is_left(folder, capsys):
     files = {"a": folder / "a.png"}
     plan = Plan(folder / "out", folder / "m.h5", Options(), "m", files, set(), {"a": ["masks"]})
-    assert [(job.stem, job.formats) for job in plan.jobs_left(False)] == [("a", ("masks",))]
+    jobs, changed = plan.jobs_left(Record(plan.out))
+    assert [(job.stem, job.formats) for job in jobs] == [("a", ("masks",))] and not changed
     assert capsys.readouterr().out == ""

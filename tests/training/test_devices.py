@@ -18,6 +18,7 @@ from nuclei.model_file import load_network, read_settings
 from nuclei.training.batches import ECHO
 from nuclei.training.fit import MIN_STEPS
 from nuclei.training.hosts import Processes, check_alike
+from nuclei.written import RECORD
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_two_processes_train_as_one_also_when_one_has_died_and_they_resume(alone
     assert_same_training(tmp_path / "out", alone, 3)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     expected = ["Training_Graph.html", "history.csv", "settings.json", "trained_model.h5"]
-    assert names == expected  # no preview
+    assert names == [*expected, RECORD]  # no preview
     assert "Wrote" in first[1] and "is done" in second[1] and "Wrote" not in second[1]
     folders = (tmp_path / "out", alone)
     ours, theirs = (load_network(folder / "trained_model.h5")[1] for folder in folders)
