@@ -17,10 +17,12 @@ They lie in FOLDER where it has raw/, else in FOLDER/corrected/, which is then s
 images are only read. Ctrl-C ends the server.
 """
 
+import functools
 import sys
 import webbrowser
 
 from nuclei.app.files import find_files
+from nuclei.app.learning import model_used_before
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.server import serve
 from nuclei.cli import (
@@ -59,24 +61,27 @@ def parse_arguments(argv):
     return args
 
 
-def run(args):
-    """Serve the folder until the user stops the program."""
+def run(args, tell):
+    """Serve the folder until the user stops the program; `tell` prints, also where it is quiet."""
     require(("starlette", "uvicorn"), "app.py")
-    files, model_path = find_files(args.folder), find_model(args.model)
+    files = find_files(args.folder)
+    chosen = None if args.model else model_used_before(files.cache)
+    model_path = chosen or find_model(args.model)
     models = ModelInUse(model_path, print)
     inputs = list(files.images.values())
     with only_run(files.home), recording(files.home, args.overwrite, inputs):
         print(describe_model(model_path, models.settings))
         print(f"{plural(len(files.images), 'image')} in {files.source}; results in {files.home}/")
-        serve(files, models, args.port, print, None if args.no_browser else webbrowser.open)
+        serve(files, models, args.port, tell, None if args.no_browser else webbrowser.open)
 
 
 @user_errors_in_one_line
 def main(argv=None):
     """Run the server and return the exit status."""
     args = parse_arguments(argv)
+    tell = functools.partial(print, file=sys.stdout, flush=True)  # the address is no progress
     with quietly(args.quiet):
-        run(args)
+        run(args, tell)
     return 0
 
 

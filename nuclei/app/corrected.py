@@ -95,9 +95,9 @@ class CorrectedImage:
             for line in lines[1:]:
                 self.replay(line)
         except (ValueError, IndexError) as error:
+            fault = "an undo without an edit" if isinstance(error, IndexError) else error
             raise ValueError(
-                f"{log.path}: {error or 'an undo without an edit'}; restore the file, or move it "
-                "away to begin this image anew"
+                f"{log.path}: {fault}; restore the file, or move it away to begin this image anew"
             ) from None
 
     def replay(self, line: dict) -> None:

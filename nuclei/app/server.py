@@ -9,6 +9,7 @@ from collections.abc import Callable
 from nuclei.app.events import Events
 from nuclei.app.files import Files
 from nuclei.app.guarding import Guard
+from nuclei.app.learning import Learning
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.predicting import Predictor
 from nuclei.app.routes import Desk, make_app
@@ -40,7 +41,7 @@ def make_desk(files: Files, models: ModelInUse, say: Callable[[str], object]) ->
     """What the routes work with; its predictor is not started yet."""
     events = Events()
     workspace = Workspace(files, models, events)
-    return Desk(workspace, Predictor(workspace, say), events)
+    return Desk(workspace, Predictor(workspace, say), events, Learning(workspace, say))
 
 
 def serve(
@@ -82,4 +83,5 @@ def serve(
     finally:
         desk.events.close()
         desk.predictor.stop()
+        desk.learning.stop()
         listener.close()
