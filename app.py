@@ -24,7 +24,7 @@ import webbrowser
 from nuclei.app.files import find_files
 from nuclei.app.learning import model_used_before
 from nuclei.app.model_in_use import ModelInUse
-from nuclei.app.server import serve
+from nuclei.app.server import USUAL_PORT, serve
 from nuclei.cli import (
     INPUT_DIR,
     add_overwrite_flag,
@@ -50,13 +50,14 @@ def parse_arguments(argv):
     add("folder", nargs="?", default=INPUT_DIR, metavar="FOLDER", help=text)
     text = f"{MODEL_HELP} (default: the one chosen on the page before; {MODELS[0]}; {MODELS[1]})"
     add("--model", metavar="MODEL", help=text)
-    add("--port", type=int, default=0, metavar="N", help="port of the server (default: a free one)")
+    text = f"port of the server (default {USUAL_PORT}, or a free one where that is in use)"
+    add("--port", type=int, metavar="N", help=text)
     text = "print the address instead of opening a browser (default: open it)"
     add("--no-browser", action="store_true", help=text)
     add_overwrite_flag(add)
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
-    if not 0 <= args.port <= MAX_PORT:
+    if args.port is not None and not 1 <= args.port <= MAX_PORT:
         parser.error(f"--port is {args.port}; it must lie between 1 and {MAX_PORT}")
     return args
 

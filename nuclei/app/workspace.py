@@ -118,6 +118,7 @@ class Workspace:
                     "name": self.models.name,
                     "diameter_px": self.models.diameter_px,
                 },
+                "threshold": self.models.threshold,
                 "images": [entry.describe() for entry in entries],
                 "revision": self.revision,
             }

@@ -1,4 +1,4 @@
-"""Corrections: what was answered is on disk, the log alone gives the labels, undo is the identity."""
+"""Corrections: the log on disk alone gives the labels, and undo is the identity."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,17 @@ from nuclei.app.canvas import Canvas
 from nuclei.app.corrected import Stale
 from nuclei.app.edit_log import summarise
 from nuclei.app.edits import Refused
+from nuclei.app.requests import Head
 
 
-def delete(image, index, base=None):
+def delete(image, index, base=None, key=None):
     base = image.revision if base is None else base
-    return image.edit(base, "delete", lambda draft: edits.delete(draft, [index]), [index])
+    request = Head("delete", base, key=key)
+    return image.edit(request, lambda draft: edits.delete(draft, [index]), [index])
+
+
+def step(image, kind, base=None, key=None):
+    return image.step(Head(kind, image.revision if base is None else base, key=key))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -37,28 +43,28 @@ def test_undo_to_the_beginning_and_redo_to_the_end_also_after_a_restart(tmp_path
         random_edit(image, random)
     after, num = image.canvas.labels.copy(), len(image.undoable)
     while image.redoable:
-        image.redo(image.revision)
+        step(image, "redo")
     after, num = image.canvas.labels.copy(), len(image.undoable)
     image = reopened(image)
     for _ in range(num):
-        image.undo(image.revision)
+        step(image, "undo")
     assert np.array_equal(image.canvas.labels, labels)
     image = reopened(image)
     for _ in range(num):
-        image.redo(image.revision)
+        step(image, "redo")
     assert np.array_equal(image.canvas.labels, after)
 
 
 def test_nothing_to_undo_or_redo_is_said(tmp_path):
     image = corrected_image(tmp_path, drawn_labels())
-    for step in (image.undo, image.redo):
-        with pytest.raises(Refused, match="There is nothing to"):
-            step(0)
+    for kind in ("undo", "redo"):
+        with pytest.raises(Refused, match=f"There is nothing to {kind}"):
+            step(image, kind)
     delete(image, 3)
-    image.undo(1)
+    step(image, "undo")
     delete(image, 4)
     with pytest.raises(Refused, match="nothing to redo"):
-        image.redo(3)
+        step(image, "redo")
 
 
 def test_an_edit_based_on_an_old_view_is_stale_only_where_its_nuclei_changed(tmp_path):
@@ -70,25 +76,37 @@ def test_an_edit_based_on_an_old_view_is_stale_only_where_its_nuclei_changed(tmp
     with pytest.raises(Stale):
         delete(image, 3, base=0)
     with pytest.raises(Stale):
-        image.undo(1)  # it would take back an edit that this browser has not seen
+        step(image, "undo", base=1)  # it would take back an edit that this browser has not seen
     assert image.revision == 2
 
 
 def test_changes_since_a_revision(tmp_path):
     image = corrected_image(tmp_path, drawn_labels())
-    assert delete(image, 3)[1:] == ([], [3])
-    image.edit(1, "grow", lambda draft: edits.grow(draft, [5]), [5])
-    assert image.changes(0) == (2, [5], [3]) and image.changes(1) == (2, [5], [])
-    image.undo(2)
-    image.undo(3)
-    assert image.changes(0) == (4, [3, 5], []) and image.changes(4) == (4, [], [])
+    assert delete(image, 3)[1:] == ([], [3], ())
+    image.edit(Head("grow", 1), lambda draft: edits.grow(draft, [5]), [5])
+    assert image.changes(0)[:3] == (2, [5], [3]) and image.changes(1)[:3] == (2, [5], [])
+    step(image, "undo")
+    step(image, "undo")
+    assert image.changes(0)[:3] == (4, [3, 5], []) and image.changes(4)[:3] == (4, [], [])
+
+
+def test_an_edit_that_is_sent_again_is_done_once_also_after_a_restart(tmp_path):
+    image = corrected_image(tmp_path, drawn_labels())
+    first = delete(image, 3, key="a" * 32)
+    for again in (image, reopened(image)):
+        assert delete(again, 3, base=0, key="a" * 32)[:3] == first[:3]
+        assert again.revision == 1
+    step(image, "undo", key="b" * 32)
+    assert step(image, "undo", base=1, key="b" * 32).revision == 2
+    with pytest.raises(Stale):
+        delete(image, 3, base=0, key="c" * 32)
 
 
 def test_a_failed_edit_or_a_full_disk_changes_nothing(tmp_path, monkeypatch):
     labels = drawn_labels()
     image = corrected_image(tmp_path, labels)
     with pytest.raises(Refused):
-        image.edit(0, "merge", lambda draft: edits.merge(draft, [3, 99]))
+        image.edit(Head("merge", 0), lambda draft: edits.merge(draft, [3, 99]))
     delete(image, 3)
     before = image.canvas.labels.copy()
 
@@ -96,7 +114,7 @@ def test_a_failed_edit_or_a_full_disk_changes_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(image.log, "add", full)
-    for action in (lambda: delete(image, 4), lambda: image.undo(1)):
+    for action in (lambda: delete(image, 4), lambda: step(image, "undo")):
         with pytest.raises(OSError, match="No space"):
             action()
         assert np.array_equal(image.canvas.labels, before) and image.revision == 1

@@ -10,6 +10,7 @@ from app_tools import corrected_image, drawn_labels, random_edit, reopened
 
 from nuclei.app.corrected import CorrectedImage
 from nuclei.app.edit_log import EditLog, edit_pieces, start_labels
+from nuclei.app.requests import Head
 from nuclei.app.workspace import labels_file
 
 
@@ -29,7 +30,7 @@ def test_a_file_cut_anywhere_gives_the_labels_of_its_whole_lines(tmp_path):
         path.write_bytes(content[:end])
         cut = CorrectedImage(EditLog(path))
         assert cut.revision == content[:end].count(b"\n") - 1
-        cut.edit(cut.revision, "delete", lambda draft, it=cut: delete_any(draft, it))
+        cut.edit(Head("delete", cut.revision), lambda draft, it=cut: delete_any(draft, it))
         again = CorrectedImage(EditLog(path))  # the torn line is gone, the new one is whole
         assert np.array_equal(again.canvas.labels, cut.canvas.labels)
 

@@ -3,9 +3,9 @@
 import pytest
 
 pytest.importorskip("starlette")
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from nuclei.app.guarding import MAX_BODY, POLICY, Guard  # noqa: E402
+from nuclei.app.guarding import MAX_BODY, POLICY, Guard
 
 PORT = 8123
 OWN = f"http://127.0.0.1:{PORT}"

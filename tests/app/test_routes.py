@@ -9,15 +9,15 @@ from app_tools import drawn_labels, predict_by_truth, write_images, write_settin
 from PIL import Image
 
 pytest.importorskip("starlette")
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from nuclei.app.files import find_files  # noqa: E402
-from nuclei.app.guarding import Guard  # noqa: E402
-from nuclei.app.model_in_use import ModelInUse  # noqa: E402
-from nuclei.app.routes import make_app  # noqa: E402
-from nuclei.app.server import make_desk  # noqa: E402
-from nuclei.images.labels import read_labels, without_gaps  # noqa: E402
-from nuclei.written import recording  # noqa: E402
+from nuclei.app.files import find_files
+from nuclei.app.guarding import Guard
+from nuclei.app.model_in_use import ModelInUse
+from nuclei.app.routes import make_app
+from nuclei.app.server import make_desk
+from nuclei.images.labels import read_labels, without_gaps
+from nuclei.written import recording
 
 OWN = "http://127.0.0.1:8000"
 
