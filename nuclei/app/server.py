@@ -92,4 +92,5 @@ def serve(
         desk.events.close()
         desk.predictor.stop()
         desk.learning.stop()
+        desk.predictor.join(SECONDS_TO_END)
         listener.close()
