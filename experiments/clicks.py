@@ -2,10 +2,11 @@
 
     python -m experiments.clicks RAW TRUTH --split split.csv --num 20 --budget 100 --out clicks
 
-The program knows the truth and corrects as a user would. The first `--num` images marked `train` are the user's new images; those marked `validation` judge.
-A model predicts the new images. The user corrects them in the order of the page, the most uncertain
-first, until the budget of corrections is spent. train.py learns from the images that are right then
-(--init, as the app starts it). For comparison it learns from the truth of all new images, too.
+The program knows the truth and corrects as a user would. The first `--num` images marked `train`
+are the user's new images; those marked `validation` judge. A model predicts the new images. They
+are corrected in the order of the page, the most uncertain first, until the budget of corrections is
+spent. train.py learns from the images that are right then (--init, as the app starts it). For
+comparison it learns from the truth of all new images, too.
 
     clicks/images.csv       corrections of each image, by kind
     clicks/scores.csv       AP@0.5, mAP, Dice and minutes: the first model, corrected, all
