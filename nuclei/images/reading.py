@@ -189,15 +189,21 @@ def decode(path: Path, head: bytes) -> Content:
     return read_picture(path, head)
 
 
-def declared_pixels(path) -> int:
-    """Height times width that the head of an image file declares, without decoding it.
+def declared_size(path) -> tuple[int, int]:
+    """Height and width that the head of an image file declares, without decoding it.
 
     Returns:
-        0 where the head cannot be read; `read_image` then says why.
+        (0, 0) where the head cannot be read; `read_image` then says why.
     """
     Image.MAX_IMAGE_PIXELS = None  # nothing is decoded here, so a bomb does no harm
     try:
         with Image.open(path) as image:
-            return image.height * image.width
+            return image.height, image.width
     except (OSError, ValueError, SyntaxError):  # Pillow raises these on damaged heads
-        return 0
+        return 0, 0
+
+
+def declared_pixels(path) -> int:
+    """Height times width of `declared_size`."""
+    height, width = declared_size(path)
+    return height * width

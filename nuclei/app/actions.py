@@ -1,0 +1,84 @@
+"""From what the page asks for to an edit: which function of which room does it.
+
+do_edit(corrected, request, picture, get_model, scale)
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nuclei.app import edits
+from nuclei.app.corrected import Changes, CorrectedImage
+from nuclei.app.propose import heights_of, propose
+from nuclei.app.requests import Brush, Draw, Grow, Head, Propose, Shrink, Split, points
+from nuclei.app.split import split_by_points, split_by_stroke
+from nuclei.images.box import Box
+
+
+def do_edit(
+    corrected: CorrectedImage,
+    request: Head,
+    picture: Callable,
+    model: Callable,
+    scale: Callable,
+) -> Changes:
+    """Do what a request asks for.
+
+    Args:
+        corrected: the image.
+        request: as of `read_edit`.
+        picture: returns the `Picture`, called where the network is needed.
+        model: returns the `Model`, the same.
+        scale: returns at which scale the network sees the image, or None.
+
+    Returns:
+        The changes since the revision that the request is based on.
+
+    Raises:
+        Refused, Stale: as `CorrectedImage.edit`.
+        ValueError: points that are none.
+    """
+    kind, base = request.kind, request.base
+    if kind == "undo":
+        return corrected.undo(base)
+    if kind == "redo":
+        return corrected.redo(base)
+    if isinstance(request, Propose):
+        x0, y0, x1, y1 = request.box
+        ends = np.floor((min(y0, y1), min(x0, x1))), np.ceil((max(y0, y1), max(x0, x1)))
+        (top, left), (bottom, right) = (end.astype(int).tolist() for end in ends)
+
+        def action(draft):
+            box = edits.limited(draft.canvas.around(Box(top, bottom, left, right)))
+            at = request.scale or scale()
+            propose(draft, box, picture(), model(), request.threshold, at)
+
+        return corrected.edit(base, kind, action)
+    one = getattr(request, "id", None)
+    ids = getattr(request, "ids", [] if one is None else [one])
+    action = plain_action(request, lambda: heights_of(picture(), model(), scale()))
+    return corrected.edit(base, kind, action, ids)
+
+
+def plain_action(request: Head, heights: Callable) -> Callable:
+    """What a request other than `Propose`, undo and redo does to a draft."""
+    if isinstance(request, Split):
+        if request.stroke is not None:
+            stroke = points(request.stroke)
+            return lambda draft: split_by_stroke(draft, request.id, stroke)
+        clicks = points(request.points)
+        if len(clicks) != 2:
+            raise edits.Refused("Choose two points, one in each nucleus.")
+        return lambda draft: split_by_points(draft, request.id, clicks, heights())
+    if isinstance(request, Draw):
+        outline = points(request.outline)
+        return lambda draft: edits.draw(draft, outline)
+    if isinstance(request, Brush):
+        stroke = points(request.stroke)
+        return lambda draft: edits.brush(draft, request.id, stroke, request.radius, request.erase)
+    if isinstance(request, Grow):
+        return lambda draft: edits.grow(draft, request.ids, request.by)
+    if isinstance(request, Shrink):
+        return lambda draft: edits.shrink(draft, request.ids, request.by)
+    function = {"delete": edits.delete, "merge": edits.merge}[request.kind]
+    return lambda draft: function(draft, request.ids)

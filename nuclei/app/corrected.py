@@ -1,0 +1,251 @@
+"""The nuclei of one image under correction: labels, revision, undo and redo, all of it on disk.
+
+    image = CorrectedImage(log, start)              # `start` is used where the log is empty
+    image.edit(base, "merge", lambda draft: merge(draft, [3, 7]))
+    image.undo(base)
+    image.changes(since=5)                          # what the page has not seen yet
+
+Each change of the labels is one revision. An answer is given after its line is on disk.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from nuclei.app.canvas import Canvas, Draft, Edit
+from nuclei.app.edit_log import (
+    EditLog,
+    Summary,
+    edit_line,
+    edit_pieces,
+    start_labels,
+    start_line,
+)
+from nuclei.app.edits import Refused
+
+
+class Start(NamedTuple):
+    """What the edits of an image begin from.
+
+    Attributes:
+        labels: (H, W) int32.
+        content: the same as a PNG or TIFF file.
+        origin: what made them.
+        accepted: whether they are ground truth already.
+    """
+
+    labels: np.ndarray
+    content: bytes
+    origin: str
+    accepted: bool = False
+
+
+class Changes(NamedTuple):
+    """What has changed since a revision.
+
+    Attributes:
+        revision: the present one.
+        changed: ids of nuclei that are there and are new or other ones.
+        removed: ids of nuclei that are gone.
+    """
+
+    revision: int
+    changed: list[int]
+    removed: list[int]
+
+
+class Stale(Exception):
+    """An edit touches nuclei that were changed after the revision on which it was based."""
+
+
+class CorrectedImage:
+    """Labels, and the edits that led to them.
+
+    Args:
+        log: of the image.
+        start: what the edits begin from; used where the log is empty.
+
+    Attributes:
+        canvas: the labels now.
+        revision: number of changes so far.
+        undoable, redoable: the edits that can be taken back, and done again, the next one last.
+        accepted_at: the revision that the user accepted last; None if there is none.
+
+    Raises:
+        ValueError: the log is damaged.
+    """
+
+    def __init__(self, log: EditLog, start: Start | None = None) -> None:
+        self.lock = threading.RLock()
+        self.log, self.start = log, start
+        self.revision = 0
+        self.is_retired = False  # another prediction has taken its place
+        self.undoable: list[Edit] = []
+        self.redoable: list[Edit] = []
+        self.changed_at: dict[int, int] = {}  # by id, the revision of its last change
+        lines = log.read()
+        self.has_log = bool(lines)
+        self.origin = lines[0].get("origin", "") if lines else start.origin
+        is_truth = lines[0].get("accepted") if lines else start.accepted
+        self.accepted_at = 0 if is_truth else None
+        self.canvas = Canvas(start_labels(lines[0]) if lines else start.labels.copy())
+        try:
+            for line in lines[1:]:
+                self.replay(line)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"{log.path}: {error or 'an undo without an edit'}; restore the file, or move it "
+                "away to begin this image anew"
+            ) from None
+
+    def replay(self, line: dict) -> None:
+        """Do what a line of the log says."""
+        kind = line["kind"]
+        if kind == "accept":
+            self.accepted_at = self.revision
+        elif kind == "withdraw":
+            self.accepted_at = None
+        elif kind == "undo":
+            self.count(self.step_back())
+        elif kind == "redo":
+            self.count(self.step_forward())
+        else:
+            draft = self.canvas.draft()
+            for box, pixels in edit_pieces(line, self.canvas.labels.shape):
+                draft.put(box, pixels)
+            self.take_up(draft.finish(kind))
+
+    def edit(self, base: int, kind: str, action: Callable[[Draft], None], ids=()) -> Changes:
+        """Do an edit and write it to the log.
+
+        Args:
+            base: the revision that the user saw.
+            kind: of the edit.
+            action: puts pixels into a `Draft`.
+            ids: nuclei that the user chose.
+
+        Returns:
+            The changes since `base`.
+
+        Raises:
+            Refused: it makes no sense, or changes nothing.
+            Stale: nuclei that it touches were changed after `base`.
+        """
+        with self.lock:
+            self.require_fresh(base, ids)
+            draft = self.canvas.draft()
+            try:
+                action(draft)
+                edit = draft.finish(kind)
+                if not edit.pieces:
+                    raise Refused("This changes nothing.")
+                self.require_fresh(base, edit.ids)
+                self.write(edit_line(edit))
+            except BaseException:
+                draft.cancel()
+                raise
+            self.take_up(edit)
+            return self.changes(base)
+
+    def undo(self, base: int) -> Changes:
+        """Take the last edit back. Raises: Refused, Stale."""
+        return self.step(base, "undo")
+
+    def redo(self, base: int) -> Changes:
+        """Do again what was taken back last. Raises: Refused, Stale."""
+        return self.step(base, "redo")
+
+    def step(self, base: int, kind: str) -> Changes:
+        """Undo or redo."""
+        with self.lock:
+            edits, move, move_back = self.undoable, self.step_back, self.step_forward
+            if kind == "redo":
+                edits, move, move_back = self.redoable, self.step_forward, self.step_back
+            if base != self.revision:
+                raise Stale
+            if not edits:
+                raise Refused(f"There is nothing to {kind}.")
+            edit = move()
+            try:
+                self.write({"kind": kind})
+            except BaseException:
+                move_back()
+                raise
+            self.count(edit)
+            return self.changes(base)
+
+    def accept(self, accepted: bool) -> None:
+        """Note that the user has accepted the labels as they are, or does so no longer."""
+        with self.lock:
+            self.write({"kind": "accept" if accepted else "withdraw"})
+            self.accepted_at = self.revision if accepted else None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the user has accepted the labels and not changed them since."""
+        return self.accepted_at == self.revision
+
+    @property
+    def summary(self) -> Summary:
+        """Its numbers."""
+        num_undo, num_redo = len(self.undoable), len(self.redoable)
+        num_nuclei = len(self.canvas.boxes)
+        return Summary(num_nuclei, self.revision, num_undo, num_redo, self.accepted_at)
+
+    def write(self, line: dict) -> None:
+        """Add a line to the log, after the start where it is the first one."""
+        if self.is_retired:
+            raise Stale
+        line = line | {"nuclei": len(self.canvas.boxes)}
+        if self.has_log:
+            self.log.add(line)
+        else:
+            start = start_line(self.start.content, self.start.origin, self.start.accepted)
+            self.log.add(start, line)
+            self.has_log = True
+
+    def retire(self) -> bool:
+        """Let another prediction take its place, unless the user has worked on it."""
+        with self.lock:
+            self.is_retired = not self.has_log
+            return self.is_retired
+
+    def take_up(self, edit: Edit) -> None:
+        """Count an edit that was just made."""
+        self.undoable.append(edit)
+        self.redoable.clear()
+        self.count(edit)
+
+    def step_back(self) -> Edit:
+        """Revert the last edit on the canvas."""
+        edit = self.undoable.pop()
+        self.canvas.revert(edit)
+        self.redoable.append(edit)
+        return edit
+
+    def step_forward(self) -> Edit:
+        """Apply the edit that was reverted last."""
+        edit = self.redoable.pop()
+        self.canvas.apply(edit)
+        self.undoable.append(edit)
+        return edit
+
+    def count(self, edit: Edit) -> None:
+        """Begin a new revision, in which the nuclei of this edit have changed."""
+        self.revision += 1
+        self.changed_at.update(dict.fromkeys(edit.ids, self.revision))
+
+    def require_fresh(self, base: int, ids) -> None:
+        """Raise `Stale` where one of these nuclei was changed after a revision."""
+        if any(self.changed_at.get(index, 0) > base for index in ids):
+            raise Stale
+
+    def changes(self, since: int = 0) -> Changes:
+        """What has changed since a revision."""
+        with self.lock:
+            ids = sorted(index for index, at in self.changed_at.items() if at > since)
+            boxes = self.canvas.boxes
+            present = [index for index in ids if index in boxes]
+            return Changes(self.revision, present, [index for index in ids if index not in boxes])

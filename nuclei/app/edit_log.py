@@ -1,0 +1,210 @@
+"""The edits of one image on disk, gt/STEM.edits.jsonl: what was answered is never lost.
+
+    log = EditLog(path)
+    lines = log.read()                          # all whole lines, each a dict
+    log.add(start_line(labels_png, "model"))    # what the edits began from
+    log.add(edit_line(edit))                    # on disk when it returns
+    log.add({"kind": "undo"})
+
+The first line holds the labels that the edits began from, as a PNG or TIFF in Base64. Each edit
+holds the pixels that it put. So the file alone gives the labels, whatever network or version of the
+program made them. A line that was cut off by a crash was not answered; it is dropped.
+"""
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nuclei.app.canvas import Edit
+from nuclei.images.box import Box
+
+SCHEMA = 1  # of the first line; a higher one is of a later version
+SUFFIX = ".edits.jsonl"
+
+
+class EditLog:
+    """The file of one image.
+
+    Args:
+        path: of the file, which need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_whole = False  # whether the file is known to end in a whole line
+
+    def read(self) -> list[dict]:
+        """The lines, the first one the start; empty where there is no file.
+
+        Raises:
+            ValueError: the file is damaged or of a later version.
+        """
+        if not self.path.is_file():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = []
+        for number, text in enumerate(whole.splitlines(), start=1):
+            try:
+                line = json.loads(text)
+                line["kind"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise ValueError(
+                    f"{self.path}: line {number} is damaged; restore the file, or move it away to "
+                    "begin this image anew"
+                ) from None
+            lines.append(line)
+        if lines and (lines[0]["kind"] != "start" or lines[0].get("schema", 0) > SCHEMA):
+            raise ValueError(
+                f"{self.path}: not an edit log of this version (schema {SCHEMA}); update the "
+                "program, or move the file away"
+            )
+        return lines
+
+    def add(self, *lines: dict) -> None:
+        """Add lines at the end; they are on disk when this returns.
+
+        Raises:
+            OSError: the disk is full or read-only; then nothing was added.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self.path.exists()
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        with open(self.path, "r+b" if not is_new else "x+b", buffering=0) as file:
+            end = self.cut_torn_line(file)
+            file.seek(end)
+            try:
+                written = file.write(text.encode("ascii"))
+                if written != len(text):
+                    raise OSError(28, os.strerror(28), str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+        if is_new:
+            sync_folder(self.path.parent)
+
+    def cut_torn_line(self, file) -> int:
+        """Remove what a crash has left of a line. Returns: the size of the file then."""
+        size = file.seek(0, os.SEEK_END)
+        if not self.is_whole and size:
+            file.seek(0)
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < size:
+                file.truncate(whole)
+                size = whole
+        self.is_whole = True
+        return size
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the name of a new file to disk, where the system can."""
+    if os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Summary(NamedTuple):
+    """The numbers of one image: its nuclei, changes, and steps that can be undone and redone."""
+
+    num_nuclei: int = 0
+    revision: int = 0
+    num_undo: int = 0
+    num_redo: int = 0
+    accepted_at: int | None = None  # the revision that was accepted last
+
+
+def summarise(lines: list[dict]) -> Summary:
+    """The numbers of an image from its log, without its pixels."""
+    num_undo = num_redo = revision = 0
+    accepted_at = 0 if lines[0].get("accepted") else None
+    for line in lines[1:]:
+        kind = line["kind"]
+        if kind in ("accept", "withdraw"):
+            accepted_at = revision if kind == "accept" else None
+            continue
+        revision += 1
+        step = {"undo": -1, "redo": 1}.get(kind)
+        num_undo, num_redo = num_undo + (step or 1), num_redo - step if step else 0
+    return Summary(int(lines[-1].get("nuclei", 0)), revision, num_undo, num_redo, accepted_at)
+
+
+def start_line(labels_file: bytes, origin: str, accepted: bool) -> dict:
+    """The first line.
+
+    Args:
+        labels_file: a label image as PNG or TIFF.
+        origin: what made it: the name of the model, or of the truth file.
+        accepted: whether it was ground truth already.
+    """
+    code = base64.b64encode(labels_file).decode("ascii")
+    head = {"kind": "start", "schema": SCHEMA, "origin": origin, "accepted": accepted}
+    return head | {"labels": code}
+
+
+def start_labels(line: dict) -> np.ndarray:
+    """The labels (H, W) int32 of a first line.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    import cv2
+
+    try:
+        content = base64.b64decode(line["labels"], validate=True)
+        if content[:4] == b"\x89PNG":
+            labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        else:
+            import io
+
+            import tifffile
+
+            labels = tifffile.imread(io.BytesIO(content))
+    except Exception as error:  # decoders raise errors of all kinds
+        raise ValueError(f"the first labels of an edit log are damaged ({error})") from None
+    if labels is None or labels.ndim != 2:
+        raise ValueError("the first labels of an edit log are damaged")
+    return labels.astype(np.int32)
+
+
+def edit_line(edit: Edit) -> dict:
+    """The line of an edit: the boxes and what they hold after it, little-endian int32 in zlib."""
+    pieces = [
+        [*piece.box, base64.b64encode(zlib.compress(piece.after.astype("<i4"), 1)).decode("ascii")]
+        for piece in edit.pieces
+    ]
+    return {"kind": edit.kind, "pieces": pieces}
+
+
+def edit_pieces(line: dict, shape: tuple[int, int]) -> list[tuple[Box, np.ndarray]]:
+    """The boxes of an edit and the pixels that it put there.
+
+    Args:
+        line: of `edit_line`.
+        shape: (H, W) of the image.
+
+    Raises:
+        ValueError: the line is damaged.
+    """
+    pieces = []
+    try:
+        for *ends, code in line["pieces"]:
+            box = Box(*map(int, ends))
+            if not Box.of_shape(shape).contains(box) or box.top > box.bottom:
+                raise ValueError("a box lies outside of the image")
+            unzip = zlib.decompressobj()
+            content = unzip.decompress(base64.b64decode(code), 4 * box.area_px)
+            pieces.append((box, np.frombuffer(content, "<i4").reshape(box.shape)))
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise ValueError(f"an edit is damaged ({error})") from None
+    return pieces

@@ -1,0 +1,69 @@
+"""The thread that predicts the images of the folder one after another, in the background.
+
+predictor = Predictor(workspace, say)
+predictor.start()
+predictor.wake()            # there is something new to do
+predictor.stop()
+"""
+
+import threading
+from collections.abc import Callable
+
+from nuclei.app.entry import WAITING, Entry
+from nuclei.app.predictions import describe
+from nuclei.app.workspace import Workspace
+from nuclei.files import first_line
+
+IDLE_SECONDS = 1.0  # between two looks at the list
+
+
+class Predictor(threading.Thread):
+    """Predicts what is waiting.
+
+    Args:
+        workspace: of the images.
+        say: is told what fails.
+    """
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], object] = print) -> None:
+        super().__init__(name="predicting", daemon=True)
+        self.workspace, self.say = workspace, say
+        self.changed, self.is_stopped = threading.Event(), False
+
+    def wake(self) -> None:
+        """Look at the list now."""
+        self.changed.set()
+
+    def stop(self) -> None:
+        """End after the image that is being predicted."""
+        self.is_stopped = True
+        self.wake()
+
+    def run(self) -> None:
+        """Predict until it is stopped."""
+        while not self.is_stopped:
+            entry = self.workspace.next_to_predict()
+            if entry is None:
+                self.changed.wait(IDLE_SECONDS)
+                self.changed.clear()
+            else:
+                self.predict(entry)
+
+    def predict(self, entry: Entry) -> None:
+        """Predict one image. A file that cannot be read is noted, and does not stop the others."""
+        from nuclei.inference.find import Options, find_nuclei
+
+        workspace = self.workspace
+        try:
+            made_by, model = workspace.models.made_by, workspace.models.get()
+            picture = workspace.pictures.get(entry.key)
+            found = find_nuclei(picture.image, model, Options(mpp=picture.mpp))
+            prediction = describe(found, model, made_by, picture.mpp)
+        except (OSError, ValueError, MemoryError) as error:
+            self.say(f"{entry.path}: {first_line(error)}")
+            workspace.fail(entry, error)
+            return
+        if made_by != workspace.models.made_by:  # another model was chosen meanwhile
+            entry.state = WAITING
+            return
+        workspace.put_prediction(entry, found.labels, prediction)

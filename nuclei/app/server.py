@@ -1,0 +1,85 @@
+"""The server of the app: on this machine only, until Ctrl-C.
+
+serve(files, models, port=0, say=print, show=webbrowser.open)
+"""
+
+import socket
+from collections.abc import Callable
+
+from nuclei.app.events import Events
+from nuclei.app.files import Files
+from nuclei.app.guarding import Guard
+from nuclei.app.model_in_use import ModelInUse
+from nuclei.app.predicting import Predictor
+from nuclei.app.routes import Desk, make_app
+from nuclei.app.workspace import Workspace
+
+HOST = "127.0.0.1"
+SECONDS_TO_END = 3  # for answers under way when the server stops
+
+
+def open_socket(port: int) -> socket.socket:
+    """A socket on this machine's own interface; port 0 takes a free one.
+
+    Raises:
+        ValueError: the port is in use.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise ValueError(
+            f"port {port} cannot be used ({error.strerror}); leave out --port to get a free one"
+        ) from None
+    return listener
+
+
+def make_desk(files: Files, models: ModelInUse, say: Callable[[str], object]) -> Desk:
+    """What the routes work with; its predictor is not started yet."""
+    events = Events()
+    workspace = Workspace(files, models, events)
+    return Desk(workspace, Predictor(workspace, say), events)
+
+
+def serve(
+    files: Files,
+    models: ModelInUse,
+    port: int,
+    say: Callable[[str], object],
+    show: Callable[[str], object] | None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        files: the folder.
+        models: the model in use.
+        port: of the server; 0 takes a free one.
+        say: is told the address and what happens.
+        show: opens an address in a browser; None leaves that to the user.
+    """
+    import uvicorn
+
+    listener = open_socket(port)
+    desk = make_desk(files, models, say)
+    guard = Guard(make_app(desk), listener.getsockname()[1], say)
+    config = uvicorn.Config(
+        guard,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SECONDS_TO_END,
+    )
+    server = uvicorn.Server(config)
+    desk.predictor.start()
+    say(f"Open {guard.address()}")
+    if show is not None:
+        show(guard.address())
+    try:
+        server.run(sockets=[listener])
+    finally:
+        desk.events.close()
+        desk.predictor.stop()
+        listener.close()

@@ -1,0 +1,64 @@
+"""An image as tiles for the page: TILE_PX wide, at full size and at a half, a quarter and so on.
+
+pyramid = Pyramid(image, intensity)
+pyramid.tile(level, column, row)        # JPEG as bytes
+"""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from nuclei.images.intensity import normalise
+from nuclei.images.writing import encode
+
+TILE_PX = 512
+JPEG_QUALITY = 90
+BAND_ROWS = 1024  # rows that become display colours at once: floats take four times the memory
+MAX_CACHED_TILES = 256  # of about 60 kB
+
+
+class Pyramid:
+    """The pictures of one image, in the colours of the overlays.
+
+    Args:
+        image: (H, W, 3) uint8 or uint16.
+        intensity: (low, high) grey levels that become black and white.
+    """
+
+    def __init__(self, image: np.ndarray, intensity: tuple[float, float]) -> None:
+        import cv2
+
+        full = np.empty(image.shape, np.uint8)
+        for top in range(0, len(image), BAND_ROWS):
+            band = normalise(image[top : top + BAND_ROWS], intensity)
+            full[top : top + BAND_ROWS] = (band * 255).astype(np.uint8)
+        self.levels = [full]
+        while max(self.levels[-1].shape[:2]) > TILE_PX:
+            height, width = (-(-length // 2) for length in self.levels[-1].shape[:2])
+            half = cv2.resize(self.levels[-1], (width, height), interpolation=cv2.INTER_AREA)
+            self.levels.append(half)
+        self.lock = threading.Lock()
+        self.cache: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+
+    def tile(self, level: int, column: int, row: int) -> bytes | None:
+        """A tile as JPEG, smaller at the right and lower border; None where there is none."""
+        key = (level, column, row)
+        with self.lock:
+            if key in self.cache:
+                self.cache.move_to_end(key)
+                return self.cache[key]
+        if level >= len(self.levels):
+            return None
+        top, left = row * TILE_PX, column * TILE_PX
+        part = self.levels[level][top : top + TILE_PX, left : left + TILE_PX]
+        if not part.size:
+            return None
+        import cv2
+
+        code = encode(part, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        with self.lock:
+            self.cache[key] = code
+            if len(self.cache) > MAX_CACHED_TILES:
+                self.cache.popitem(last=False)
+        return code

@@ -1,0 +1,228 @@
+"""What the app works on: the images of a folder, their states, and what is open of them.
+
+    workspace = Workspace(files, models, events)
+    workspace.state()                       # for the page
+    workspace.corrected.get(key)            # the labels of an image, opened if they are not yet
+
+Images are known to the page by a key, never by a path. All methods may be called by any thread.
+"""
+
+import threading
+
+import numpy as np
+
+from nuclei.app.corrected import CorrectedImage, Start
+from nuclei.app.edit_log import Summary, summarise
+from nuclei.app.edits import Refused
+from nuclei.app.entry import ACCEPTED, FAILED, PREDICTED, PREDICTING, WAITING, Entry, key_of
+from nuclei.app.events import Events
+from nuclei.app.files import Files
+from nuclei.app.model_in_use import ModelInUse
+from nuclei.app.picture import Picture, open_picture
+from nuclei.app.predictions import (
+    Prediction,
+    read_predicted_labels,
+    read_prediction,
+    write_prediction,
+)
+from nuclei.app.recent import Recent
+from nuclei.files import first_line
+from nuclei.images.reading import declared_size
+from nuclei.images.writing import MAX_PNG_LABELS, encode
+from nuclei.inference.find import Options
+from nuclei.instances.separate import median_diameter
+from nuclei.slides.formats import is_slide
+from nuclei.truth.masks import read_truth
+
+MAX_OPEN_PIXELS = 130_000_000  # of pictures, and of labels, that stay in memory
+SLIDE_NOTE = (
+    "A slide is too large for this page: predict it first (python predict.py FILE) and correct the "
+    "fields that it leaves in predictions/fields/."
+)
+CHANGED_NOTE = "Changed since it was accepted: gt/ holds it as it was then. Accept it again."
+
+
+class Unknown(Exception):
+    """There is no such image."""
+
+
+class Workspace:
+    """The images of a folder.
+
+    Args:
+        files: of the folder.
+        models: the model in use.
+        events: tells the open pages what has changed.
+    """
+
+    def __init__(self, files: Files, models: ModelInUse, events: Events) -> None:
+        self.files, self.models, self.events = files, models, events
+        self.lock = threading.RLock()
+        self.revision = 0
+        self.wanted: str | None = None  # the image that the user looks at: predicted first
+        self.pictures = Recent(self.make_picture, lambda it: it.num_pixels, MAX_OPEN_PIXELS)
+        self.corrected = Recent(
+            self.make_corrected, lambda it: it.canvas.labels.size, MAX_OPEN_PIXELS
+        )
+        self.truths = files.truths()
+        self.entries = {key_of(stem): self.make_entry(stem) for stem in files.images}
+
+    def make_entry(self, stem: str) -> Entry:
+        """Find out what is known of an image, without decoding it."""
+        path = self.files.images[stem]
+        entry = Entry(key_of(stem), stem, path)
+        if is_slide(path):
+            entry.state, entry.note = FAILED, SLIDE_NOTE
+            return entry
+        entry.size = declared_size(path)
+        prediction = read_prediction(self.files.cache, stem)
+        if prediction:
+            entry.size = (prediction.height, prediction.width)
+        try:
+            lines = self.files.log(stem).read()
+        except (OSError, ValueError) as error:
+            entry.state, entry.note = FAILED, str(error)
+            return entry
+        is_fresh = prediction is not None and prediction.made_by == self.models.made_by
+        if lines or stem in self.truths or is_fresh:
+            entry.prediction = prediction
+        if lines:
+            self.update(entry, summarise(lines))
+        elif stem in self.truths:
+            entry.state = ACCEPTED
+        elif is_fresh:
+            self.update(entry, Summary(prediction.num_nuclei))
+        return entry
+
+    def update(self, entry: Entry, summary: Summary) -> None:
+        """Take over the numbers of an image, and the state that follows from them."""
+        with self.lock:
+            is_changed = summary.accepted_at not in (None, summary.revision)
+            entry.summary = summary
+            entry.state = ACCEPTED if summary.accepted_at == summary.revision else PREDICTED
+            entry.note = CHANGED_NOTE if is_changed else ""
+
+    def entry(self, key: str) -> Entry:
+        """An image. Raises: Unknown."""
+        with self.lock:
+            if key not in self.entries:
+                raise Unknown
+            return self.entries[key]
+
+    def state(self) -> dict:
+        """The images for the page, those that need the user first."""
+        with self.lock:
+            entries = sorted(self.entries.values(), key=Entry.need)
+            return {
+                "folder": str(self.files.folder),
+                "model": {
+                    "name": self.models.name,
+                    "diameter_px": self.models.diameter_px,
+                },
+                "images": [entry.describe() for entry in entries],
+                "revision": self.revision,
+            }
+
+    def tell_state(self) -> None:
+        """Let the pages fetch the state anew."""
+        with self.lock:
+            self.revision += 1
+        self.events.tell({"state": True})
+
+    # What is open
+
+    def make_picture(self, key: str) -> Picture:
+        """Open an image."""
+        entry = self.entry(key)
+        picture = open_picture(entry.path, entry.prediction)
+        entry.size = picture.image.shape[:2]
+        return picture
+
+    def make_corrected(self, key: str) -> CorrectedImage:
+        """Open the labels of an image: from its log, else its truth, else its prediction."""
+        entry = self.entry(key)
+        log, start = self.files.log(entry.stem), None
+        if not log.path.is_file():
+            start = self.make_start(entry)
+        corrected = CorrectedImage(log, start)
+        if corrected.canvas.labels.shape != self.pictures.get(key).image.shape[:2]:
+            raise ValueError(
+                f"{corrected.origin} and {entry.path.name} differ in size; move the older one away"
+            )
+        self.update(entry, corrected.summary)
+        return corrected
+
+    def make_start(self, entry: Entry) -> Start:
+        """What the edits of an image begin from. Raises: Refused, where there is nothing yet."""
+        if entry.stem in self.truths:
+            path = self.truths[entry.stem]
+            shape = self.pictures.get(entry.key).image.shape[:2]
+            labels = read_truth(path, shape, stem=entry.stem).labels
+            return Start(labels, labels_file(labels), path.name, accepted=True)
+        if entry.state in (WAITING, PREDICTING):
+            raise Refused("This image is still being predicted.")
+        labels, content = read_predicted_labels(self.files.cache, entry.stem)
+        return Start(labels, content, entry.prediction.made_by)
+
+    def scale(self, entry: Entry) -> float | None:
+        """How many times larger the network sees an image; None where it must be estimated."""
+        if entry.prediction is not None and entry.prediction.made_by == self.models.made_by:
+            return entry.prediction.scale
+        diameter_px = median_diameter(self.corrected.get(entry.key).canvas.labels)
+        options = Options(diameter_px=diameter_px)
+        return options.scale_for(self.models.get()) if diameter_px else None
+
+    # What the predicting thread asks for
+
+    def next_to_predict(self) -> Entry | None:
+        """The next image to predict: the one that the user looks at, else in their order."""
+        with self.lock:
+            waiting = [entry for entry in self.entries.values() if entry.state == WAITING]
+            if not waiting:
+                return None
+            entry = next((it for it in waiting if it.key == self.wanted), waiting[0])
+            entry.state = PREDICTING
+        self.tell_state()
+        return entry
+
+    def put_prediction(self, entry: Entry, labels: np.ndarray, prediction: Prediction) -> None:
+        """Keep what the network found in an image."""
+        write_prediction(self.files.cache, entry.stem, labels, prediction)
+        with self.lock:
+            self.corrected.drop(entry.key)
+            entry.prediction = prediction
+            entry.size = (prediction.height, prediction.width)
+            self.update(entry, Summary(prediction.num_nuclei))
+        self.tell_state()
+        self.events.tell({"image": entry.key, "revision": 0, "anew": True})
+
+    def fail(self, entry: Entry, error: Exception) -> None:
+        """Note that an image cannot be read."""
+        with self.lock:
+            entry.state, entry.note = FAILED, first_line(error)
+        self.tell_state()
+
+    def predict_anew(self) -> None:
+        """Let all images be predicted again that the user has not worked on: the model changed."""
+        with self.lock:
+            for entry in self.entries.values():
+                if entry.state != PREDICTED or self.files.log(entry.stem).path.is_file():
+                    continue
+                corrected = self.corrected.look(entry.key)
+                if corrected is None or corrected.retire():
+                    self.corrected.drop(entry.key)
+                    entry.state = WAITING
+        self.tell_state()
+
+
+def labels_file(labels: np.ndarray) -> bytes:
+    """Labels as the content of a file: PNG of 16 bits, or TIFF where there are too many."""
+    if labels.max(initial=0) <= MAX_PNG_LABELS:
+        return encode(labels.astype(np.uint16), ".png")
+    import io
+
+    import tifffile
+
+    file = io.BytesIO()
+    tifffile.imwrite(file, labels.astype(np.uint32), compression="zlib")
+    return file.getvalue()
