@@ -53,7 +53,8 @@ export function listen(onEvent, onOpen, onLost) {
   source.onmessage = (event) => onEvent(JSON.parse(event.data));
   source.onopen = onOpen;
   source.onerror = () => {
-    onLost();
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onEvent, onOpen, onLost), 2000);
+    const isRefused = source.readyState === EventSource.CLOSED;
+    onLost(isRefused);
+    if (isRefused) setTimeout(() => listen(onEvent, onOpen, onLost), 2000);
   };
 }

@@ -14,7 +14,7 @@ export class ExportsPanel {
   }
 
   refresh() {
-    const formats = this.session.state.exports.map((format) => (typeof format === "string" ? { name: format, label: format } : format));
+    const formats = (this.session.state.exports ?? []).map((format) => (typeof format === "string" ? { name: format, label: format } : format));
     const key = formats.map(({ name }) => name).join(" ");
     if (this.shown === key) return;
     this.shown = key;

@@ -50,9 +50,9 @@ export class Nuclei {
     return keys;
   }
 
-  put({ id, box, outline, rings = [], confidence = null }) {
+  put({ id, box, outline, more = [], confidence = null }) { // more: outlines of further parts
     this.remove(id);
-    const nucleus = { id, box, confidence, rings: [outline, ...rings].map(throughMiddles) };
+    const nucleus = { id, box, confidence, rings: [outline, ...more].map(throughMiddles) };
     this.all.set(id, nucleus);
     for (const key of this.keysOf(box)) {
       const bucket = this.buckets.get(key);

@@ -61,7 +61,7 @@ export class Session extends EventTarget {
     this.select([]);
     this.viewer.open(this.image, null);
     this.changed("image");
-    if (READY.has(this.image.state)) await this.loadNuclei();
+    await this.loadNuclei(); // an image that waits is predicted next
   }
 
   step(by) {
@@ -72,7 +72,7 @@ export class Session extends EventTarget {
   async loadNuclei() {
     const id = this.current;
     const answer = await get(`${imagePath(id)}/nuclei`);
-    if (id !== this.current) return; // the user has opened another image meanwhile
+    if (id !== this.current || !READY.has(this.image.state)) return; // the user may have opened another image meanwhile
     this.nuclei = new Nuclei(id, answer);
     for (const { edit } of this.unsent.of(id)) this.hide(edit);
     this.viewer.nuclei = this.nuclei;
@@ -176,7 +176,12 @@ export class Session extends EventTarget {
   }
 
   // Another browser edited an image.
-  async catchUp(image, revision) {
+  async catchUp(image, revision, isAnew = false) {
+    if (isAnew && image === this.current) { // it was predicted
+      await this.load();
+      await this.loadNuclei();
+      return;
+    }
     if (image !== this.current || !this.nuclei || revision <= this.nuclei.revision || this.unsent.of(image).length) return;
     const delta = await get(`${imagePath(image)}/nuclei?since=${this.nuclei.revision}`);
     if (image !== this.current || delta.revision <= this.nuclei.revision) return;

@@ -1,6 +1,6 @@
 // Starts the page: makes its parts and ties them together.
 
-import { listen } from "./api.js";
+import { get, listen } from "./api.js";
 import { COMMANDS } from "./commands.js";
 import { ExportsPanel } from "./exports.js";
 import { handleKeys } from "./keyboard.js";
@@ -17,7 +17,7 @@ const viewer = new Viewer($("viewer"));
 export const session = new Session(viewer, askToRepeat);
 export const desk = { viewer, session, hovered: () => hoveredId, setMode, changeRadius, cancel, openHelp };
 const toolbar = (desk.toolbar = new Toolbar(desk));
-let hoveredId = 0, hoveredPoint = null, isConnected = true;
+let hoveredId = 0, hoveredPoint = null, isConnected = true, isSignedOut = false;
 
 const pointers = (desk.pointers = new Pointers(viewer, {
   tool: () => TOOLS[toolbar.tool],
@@ -82,11 +82,11 @@ function cancel() {
 // --- Connection and unsent edits ---
 
 function showConnection() {
-  const { items, trouble } = session.unsent, isSignedOut = trouble?.status === 401;
+  const { items, trouble } = session.unsent;
   const waiting = items.length ? `${plural(items.length, "correction")} ${items.length === 1 ? "is" : "are"} kept in this browser and will be sent in order.` : "Corrections made now are kept in this browser.";
   const isLost = !isConnected || trouble;
   $("trouble").hidden = !isLost;
-  $("trouble-text").textContent = !isLost ? "" : isSignedOut
+  $("trouble-text").textContent = !isLost ? "" : isSignedOut || trouble?.status === 401
     ? `The program does not know this page any more. Open the address that it prints. ${waiting}`
     : trouble?.status >= 500 ? `The program reports an error: ${trouble.message} ${waiting}`
     : `No connection to the program: is it still running? ${waiting}`;
@@ -108,13 +108,14 @@ function askToRepeat(message) {
 function hear(event) {
   if (event.state) session.attempt(() => session.load());
   else if (event.job) learnPanel.setJob(event.job);
-  else if (event.image) session.attempt(() => session.catchUp(event.image, event.revision));
+  else if (event.image) session.attempt(() => session.catchUp(event.image, event.revision, event.anew));
 }
 
 function connect() {
   listen(hear, async () => {
     const wasLost = !isConnected;
     isConnected = true;
+    isSignedOut = false;
     showConnection();
     if (!wasLost) return;
     viewer.tiles?.retry();
@@ -122,8 +123,11 @@ function connect() {
     await session.attempt(() => session.load());
     const { image } = session;
     if (image) await session.attempt(() => session.catchUp(image.id, image.revision));
-  }, () => {
+  }, async (isRefused) => {
     isConnected = false;
+    showConnection();
+    if (!isRefused) return;
+    isSignedOut = await get("/api/state").then(() => false, (error) => error.status === 401);
     showConnection();
   });
 }
@@ -200,7 +204,7 @@ async function start() {
   if (session.state.model?.diameter_px) $("radius").value = Math.max(2, Math.round(session.state.model.diameter_px / 4));
   $("radius").dispatchEvent(new Event("input"));
   toolbar.refresh();
-  session.unsent.send();
+  await session.unsent.adopt();
   if (session.state.job?.state === "done") learnPanel.compare();
 }
 

@@ -1,9 +1,10 @@
 // Edits on their way to the program: sent one after the other, kept until each is on disk there.
-// They lie in the browser's storage too, so that a closed tab does not lose them.
+// They lie in the browser's storage too, so that a closed tab does not lose them: each tab has its own list there and holds
+// a lock of the same name. The list of a tab that is gone has no lock, and another tab takes it over.
 
 import { imagePath, post, Refused, Unreachable } from "./api.js";
 
-const STORED = "nuclei-unsent-edits";
+const STORED = "nuclei-unsent-edits ";
 const RETRY_MS = [500, 1000, 2000, 4000];
 
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -15,11 +16,22 @@ export class Unsent {
     this.trouble = null; // the error of the last try, while nothing gets through
     this.failures = 0;
     this.isSending = false;
-    try {
-      this.items = JSON.parse(localStorage.getItem(STORED) ?? "[]");
-    } catch {
-      this.items = [];
+    this.items = [];
+    this.name = STORED + randomKey();
+    navigator.locks?.request(this.name, () => new Promise(() => {})); // until the tab is closed
+  }
+
+  // Take over what tabs that were closed could not send.
+  async adopt() {
+    for (const name of Object.keys(localStorage).filter((key) => key.startsWith(STORED) && key !== this.name)) {
+      await navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
+        if (!lock) return; // that tab is open
+        this.items.push(...JSON.parse(localStorage.getItem(name)));
+        localStorage.removeItem(name);
+        this.store();
+      });
     }
+    return this.send();
   }
 
   of(image) {
@@ -35,7 +47,8 @@ export class Unsent {
 
   store() {
     try {
-      localStorage.setItem(STORED, JSON.stringify(this.items));
+      if (this.items.length) localStorage.setItem(this.name, JSON.stringify(this.items));
+      else localStorage.removeItem(this.name);
     } catch {
       // no storage in this browser: the edits are still in memory
     }
