@@ -5,6 +5,7 @@
 
 const SQUARE_PX = 256; // least side of a square on the screen is half of it
 const MAX_SQUARES = 160;
+const MAX_STRETCH = 1.5; // octaves by which squares are enlarged or reduced while the user zooms
 const MARGIN_PX = 4; // a line reaches so far beyond its nucleus, on the screen
 
 class Sheet {
@@ -57,14 +58,14 @@ export class Outlines {
   // Draw what is missing in sight until the time `end`. Returns whether something is left to do.
   prepare({ scale, ratio, sight, mode, isZooming }, end) {
     this.front ??= new Sheet(scale);
-    if (this.front.scale === scale) this.back = null;
-    else if (isZooming && Math.abs(Math.log2(scale / this.front.scale)) < 1.5) return this.fill(this.front, ratio, sight, mode, end);
-    else if (this.back?.scale !== scale) this.back = new Sheet(scale);
+    const isNear = (sheet, octaves) => Math.abs(Math.log2(scale / sheet.scale)) < octaves;
+    if (this.front.scale === scale || (isZooming && isNear(this.front, MAX_STRETCH))) this.back = null;
+    else if (!this.back || (this.back.scale !== scale && !(isZooming && isNear(this.back, MAX_STRETCH / 2)))) this.back = new Sheet(scale);
     if (!this.back) return this.fill(this.front, ratio, sight, mode, end);
     if (this.fill(this.back, ratio, sight, mode, end)) return true;
     this.front = this.back;
     this.back = null;
-    return false;
+    return this.front.scale !== scale;
   }
 
   fill(sheet, ratio, sight, mode, end) {
@@ -89,7 +90,7 @@ export class Outlines {
     const nuclei = [...this.nucleiIn(box)];
     if (!nuclei.length) return null;
     canvas ??= Object.assign(document.createElement("canvas"), { width: place.width, height: place.height });
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    const pen = canvas.getContext("2d");
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, place.width, place.height);
     this.draw(pen, nuclei, mode, { ...place, scale: sheet.scale, ratio });

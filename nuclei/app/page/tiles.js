@@ -25,9 +25,11 @@ export class Tiles {
     this.isClosed = true;
   }
 
-  // At most this much finer than the screen.
-  levelFor(scale) {
-    return Math.min(this.top, Math.max(0, Math.floor(-Math.log2(scale) + 0.2)));
+  // The level that is just finer than the screen. While the user zooms, a level stays in use as long as it is near.
+  levelFor(scale, isZooming) {
+    const level = Math.min(this.top, Math.max(0, Math.floor(-Math.log2(scale) + 0.2)));
+    if (!isZooming || this.level === undefined || level < this.level - 2 || level > this.level + 1) this.level = level;
+    return this.level;
   }
 
   *inSight(level, [x0, y0, x1, y1]) {
@@ -38,10 +40,10 @@ export class Tiles {
   }
 
   // Draw what is here, coarse below fine, and ask for what is missing.
-  paint(pen, { scale, left, top, sight, ratio }) {
-    const level = this.levelFor(scale);
+  paint(pen, { scale, left, top, sight, ratio, isZooming, isMoving }) {
+    const level = this.levelFor(scale, isZooming);
     pen.imageSmoothingEnabled = scale / ratio < 4;
-    pen.imageSmoothingQuality = scale * 2 ** level < 0.7 ? "high" : "low";
+    pen.imageSmoothingQuality = isMoving ? "low" : "high"; // "high" takes several times longer
     this.wanted = [];
     const missing = [];
     for (const [column, row] of this.inSight(level, sight)) {

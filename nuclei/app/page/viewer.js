@@ -6,7 +6,7 @@ import { Tiles } from "./tiles.js";
 
 const MAX_SCALE = 40; // CSS pixels for one pixel of the image
 const FRAME_MS = 8; // of a frame may go into drawing outlines
-const REST_MS = 120; // after this time without zooming, sharp outlines are made
+const REST_MS = 120; // after this time without zooming or moving, all is drawn sharp
 const MARKED = "#ffe100";
 
 export class Viewer {
@@ -24,7 +24,7 @@ export class Viewer {
     this.shapes = () => []; // strokes and boxes to draw above: {kind, points, radius, closed}
     this.hasCursor = false; // whether keys were used last: the middle of the picture is marked
     this.isWaiting = false;
-    this.zoomedAt = 0;
+    this.zoomedAt = this.movedAt = -Infinity; // in ms, as performance.now()
     this.outlines = new Outlines((box) => this.nuclei?.within(box) ?? [], drawNuclei);
     this.marks = new Outlines((box) => [...this.nuclei.within(box)].filter(({ id }) => this.selected.has(id)), drawSelected);
     new ResizeObserver(() => this.resized()).observe(canvas);
@@ -100,6 +100,7 @@ export class Viewer {
     this.x = clip(this.x, this.image.width);
     this.y = clip(this.y, this.image.height);
     this.wasWhole = this.isWhole();
+    this.movedAt = performance.now();
     this.redraw();
   }
 
@@ -128,7 +129,7 @@ export class Viewer {
     this.x = (x0 + x1) / 2;
     this.y = (y0 + y1) / 2;
     const side = Math.max(x1 - x0, y1 - y0, 1);
-    this.scale = Math.max(this.scale, Math.min(8, 60 / side));
+    this.scale = Math.max(this.scale, Math.min(5, 50 / side));
     this.settle();
   }
 
@@ -162,9 +163,9 @@ export class Viewer {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, width, height);
     if (!this.image || !width) return;
-    const isZooming = performance.now() - this.zoomedAt < REST_MS;
-    this.tiles.paint(pen, place);
-    let isUnfinished = isZooming;
+    const isZooming = performance.now() - this.zoomedAt < REST_MS, isMoving = performance.now() - this.movedAt < REST_MS;
+    this.tiles.paint(pen, { ...place, isZooming, isMoving });
+    let isUnfinished = isMoving;
     const { image } = this;
     if (this.nuclei && this.mode !== "image") {
       const sight = [Math.max(0, place.sight[0]), Math.max(0, place.sight[1]), Math.min(image.width, place.sight[2]), Math.min(image.height, place.sight[3])];
