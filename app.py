@@ -17,12 +17,14 @@ They lie in FOLDER where it has raw/, else in FOLDER/corrected/, which is then s
 images are only read. Ctrl-C ends the server.
 """
 
+import functools
 import sys
 import webbrowser
 
 from nuclei.app.files import find_files
+from nuclei.app.learning import model_used_before
 from nuclei.app.model_in_use import ModelInUse
-from nuclei.app.server import serve
+from nuclei.app.server import USUAL_PORT, serve
 from nuclei.cli import (
     INPUT_DIR,
     add_overwrite_flag,
@@ -48,35 +50,39 @@ def parse_arguments(argv):
     add("folder", nargs="?", default=INPUT_DIR, metavar="FOLDER", help=text)
     text = f"{MODEL_HELP} (default: the one chosen on the page before; {MODELS[0]}; {MODELS[1]})"
     add("--model", metavar="MODEL", help=text)
-    add("--port", type=int, default=0, metavar="N", help="port of the server (default: a free one)")
+    text = f"port of the server (default {USUAL_PORT}, or a free one where that is in use)"
+    add("--port", type=int, metavar="N", help=text)
     text = "print the address instead of opening a browser (default: open it)"
     add("--no-browser", action="store_true", help=text)
     add_overwrite_flag(add)
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
-    if not 0 <= args.port <= MAX_PORT:
+    if args.port is not None and not 1 <= args.port <= MAX_PORT:
         parser.error(f"--port is {args.port}; it must lie between 1 and {MAX_PORT}")
     return args
 
 
-def run(args):
-    """Serve the folder until the user stops the program."""
+def run(args, tell):
+    """Serve the folder until the user stops the program; `tell` prints, also where it is quiet."""
     require(("starlette", "uvicorn"), "app.py")
-    files, model_path = find_files(args.folder), find_model(args.model)
+    files = find_files(args.folder)
+    chosen = None if args.model else model_used_before(files.cache)
+    model_path = chosen or find_model(args.model)
     models = ModelInUse(model_path, print)
     inputs = list(files.images.values())
     with only_run(files.home), recording(files.home, args.overwrite, inputs):
         print(describe_model(model_path, models.settings))
         print(f"{plural(len(files.images), 'image')} in {files.source}; results in {files.home}/")
-        serve(files, models, args.port, print, None if args.no_browser else webbrowser.open)
+        serve(files, models, args.port, tell, None if args.no_browser else webbrowser.open)
 
 
 @user_errors_in_one_line
 def main(argv=None):
     """Run the server and return the exit status."""
     args = parse_arguments(argv)
+    tell = functools.partial(print, file=sys.stdout, flush=True)  # the address is no progress
     with quietly(args.quiet):
-        run(args)
+        run(args, tell)
     return 0
 
 

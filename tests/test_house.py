@@ -57,6 +57,7 @@ FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"results"},
     {"inference", "training"},
     {"slides", "report", "checkup"},
+    {"app"},
     {""},  # nuclei/__init__.py, the Python API
 )
 HEAVY = {"tensorflow", "keras", "jax", "torch"}
@@ -195,6 +196,7 @@ def test_nothing_happens_at_import(name):
         ast.Import,
         ast.ImportFrom,
         ast.FunctionDef,
+        ast.AsyncFunctionDef,
         ast.ClassDef,
         ast.Assign,
         ast.AnnAssign,

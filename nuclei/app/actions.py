@@ -10,7 +10,7 @@ import numpy as np
 from nuclei.app import edits
 from nuclei.app.corrected import Changes, CorrectedImage
 from nuclei.app.propose import heights_of, propose
-from nuclei.app.requests import Brush, Draw, Grow, Head, Propose, Shrink, Split, points
+from nuclei.app.requests import Brush, Draw, Grow, Head, Propose, Shrink, Split, Step, points
 from nuclei.app.split import split_by_points, split_by_stroke
 from nuclei.images.box import Box
 
@@ -38,11 +38,8 @@ def do_edit(
         Refused, Stale: as `CorrectedImage.edit`.
         ValueError: points that are none.
     """
-    kind, base = request.kind, request.base
-    if kind == "undo":
-        return corrected.undo(base)
-    if kind == "redo":
-        return corrected.redo(base)
+    if isinstance(request, Step):
+        return corrected.step(request)
     if isinstance(request, Propose):
         x0, y0, x1, y1 = request.box
         ends = np.floor((min(y0, y1), min(x0, x1))), np.ceil((max(y0, y1), max(x0, x1)))
@@ -53,11 +50,11 @@ def do_edit(
             at = request.scale or scale()
             propose(draft, box, picture(), model(), request.threshold, at)
 
-        return corrected.edit(base, kind, action)
+        return corrected.edit(request, action)
     one = getattr(request, "id", None)
     ids = getattr(request, "ids", [] if one is None else [one])
     action = plain_action(request, lambda: heights_of(picture(), model(), scale()))
-    return corrected.edit(base, kind, action, ids)
+    return corrected.edit(request, action, ids)
 
 
 def plain_action(request: Head, heights: Callable) -> Callable:

@@ -39,11 +39,13 @@ class Edit:
         kind: such as "delete".
         pieces: in the order in which they were made; they may overlap.
         ids: of the nuclei that it changed, made or removed.
+        made: of those among them that are new.
     """
 
     kind: str
     pieces: list[Piece]
     ids: frozenset[int]
+    made: tuple[int, ...] = ()
 
 
 class Canvas:
@@ -119,6 +121,7 @@ class Draft:
     canvas: Canvas
     pieces: list[Piece] = field(default_factory=list)
     ids: set[int] = field(default_factory=set)
+    made: list[int] = field(default_factory=list)
 
     def mask(self, index: int, margin_px: int = 0) -> tuple[Box, np.ndarray]:
         """The box of a nucleus with a margin, and its pixels in it as bool."""
@@ -127,8 +130,9 @@ class Draft:
 
     def new_id(self) -> int:
         """An id for a new nucleus."""
+        self.made.append(self.canvas.next_id)
         self.canvas.next_id += 1
-        return self.canvas.next_id - 1
+        return self.made[-1]
 
     def put(self, box: Box, pixels: np.ndarray) -> None:
         """Put new ids (rows, columns) into a box. What is equal to before is no piece."""
@@ -140,7 +144,7 @@ class Draft:
 
     def finish(self, kind: str) -> Edit:
         """The edit that was made."""
-        return Edit(kind, self.pieces, frozenset(self.ids))
+        return Edit(kind, self.pieces, frozenset(self.ids), tuple(self.made))
 
     def cancel(self) -> None:
         """Take back all that was put."""

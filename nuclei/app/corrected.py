@@ -1,8 +1,8 @@
 """The nuclei of one image under correction: labels, revision, undo and redo, all of it on disk.
 
     image = CorrectedImage(log, start)              # `start` is used where the log is empty
-    image.edit(base, "merge", lambda draft: merge(draft, [3, 7]))
-    image.undo(base)
+    image.edit(request, lambda draft: merge(draft, [3, 7]))
+    image.step(request)                             # undo or redo
     image.changes(since=5)                          # what the page has not seen yet
 
 Each change of the labels is one revision. An answer is given after its line is on disk.
@@ -24,6 +24,7 @@ from nuclei.app.edit_log import (
     start_line,
 )
 from nuclei.app.edits import Refused
+from nuclei.app.requests import Head
 
 
 class Start(NamedTuple):
@@ -49,11 +50,13 @@ class Changes(NamedTuple):
         revision: the present one.
         changed: ids of nuclei that are there and are new or other ones.
         removed: ids of nuclei that are gone.
+        made: ids of nuclei that the last edit added.
     """
 
     revision: int
     changed: list[int]
     removed: list[int]
+    made: tuple[int, ...] = ()
 
 
 class Stale(Exception):
@@ -85,6 +88,7 @@ class CorrectedImage:
         self.undoable: list[Edit] = []
         self.redoable: list[Edit] = []
         self.changed_at: dict[int, int] = {}  # by id, the revision of its last change
+        self.keys: set[str] = set()  # of the requests that were carried out
         lines = log.read()
         self.has_log = bool(lines)
         self.origin = lines[0].get("origin", "") if lines else start.origin
@@ -95,14 +99,16 @@ class CorrectedImage:
             for line in lines[1:]:
                 self.replay(line)
         except (ValueError, IndexError) as error:
+            fault = "an undo without an edit" if isinstance(error, IndexError) else error
             raise ValueError(
-                f"{log.path}: {error or 'an undo without an edit'}; restore the file, or move it "
-                "away to begin this image anew"
+                f"{log.path}: {fault}; restore the file, or move it away to begin this image anew"
             ) from None
 
     def replay(self, line: dict) -> None:
         """Do what a line of the log says."""
         kind = line["kind"]
+        if "key" in line:
+            self.keys.add(line["key"])
         if kind == "accept":
             self.accepted_at = self.revision
         elif kind == "withdraw":
@@ -117,12 +123,12 @@ class CorrectedImage:
                 draft.put(box, pixels)
             self.take_up(draft.finish(kind))
 
-    def edit(self, base: int, kind: str, action: Callable[[Draft], None], ids=()) -> Changes:
+    def edit(self, request: Head, action: Callable[[Draft], None], ids=()) -> Changes:
         """Do an edit and write it to the log.
 
         Args:
-            base: the revision that the user saw.
-            kind: of the edit.
+            request: its kind, the revision that the user saw, and a key. A key that was carried out
+                already does nothing: the answer was lost on its way, and the page asks again.
             action: puts pixels into a `Draft`.
             ids: nuclei that the user chose.
 
@@ -134,47 +140,48 @@ class CorrectedImage:
             Stale: nuclei that it touches were changed after `base`.
         """
         with self.lock:
-            self.require_fresh(base, ids)
+            if request.key in self.keys:
+                return self.changes(request.base)
+            self.require_fresh(request.base, ids)
             draft = self.canvas.draft()
             try:
                 action(draft)
-                edit = draft.finish(kind)
+                edit = draft.finish(request.kind)
                 if not edit.pieces:
                     raise Refused("This changes nothing.")
-                self.require_fresh(base, edit.ids)
-                self.write(edit_line(edit))
+                self.require_fresh(request.base, edit.ids)
+                self.write(edit_line(edit), request.key)
             except BaseException:
                 draft.cancel()
                 raise
             self.take_up(edit)
-            return self.changes(base)
+            return self.changes(request.base)._replace(made=edit.made)
 
-    def undo(self, base: int) -> Changes:
-        """Take the last edit back. Raises: Refused, Stale."""
-        return self.step(base, "undo")
+    def step(self, request: Head) -> Changes:
+        """Undo: take the last edit back; or redo: do again what was taken back last.
 
-    def redo(self, base: int) -> Changes:
-        """Do again what was taken back last. Raises: Refused, Stale."""
-        return self.step(base, "redo")
-
-    def step(self, base: int, kind: str) -> Changes:
-        """Undo or redo."""
+        Raises:
+            Refused: there is nothing to undo or redo.
+            Stale: the user has not seen the last change.
+        """
         with self.lock:
             edits, move, move_back = self.undoable, self.step_back, self.step_forward
-            if kind == "redo":
+            if request.kind == "redo":
                 edits, move, move_back = self.redoable, self.step_forward, self.step_back
-            if base != self.revision:
+            if request.key in self.keys:
+                return self.changes(request.base)
+            if request.base != self.revision:
                 raise Stale
             if not edits:
-                raise Refused(f"There is nothing to {kind}.")
+                raise Refused(f"There is nothing to {request.kind}.")
             edit = move()
             try:
-                self.write({"kind": kind})
+                self.write({"kind": request.kind}, request.key)
             except BaseException:
                 move_back()
                 raise
             self.count(edit)
-            return self.changes(base)
+            return self.changes(request.base)
 
     def accept(self, accepted: bool) -> None:
         """Note that the user has accepted the labels as they are, or does so no longer."""
@@ -194,17 +201,19 @@ class CorrectedImage:
         num_nuclei = len(self.canvas.boxes)
         return Summary(num_nuclei, self.revision, num_undo, num_redo, self.accepted_at)
 
-    def write(self, line: dict) -> None:
+    def write(self, line: dict, key: str | None = None) -> None:
         """Add a line to the log, after the start where it is the first one."""
         if self.is_retired:
             raise Stale
-        line = line | {"nuclei": len(self.canvas.boxes)}
+        line = line | {"nuclei": len(self.canvas.boxes)} | ({"key": key} if key else {})
         if self.has_log:
             self.log.add(line)
         else:
             start = start_line(self.start.content, self.start.origin, self.start.accepted)
             self.log.add(start, line)
             self.has_log = True
+        if key:
+            self.keys.add(key)
 
     def retire(self) -> bool:
         """Let another prediction take its place, unless the user has worked on it."""

@@ -50,6 +50,7 @@ def delta(entry: Entry, corrected: CorrectedImage, changes: Changes) -> dict:
         "revision": changes.revision,
         "changed": describe(corrected.canvas, changes.changed, known),
         "removed": changes.removed,
+        "made": changes.made,
         "undo": len(corrected.undoable),
         "redo": len(corrected.redoable),
         "state": entry.state,

@@ -168,6 +168,7 @@ def traced(stroke: np.ndarray, box: Box) -> np.ndarray:
     import cv2
 
     corners = np.floor(stroke - (box.left, box.top)).astype(np.int32)
+    corners = np.concatenate([corners, corners[-1:]])  # OpenCV draws no line of one point
     line = np.zeros(box.shape, np.uint8)
     return cv2.polylines(line, [corners.reshape(-1, 1, 2)], False, 1)
 

@@ -66,6 +66,7 @@ class Entry:
             "undo": self.summary.num_undo,
             "redo": self.summary.num_redo,
             "held_out": self.held_out,
+            "mpp": self.prediction.mpp if self.prediction else None,
         }
 
 

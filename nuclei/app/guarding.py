@@ -85,7 +85,7 @@ class Guard:
             await self.pass_on(scope, receive, send_guarded)
 
     def fault(self, scope, headers) -> tuple[int, str] | None:
-        """(status, message) where a request is refused whoever sends it, else None."""
+        """(status, message) where a request is refused, with or without a session; else None."""
         host = headers.get(b"host", b"").decode("latin-1")
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if host not in self.hosts or len(hosts) != 1:

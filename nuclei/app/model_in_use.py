@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import Model, read_settings
 from nuclei.results.jobs import name_maker
 
@@ -42,6 +43,12 @@ class ModelInUse:
     def diameter_px(self) -> float | None:
         """Median diameter of the nuclei of its training, in px."""
         return self.settings.get("trained_diameter_px")
+
+    @property
+    def threshold(self) -> float:
+        """Its probability above which a pixel is nucleus."""
+        thresholds = {**THRESHOLDS, **self.settings.get("thresholds", {})}
+        return thresholds["nucleus_threshold"]
 
     @property
     def name(self) -> str:

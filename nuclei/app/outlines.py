@@ -1,4 +1,4 @@
-"""Nuclei as the page draws them: id, box, outline and confidence, of those that it asks for.
+"""Nuclei as the page draws them: id, box, outlines and confidence, of those that it asks for.
 
 describe(canvas, [3, 7], confidences)
 """
@@ -8,29 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nuclei.app.canvas import Canvas
-
-
-def outline_of(mask: np.ndarray, corner: tuple[int, int]) -> list[list[int]]:
-    """The outer outlines of the parts of a nucleus, the largest part first.
-
-    Args:
-        mask: (rows, columns) bool.
-        corner: (row, column) of its upper left pixel in the image.
-
-    Returns:
-        One list x, y, x, y, ... for each part, in px of the image, along the edges of the pixels.
-    """
-    import cv2
-
-    # At twice the size each pixel has four centres, one for each of its corners: see polygons.
-    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    rings = []
-    for contour in sorted(contours, key=cv2.contourArea, reverse=True):
-        ring = (contour[:, 0] + 1) // 2
-        ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
-        rings.append((ring + (corner[1], corner[0])).ravel().tolist())
-    return rings
+from nuclei.polygons import trace
 
 
 def describe(canvas: Canvas, ids: Iterable[int], confidences: dict[int, float]) -> list[dict]:
@@ -40,11 +18,18 @@ def describe(canvas: Canvas, ids: Iterable[int], confidences: dict[int, float]) 
         canvas: that holds them.
         ids: which ones.
         confidences: {id: 0 to 1} of nuclei that are as the network found them.
+
+    Returns:
+        For each nucleus its "id", "box" (left, top, right, bottom), "outline" (x, y, x, y, ... of
+        its largest part, in px of the image), "confidence" or None, and, where it has more parts or
+        holes, "more": their outlines, to be filled by the even-odd rule.
     """
     result = []
     for index in ids:
         box = canvas.boxes[index]
-        first, *others = outline_of(canvas.labels[box.place] == index, (box.top, box.left))
+        polygons = trace(canvas.labels[box.place] == index, np.array([box.top, box.left]))
+        polygons.sort(key=lambda rings: -np.ptp(rings[0], axis=0).prod())
+        first, *others = (ring[:, ::-1].ravel().tolist() for rings in polygons for ring in rings)
         nucleus = {"id": index, "box": [box.left, box.top, box.right, box.bottom]}
         nucleus |= {"outline": first, "confidence": confidences.get(index)}
         result.append(nucleus | ({"more": others} if others else {}))

@@ -55,8 +55,8 @@ class Predictor(threading.Thread):
 
         workspace = self.workspace
         try:
-            made_by, model = workspace.models.made_by, workspace.models.get()
             picture = workspace.pictures.get(entry.key)
+            made_by, model = workspace.models.made_by, workspace.models.get()
             found = find_nuclei(picture.image, model, Options(mpp=picture.mpp))
             prediction = describe(found, model, made_by, picture.mpp)
         except (OSError, ValueError, MemoryError) as error:

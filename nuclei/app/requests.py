@@ -6,7 +6,7 @@
 Points are flat lists x, y, x, y, ... in px of the image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ MAX_COORDINATE = 1_000_000  # px
 MAX_NUMBERS = 20_000  # of one stroke
 MAX_NUCLEI = 5_000  # of one edit
 
+Key = Annotated[str, Len(8, 64)]
 Id = Annotated[int, Ge(1), Lt(2**31)]
 Ids = Annotated[list[Id], Len(1, MAX_NUCLEI)]
 Number = Annotated[float, Ge(-MAX_COORDINATE), Le(MAX_COORDINATE)]  # NaN is neither
@@ -27,10 +28,14 @@ Steps = Annotated[int, Ge(1), Le(20)]
 
 @dataclass(frozen=True)
 class Head:
-    """What all edits have: their kind, and the revision that the user saw."""
+    """What all edits have: their kind, the revision that the user saw, and a random key.
+
+    The key tells an edit that is sent again, after a lost answer, from a new one.
+    """
 
     kind: str
     base: Annotated[int, Ge(0)]
+    key: Key | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

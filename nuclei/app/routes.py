@@ -13,9 +13,11 @@ from pathlib import Path
 from nuclei.app import corrections
 from nuclei.app.corrected import Stale
 from nuclei.app.events import Events
+from nuclei.app.exporting import available_formats, export
 from nuclei.app.guarding import TOO_LARGE, TooLarge
+from nuclei.app.learning import Learning
 from nuclei.app.predicting import Predictor
-from nuclei.app.requests import Accept, read_edit
+from nuclei.app.requests import Accept, Export, Learn, UseModel, read_edit
 from nuclei.app.workspace import Unknown, Workspace
 from nuclei.schema import read_json
 
@@ -37,6 +39,7 @@ class Desk:
     workspace: Workspace
     predictor: Predictor
     events: Events
+    learning: Learning
 
 
 def make_app(desk: Desk):
@@ -55,6 +58,12 @@ def make_app(desk: Desk):
         Route("/api/images/{key}/nuclei", handlers.nuclei),
         Route("/api/images/{key}/edits", handlers.edit, methods=["POST"]),
         Route("/api/images/{key}/accept", handlers.accept, methods=["POST"]),
+        Route("/api/learn", handlers.learn, methods=["POST"]),
+        Route("/api/learn/stop", handlers.stop_learning, methods=["POST"]),
+        Route("/api/learn/preview.jpg", handlers.preview),
+        Route("/api/comparison", handlers.comparison),
+        Route("/api/model", handlers.use_model, methods=["POST"]),
+        Route("/api/exports", handlers.export, methods=["POST"]),
     ]
     errors = {TooLarge: too_large, Unknown: gone, ValueError: refused, OSError: failed}
     return Starlette(routes=routes, exception_handlers=errors)
@@ -116,7 +125,12 @@ class Handlers:
 
     async def state(self, request):
         """All images."""
-        return answer(200, await self.threaded(self.workspace.state))
+        return answer(200, await self.threaded(self.describe))
+
+    def describe(self) -> dict:
+        """All that the page shows beside the nuclei."""
+        more = {"job": self.desk.learning.job(), "exports": available_formats()}
+        return self.workspace.state() | more
 
     async def events(self, request):
         """The stream of events."""
@@ -180,3 +194,37 @@ class Handlers:
             temporary.unlink(missing_ok=True)
         self.desk.predictor.wake()
         return answer(200, image)
+
+    async def learn(self, request):
+        """Begin to learn."""
+        wanted = read_json(await request.body(), Learn)
+        return answer(200, await self.threaded(self.desk.learning.begin, wanted.epochs))
+
+    async def stop_learning(self, request):
+        """End the training."""
+        return answer(200, await self.threaded(self.desk.learning.stop))
+
+    async def preview(self, request):
+        """The picture that the training renews."""
+        from starlette.responses import Response
+
+        path = self.desk.learning.preview()
+        if path is None:
+            raise Unknown
+        return Response(await self.threaded(path.read_bytes), media_type="image/jpeg")
+
+    async def comparison(self, request):
+        """The old and the new model on the same images."""
+        return answer(200, self.desk.learning.comparison())
+
+    async def use_model(self, request):
+        """The user chooses a model."""
+        wanted = read_json(await request.body(), UseModel)
+        await self.threaded(self.desk.learning.use, wanted.use)
+        self.desk.predictor.wake()
+        return answer(200, await self.threaded(self.describe))
+
+    async def export(self, request):
+        """Files for other programs."""
+        wanted = read_json(await request.body(), Export)
+        return answer(200, await self.threaded(export, self.workspace, wanted.formats))

@@ -1,52 +1,60 @@
 """The server of the app: on this machine only, until Ctrl-C.
 
-serve(files, models, port=0, say=print, show=webbrowser.open)
+serve(files, models, port=None, say=print, show=webbrowser.open)
 """
 
+import os
 import socket
 from collections.abc import Callable
 
 from nuclei.app.events import Events
 from nuclei.app.files import Files
 from nuclei.app.guarding import Guard
+from nuclei.app.learning import Learning
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.predicting import Predictor
 from nuclei.app.routes import Desk, make_app
 from nuclei.app.workspace import Workspace
 
 HOST = "127.0.0.1"
+USUAL_PORT = 8765
 SECONDS_TO_END = 3  # for answers under way when the server stops
 
 
-def open_socket(port: int) -> socket.socket:
-    """A socket on this machine's own interface; port 0 takes a free one.
+def open_socket(port: int | None) -> socket.socket:
+    """A socket on this machine's own interface.
+
+    Args:
+        port: its port; None takes USUAL_PORT, or a free one where that is in use. A page keeps what
+            it could not send in the browser by host and port: the next run then gets it.
 
     Raises:
         ValueError: the port is in use.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-    except OSError as error:
-        listener.close()
-        raise ValueError(
-            f"port {port} cannot be used ({error.strerror}); leave out --port to get a free one"
-        ) from None
-    return listener
+    if os.name == "posix":  # elsewhere it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for candidate in (USUAL_PORT, 0) if port is None else (port,):
+        try:
+            listener.bind((HOST, candidate))
+            return listener
+        except OSError as error:
+            fault = error.strerror
+    listener.close()
+    raise ValueError(f"port {port} cannot be used ({fault}); leave out --port to get a free one")
 
 
 def make_desk(files: Files, models: ModelInUse, say: Callable[[str], object]) -> Desk:
     """What the routes work with; its predictor is not started yet."""
     events = Events()
     workspace = Workspace(files, models, events)
-    return Desk(workspace, Predictor(workspace, say), events)
+    return Desk(workspace, Predictor(workspace, say), events, Learning(workspace, say))
 
 
 def serve(
     files: Files,
     models: ModelInUse,
-    port: int,
+    port: int | None,
     say: Callable[[str], object],
     show: Callable[[str], object] | None,
 ) -> None:
@@ -55,7 +63,7 @@ def serve(
     Args:
         files: the folder.
         models: the model in use.
-        port: of the server; 0 takes a free one.
+        port: of the server; None takes USUAL_PORT or a free one.
         say: is told the address and what happens.
         show: opens an address in a browser; None leaves that to the user.
     """
@@ -82,4 +90,5 @@ def serve(
     finally:
         desk.events.close()
         desk.predictor.stop()
+        desk.learning.stop()
         listener.close()

@@ -26,7 +26,6 @@ from nuclei.app.predictions import (
     write_prediction,
 )
 from nuclei.app.recent import Recent
-from nuclei.files import first_line
 from nuclei.images.reading import declared_size
 from nuclei.images.writing import MAX_PNG_LABELS, encode
 from nuclei.inference.find import Options
@@ -119,6 +118,7 @@ class Workspace:
                     "name": self.models.name,
                     "diameter_px": self.models.diameter_px,
                 },
+                "threshold": self.models.threshold,
                 "images": [entry.describe() for entry in entries],
                 "revision": self.revision,
             }
@@ -199,7 +199,8 @@ class Workspace:
     def fail(self, entry: Entry, error: Exception) -> None:
         """Note that an image cannot be read."""
         with self.lock:
-            entry.state, entry.note = FAILED, first_line(error)
+            entry.state = FAILED
+            entry.note = str(error).replace(str(entry.path), entry.path.name)
         self.tell_state()
 
     def predict_anew(self) -> None:

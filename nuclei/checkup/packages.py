@@ -27,6 +27,8 @@ OPTIONAL = {  # package: what it is for
     "pyarrow": "the format parquet",
     "distributed": "predict.py --workers and --scheduler",
     "cryptography": "predict.py --workers: a certificate for its processes",
+    "starlette": "app.py: the page to correct nuclei",
+    "uvicorn": "app.py: its server",
     "tf2onnx": ONNX,
     "onnx": ONNX,
     "onnxruntime": ONNX,
