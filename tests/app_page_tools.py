@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import uvicorn
 from browser_tools import wait
@@ -193,7 +194,7 @@ class Deltas:
         labels = np.zeros(shape, np.int32)
         for rank, index in enumerate(sorted(self.nuclei[key]), start=1):
             rings = [np.reshape(flat, (-1, 2))[:, ::-1] for flat in self.nuclei[key][index]]
-            labels.flat[fill([[ring] for ring in rings], shape)] = rank
+            labels.flat[fill([rings], shape)] = rank  # by the even-odd rule
         return labels
 
 
@@ -204,8 +205,49 @@ def truth(folder, stem):
 
 def middle(labels, index):
     """A pixel in the middle of a nucleus: (row, column), at its centre."""
-    import cv2
-
     depth = cv2.distanceTransform((labels == index).astype(np.uint8), cv2.DIST_L2, 5)
     row, column = np.unravel_index(depth.argmax(), labels.shape)
+    return row + 0.5, column + 0.5
+
+
+def isolated(labels):
+    """Ids of nuclei that touch no other one and no border, the largest first."""
+    ids = []
+    for index in range(1, labels.max() + 1):
+        wide = cv2.dilate((labels == index).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        rows, columns = np.nonzero(wide)
+        is_inside = rows.min() > 4 and columns.min() > 4
+        is_inside &= rows.max() < labels.shape[0] - 5 and columns.max() < labels.shape[1] - 5
+        if is_inside and set(np.unique(labels[wide])) <= {0, index}:
+            ids.append(index)
+    return sorted(ids, key=lambda index: -np.count_nonzero(labels == index))
+
+
+def touching(labels):
+    """Two nuclei with a common edge."""
+    for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+        edge = (first != second) & (first > 0) & (second > 0)
+        if edge.any():
+            return int(first[edge][0]), int(second[edge][0])
+    raise AssertionError("no nuclei touch")
+
+
+def span(labels, index):
+    """A line across the middle of a nucleus, from background to background."""
+    rows, columns = np.nonzero(labels == index)
+    row = middle(labels, index)[0]
+    return [(row, columns.min() - 3), (row, columns.max() + 4)]
+
+
+def circle(row, column, radius):
+    angles = np.linspace(0, 2 * np.pi, 16)
+    return [(row + radius * np.sin(angle), column + radius * np.cos(angle)) for angle in angles]
+
+
+def free_place(labels, radius=12):
+    """The middle of a square of background."""
+    free = cv2.erode((labels == 0).astype(np.uint8), np.ones((2 * radius + 9,) * 2, np.uint8))
+    free[: radius + 5], free[:, : radius + 5] = 0, 0
+    free[-radius - 5 :], free[:, -radius - 5 :] = 0, 0
+    row, column = np.argwhere(free)[0]
     return row + 0.5, column + 0.5

@@ -38,6 +38,7 @@ export class LearnPanel {
     $("stop").addEventListener("click", () => this.tell(() => post("/api/learn/stop")));
     $("use-new").addEventListener("click", () => this.use("new"));
     $("use-old").addEventListener("click", () => this.use("old"));
+    $("preview-picture").addEventListener("error", () => { $("preview").hidden = true; });
   }
 
   setJob(job) {
@@ -82,6 +83,9 @@ export class LearnPanel {
     $("epochs-done").value = job.epochs ? job.epoch / job.epochs : 0;
     $("curve-figure").hidden = !job.curve?.length;
     if (job.curve?.length) drawCurve(job.curve);
+    $("preview").hidden = !job.curve?.length;
+    const source = `/api/learn/preview.jpg?epoch=${job.epoch}`;
+    if (job.curve?.length && $("preview-picture").getAttribute("src") !== source) $("preview-picture").src = source;
   }
 
   // --- Before and after ---
@@ -90,7 +94,7 @@ export class LearnPanel {
     const comparison = await this.session.attempt(() => get("/api/comparison"));
     $("comparison").hidden = !comparison;
     if (!comparison) return;
-    const { old, new: learnt, images, held_out: isHeldOut } = comparison;
+    const { old, new: learnt, images, held_out: isHeldOut, in_use: inUse } = comparison;
     $("compared").textContent = isHeldOut
       ? `Scores on ${plural(images.length, "accepted image")} from which the new model did not learn.`
       : "Scores on images from which the new model learned: they are too good. Accept more images to hold some out.";
@@ -104,7 +108,9 @@ export class LearnPanel {
       ...images.map(({ id, old_ap50: before, new_ap50: after }) => row(`AP@0.5, ${name(id)}`, score(before), score(after), change(before, after))),
     );
     $("use-new").firstChild.textContent = `Use ${learnt.name}`;
-    $("use-old").firstChild.textContent = `Keep ${old.name}`;
+    $("use-old").firstChild.textContent = `${inUse === "new" ? "Go back to" : "Keep"} ${old.name}`;
+    $("use-new").setAttribute("aria-pressed", String(inUse === "new"));
+    $("use-old").setAttribute("aria-pressed", String(inUse === "old"));
   }
 
   async use(which) {
@@ -112,5 +118,6 @@ export class LearnPanel {
     if (!state) return;
     $("used").textContent = which === "new" ? "The new model is in use. Images that are not accepted are predicted anew." : "The old model stays in use.";
     await this.session.attempt(() => this.session.load());
+    await this.compare();
   }
 }
