@@ -1,6 +1,7 @@
 """The server of app.py with known nuclei, and what tests do to its page in a browser."""
 
 import contextlib
+import functools
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,17 @@ class KnownModel:
     """Stands for `ModelInUse`: a network that takes bright pixels for nuclei."""
 
     made_by, name, settings, diameter_px = MADE_BY, "tests/model.keras", {}, 24
-    path = Path("model.keras")
+    path, threshold = Path("model.keras"), 0.5
 
     def get(self):
         model = model_of(lambda batch: np.repeat(batch.mean(-1, keepdims=True) * 2 - 0.1, 2, -1))
         return replace(model, thresholds={"min_area_px": 15})
+
+
+@functools.cache
+def drawn(seed):
+    """An image and its labels."""
+    return draw("fluorescence", *SIZE, num_nuclei=14, diameter=26, seed=seed)
 
 
 def write_images(folder, num_images=3):
@@ -43,7 +50,7 @@ def write_images(folder, num_images=3):
     (folder / "raw").mkdir(parents=True)
     predicted = {}
     for number in range(num_images):
-        image, labels = draw("fluorescence", *SIZE, num_nuclei=14, diameter=26, seed=number)
+        image, labels = drawn(number)
         stem = f"image{number}"
         Image.fromarray(image).save(folder / "raw" / f"{stem}.png")
         write_known(folder, stem, labels, uncertainty=0.5 - number / 10)
