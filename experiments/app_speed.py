@@ -1,179 +1,164 @@
-"""How fluid is the page of app.py on a large image? Frames a second and the time of an edit.
+"""How long app.py takes to answer: opening a large image, its tiles, and each kind of edit.
 
-    python -m experiments.app_speed                                # 8,000 px, 20,000 nuclei
-    python -m experiments.app_speed --side 2000 --num-nuclei 1200  # smaller
+    python -m experiments.app_speed                         # 8,000 x 8,000 px, 20,000 nuclei
+    python -m experiments.app_speed --size 2000 --nuclei 1000
 
-It draws an image, starts app.py on it, and opens the page in a headless Chromium or Chrome. The
-nuclei are drawn too, so that no network has to find them first.
+A drawn image is served as app.py serves it, by HTTP on this machine. Each time is that of a whole
+request: sent, done, on disk, answered, read. Median, 95th percentile and the longest are printed.
 """
 
-import os
-import re
-import shutil
-import subprocess
+import functools
+import http.client
+import json
 import sys
 import tempfile
+import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import uvicorn
 
 from data.synthetic import draw
-from nuclei.app.predictions import Prediction, write_prediction
-from nuclei.cli import command_line, user_errors_in_one_line
-from nuclei.machine import require
-from nuclei.model_file import find_model
-from nuclei.results.jobs import name_maker
+from nuclei.app.files import find_files
+from nuclei.app.guarding import Guard
+from nuclei.app.model_in_use import ModelInUse
+from nuclei.app.predictions import Prediction
+from nuclei.app.routes import make_app
+from nuclei.app.server import make_desk, open_socket
+from nuclei.app.tiles import TILE_PX
+from nuclei.cli import command_line, positive, user_errors_in_one_line
+from nuclei.images.writing import write_png
+from nuclei.model_file import SHIPPED, find_model
+from nuclei.written import recording
 
-PROJECT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-VIEW = {"width": 1366, "height": 860}  # px, of the window
-PATCH_PX = 1000  # the image repeats a patch of this side
-DIAMETER_PX = 22
-SCALES = (None, 0.25, 0.5, 1, 4)  # CSS px for one px of the image; None shows all of it
-NUM_FRAMES = 120
-NUM_EDITS = 20
-SECONDS_TO_REST = 3  # until tiles and outlines have arrived
-
-PAGE = """async ([kind, scale, count]) => {
-  const { session, desk } = await import("/page/start.js"), { viewer } = desk;
-  const frame = () => new Promise(requestAnimationFrame);
-  if (kind === "ready") return session.nuclei?.all.size ?? 0;
-  if (kind === "place") {
-    viewer.showWhole();
-    if (scale) viewer.zoom(scale / viewer.scale);
-    return viewer.scale;
-  }
-  const times = [];
-  if (kind === "pan" || kind === "zoom") {
-    let last = await frame();
-    for (let i = 0; i < count; i += 1) {
-      if (kind === "pan") viewer.move(14 * Math.cos(i / 15), 9 * Math.sin(i / 15));
-      else viewer.zoom(i % 60 < 30 ? 1.06 : 1 / 1.06);
-      const now = await frame();
-      times.push(now - last);
-      last = now;
-    }
-    return times;
-  }
-  const near = [viewer.x - 200, viewer.y - 200, viewer.x + 200, viewer.y + 200];
-  const ids = [...session.nuclei.within(near)].map(({ id }) => id);
-  for (let i = 0; i < count; i += 1) {
-    const start = performance.now(), id = ids[i % ids.length];
-    await session.edit(i % 2 ? { kind: "undo" } : { kind: "grow", ids: [id], by: 1 });
-    await frame();
-    await frame();
-    times.push(performance.now() - start);
-  }
-  return times;
-}"""
+PATCH_PX = 500  # side of the drawn part that is repeated
+SEED = 5
 
 
-def parse_arguments(argv):
-    """Read the command line."""
-    parser = command_line(__doc__)
-    add = parser.add_argument
-    add("--side", type=int, default=8000, metavar="PX", help="of the image (default 8000)")
-    add("--num-nuclei", type=int, default=20_000, metavar="N", help="about (default 20000)")
-    return parser.parse_args(argv)
+def draw_large(size_px: int, num_nuclei: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image (size, size, 3) uint8 of repeated tissue, and its labels int32."""
+    num = -(-size_px // PATCH_PX)
+    image, labels = draw("tissue", PATCH_PX, PATCH_PX, -(-num_nuclei // num**2), seed=SEED)
+    num_drawn = int(labels.max())
+    large = np.zeros((num * PATCH_PX, num * PATCH_PX), np.int32)
+    for row in range(num):
+        for column in range(num):
+            place = (slice(row * PATCH_PX, (row + 1) * PATCH_PX), slice(column * PATCH_PX, None))
+            first = (row * num + column) * num_drawn
+            part = np.where(labels > 0, labels + first, 0)
+            large[place][:, :PATCH_PX] = part
+    picture = np.tile(image, (num, num, 1))
+    return picture[:size_px, :size_px], large[:size_px, :size_px]
 
 
-def write_set(folder: Path, side_px: int, num_nuclei: int) -> int:
-    """Write a large image and its nuclei as if they were predicted; how many there are."""
-    patch_px = min(PATCH_PX, side_px)
-    num_per_patch = round(num_nuclei * patch_px**2 / side_px**2)
-    patch, labels = draw("tissue", patch_px, patch_px, num_per_patch, DIAMETER_PX, seed=5)
-    repeats = -(-side_px // patch_px)
-    image = np.tile(patch, (repeats, repeats, 1))[:side_px, :side_px]
-    shift = np.arange(repeats * repeats, dtype=np.int32).reshape(repeats, repeats) * labels.max()
-    tiled = np.tile(labels, (repeats, repeats))
-    tiled = np.where(tiled > 0, tiled + np.kron(shift, np.ones_like(labels)), 0)
-    tiled = tiled[:side_px, :side_px]
-    present, tiled = np.unique(tiled, return_inverse=True)
-    tiled, num_found = tiled.reshape(side_px, side_px).astype(np.int32), len(present) - 1
-    (folder / "raw").mkdir(parents=True)
-    Image.fromarray(image).save(folder / "raw" / "large.png", compress_level=1)
-    (folder / ".nuclei").mkdir()
-    known = Prediction(
-        name_maker(find_model(None)),
-        side_px,
-        side_px,
-        num_found,
-        0.2,
-        False,
-        1.0,
-        [0, 255],
-        None,
-        [],
-    )
-    write_prediction(folder / ".nuclei", "large", tiled, known)
-    return num_found
+class Client:
+    """Sends requests to the server and notes how long each kind takes, in milliseconds."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", guard.port)
+        self.headers = {"Origin": f"http://127.0.0.1:{guard.port}", "X-Nuclei": "1"}
+        self.times = defaultdict(list)
+        address = guard.address()
+        self.connection.request("GET", address[address.index("/?") :])
+        response = self.connection.getresponse()
+        response.read()
+        self.headers["Cookie"] = response.getheader("Set-Cookie").split(";")[0]
+
+    def ask(self, kind: str, path: str, body: dict | None = None) -> bytes:
+        """The content of one answer. Raises: ValueError, where it is an error."""
+        started = time.perf_counter()
+        method, content = ("POST", json.dumps(body)) if body is not None else ("GET", None)
+        self.connection.request(method, path, content, self.headers)
+        response = self.connection.getresponse()
+        answer = response.read()
+        self.times[kind].append(1000 * (time.perf_counter() - started))
+        if response.status != 200:
+            raise ValueError(f"{kind}: {response.status} {answer[:200]}")
+        return answer
+
+    def describe(self) -> str:
+        """A table of the times."""
+        lines = ["| request | n | median, ms | 95 % | longest |", "| --- | --- | --- | --- | --- |"]
+        for kind, times in self.times.items():
+            values = np.percentile(times, (50, 95, 100))
+            cells = " | ".join(f"{value:,.0f}" for value in values)
+            lines.append(f"| {kind} | {len(times)} | {cells} |")
+        return "\n".join(lines)
 
 
-def start_app(folder: Path) -> tuple[subprocess.Popen, str]:
-    """Start app.py on a folder; the process and the address of the page."""
-    command = [sys.executable, "-u", "app.py", str(folder), "--no-browser"]
-    app = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    for line in app.stdout:
-        if match := re.search(r"http://\S+token=\S+", line):
-            return app, match[0]
-    raise ValueError("app.py ended before it printed an address")
+def edits_of(nucleus: dict) -> list[dict]:
+    """One edit of each kind that needs no network, with what takes it back."""
+    index, (left, top, right, bottom) = nucleus["id"], nucleus["box"]
+    middle = (top + bottom) / 2
+    return [
+        {"kind": "grow", "ids": [index], "by": 2},
+        {"kind": "shrink", "ids": [index]},
+        {"kind": "brush", "id": index, "radius": 4, "stroke": [left, middle, right + 5, middle]},
+        {"kind": "split", "id": index, "stroke": [left - 3, middle, right + 8, middle]},
+        {"kind": "delete", "ids": [index]},
+        {"kind": "undo"},
+        {"kind": "undo"},
+        {"kind": "redo"},
+    ]
 
 
-def summary(milliseconds: list[float]) -> str:
-    """Mean, 95th percentile and maximum."""
-    mean, slow, most = np.mean(milliseconds), np.quantile(milliseconds, 0.95), max(milliseconds)
-    return f"mean {mean:5.1f} ms, 95 % within {slow:5.1f} ms, longest {most:5.1f} ms"
-
-
-def measure(page, num_nuclei: int) -> None:
-    """Print the frames and the edits of an open page."""
-    start = time.perf_counter()
-    while page.evaluate(PAGE, ["ready", 0, 0]) != num_nuclei:
-        time.sleep(0.05)
-    print(f"opened with {num_nuclei:,} nuclei after {time.perf_counter() - start:.1f} s")
-    for scale in SCALES:
-        at = page.evaluate(PAGE, ["place", scale, 0])
-        time.sleep(SECONDS_TO_REST)
-        for kind in ("pan", "zoom"):
-            times = page.evaluate(PAGE, [kind, 0, NUM_FRAMES])
-            rate = f"{1000 / np.mean(times):4.0f} frames/s"
-            print(f"{kind:4} from scale {at:5.2f}: {rate}; {summary(times)}")
-    page.evaluate(PAGE, ["place", 1, 0])
-    time.sleep(SECONDS_TO_REST)
-    times = page.evaluate(PAGE, ["edit", 0, NUM_EDITS])
-    print(f"edits, from the key to the picture: {summary(times)}")
-
-
-def run(args):
-    """Draw, start, measure, end."""
-    require(("starlette", "uvicorn", "playwright"), "app_speed")
-    from playwright.sync_api import sync_playwright
-
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
-        raise ValueError("no Chrome or Chromium on the path; install one")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as engine:
-        home = Path(folder) / "large"
-        num_nuclei = write_set(home, args.side, args.num_nuclei)
-        print(f"{args.side:,} x {args.side:,} px, {num_nuclei:,} nuclei; {os.cpu_count()} cores")
-        app, address = start_app(home)
-        try:
-            browser = engine.chromium.launch(executable_path=browser_path)
-            page = browser.new_page(viewport=VIEW)
-            page.goto(address)
-            measure(page, num_nuclei)
-            browser.close()
-        finally:
-            app.terminate()
-            app.wait(20)
+def measure(client: Client, key: str, num_columns: int, repeats: int) -> None:
+    """Open the image, look at some tiles, and edit some nuclei."""
+    base = f"/api/images/{key}"
+    client.ask("first tile (the image is read)", f"{base}/tiles/0/0/0.jpg")
+    for number in range(repeats):
+        place = f"{number % num_columns}/{number // num_columns % num_columns}"
+        client.ask("another tile", f"{base}/tiles/0/{place}.jpg")
+    answer = json.loads(client.ask("first list of nuclei", f"{base}/nuclei"))
+    client.ask("list of nuclei again", f"{base}/nuclei")
+    nuclei, revision = answer["nuclei"], 0
+    chosen = np.random.default_rng(SEED).choice(len(nuclei), repeats, replace=False)
+    for nucleus in (nuclei[place] for place in chosen):
+        for edit in edits_of(nucleus):
+            body = edit | {"base": revision}
+            try:
+                content = client.ask(edit["kind"], f"{base}/edits", body)
+            except ValueError:  # such as no room to grow
+                client.times[edit["kind"]].pop()
+            else:
+                revision = json.loads(content)["revision"]
+    client.ask("accept", f"{base}/accept", {"accepted": True})
 
 
 @user_errors_in_one_line
 def main(argv=None):
-    """Run and return the exit status."""
-    run(parse_arguments(argv))
+    """Measure and print the table. Returns: the exit status."""
+    parser = command_line(__doc__)
+    add = functools.partial(parser.add_argument, type=positive, metavar="N")
+    add("--size", default=8000, help="side of the image in px (default %(default)s)")
+    add("--nuclei", default=20_000, help="number of nuclei (default %(default)s)")
+    add("--repeats", default=50, help="nuclei that are edited (default %(default)s)")
+    args = parser.parse_args(argv)
+    image, labels = draw_large(args.size, args.nuclei)
+    with tempfile.TemporaryDirectory() as folder, recording(Path(folder) / "corrected"):
+        write_png(Path(folder) / "a.png", image)
+        models = ModelInUse(find_model(SHIPPED), print)
+        desk = make_desk(find_files(folder), models, print)
+        workspace = desk.workspace
+        entry = next(iter(workspace.entries.values()))
+        facts = (int(labels.max()), 0.1, False, 1.0, [0.0, 255.0], None, [0.9] * labels.max())
+        workspace.put_prediction(entry, labels, Prediction(models.made_by, *labels.shape, *facts))
+        listener = open_socket(None)
+        guard = Guard(make_app(desk), listener.getsockname()[1], lambda line: None)
+        config = uvicorn.Config(guard, log_level="error", access_log=False, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            client = Client(guard)
+            measure(client, entry.key, -(-args.size // TILE_PX), args.repeats)
+        finally:
+            server.should_exit = True
+            thread.join()
+        print(f"{args.size:,} x {args.size:,} px, {labels.max():,} nuclei\n")
+        print(client.describe())
     return 0
 
 

@@ -57,7 +57,7 @@ for words in json.loads(sys.argv[1]):
     try:
         start(words[is_module], run_name="__main__")
     except SystemExit as end:
-        if end.code and words[0] != "interrupted.py":
+        if end.code and words[0] not in ("interrupted.py", "served.py"):
             raise
 """
 INTERRUPTED = """
@@ -72,6 +72,19 @@ def interrupt():
 
 threading.Thread(target=interrupt, daemon=True).start()
 sys.exit(train.main(sys.argv[1:]))
+"""
+SERVED = """
+import _thread, sys, threading, webbrowser
+
+import app
+
+def close(address):
+    timer = threading.Timer(1, _thread.interrupt_main)  # the user looks at the page, then Ctrl-C
+    timer.daemon = True
+    timer.start()
+
+webbrowser.open = close
+sys.exit(app.main(sys.argv[1:]))
 """
 
 
@@ -175,18 +188,22 @@ def test_every_link_leads_somewhere():
     "page", [page for page in PAGES if commands(page)], ids=lambda page: page.name
 )
 def test_the_commands_run_in_their_order(page, tmp_path):
-    """As they stand, but with short trainings; --resume continues an interrupted training.
+    """As they stand, but with short trainings; --resume continues an interrupted training, and
+    app.py ends after its page was opened.
 
     Each ends well, and without a line on stderr: the libraries are quiet.
     """
     make_checkout(tmp_path, trained=page.name != "README.md")
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    (tmp_path / "served.py").write_text(SERVED)
     all_words = []
     for words in commands(page):
         if "--resume" in words:
             all_words.append(["interrupted.py", *SHORT_TRAINING, "--epochs", "5"])
         elif words[0] == "train.py":
             words = words + SHORT_TRAINING
+        elif words[0] == "app.py":
+            words = ["served.py", *words[1:]]
         if words[:2] == ["-m", "experiments.benchmark"]:
             words = words + SHORT_BENCHMARK
         all_words.append(words)

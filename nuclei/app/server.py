@@ -37,6 +37,7 @@ def open_socket(port: int | None) -> socket.socket:
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
         try:
             listener.bind((HOST, candidate))
+            listener.listen()  # a browser that is quicker than the server waits
             return listener
         except OSError as error:
             fault = error.strerror
@@ -91,4 +92,5 @@ def serve(
         desk.events.close()
         desk.predictor.stop()
         desk.learning.stop()
+        desk.predictor.join(SECONDS_TO_END)
         listener.close()

@@ -36,9 +36,7 @@ class TrainingProcess:
         self.out, self.epochs = out, epochs
         self.started = time.monotonic()
         self.first_epoch: tuple[int, float] | None = None  # epochs seen first, and when
-        words = [sys.executable, str(PROJECT / "train.py"), "--data-dir", str(home.resolve())]
-        words += ["--init", str(model.resolve()), "--out", str(out.resolve())]
-        words += ["--split", str(split.resolve()), "--epochs", str(epochs)]
+        words = [sys.executable, str(PROJECT / "train.py"), *flags(home, model, out, split, epochs)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         with open(out / LOG, "wb") as log:
             self.process = subprocess.Popen(
@@ -97,6 +95,13 @@ class TrainingProcess:
             lines = log.read().decode("utf-8", "replace").split("\n")
         lines = [line.strip() for line in lines if line.strip()]
         return lines[-1] if lines else "it printed nothing"
+
+
+def flags(home: Path, model: Path, out: Path, split: Path, epochs: int) -> list[str]:
+    """The command line of train.py; see `TrainingProcess`."""
+    paths = {"--data-dir": home, "--init": model, "--out": out, "--split": split}
+    words = [word for flag, path in paths.items() for word in (flag, str(path.resolve()))]
+    return [*words, "--epochs", str(epochs)]
 
 
 def finite_or_none(value: float) -> float | None:

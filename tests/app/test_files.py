@@ -1,0 +1,74 @@
+"""Both layouts of a folder: a set is corrected in place, flat images get a set beside them."""
+
+import numpy as np
+import pytest
+from app_tools import make_workspace, write_images
+
+from nuclei.app import corrections
+from nuclei.app.entry import FAILED
+from nuclei.app.files import find_files
+from nuclei.datasets.pairs import find_pairs, read_pair
+from nuclei.written import recording
+
+
+@pytest.mark.parametrize("is_set", (False, True))
+def test_accepted_images_are_pairs_for_the_training_at_any_time(tmp_path, is_set):
+    source = tmp_path / "images" / "raw" if is_set else tmp_path / "images"
+    drawn = write_images(source)
+    files = find_files(tmp_path / "images")
+    assert files.home == (tmp_path / "images" if is_set else tmp_path / "images" / "corrected")
+    with recording(files.home):
+        workspace = make_workspace(tmp_path / "images", drawn)
+        key = next(key for key, it in workspace.entries.items() if it.stem == "b")
+        corrections.accept(workspace, key, True)
+    pairs = find_pairs(files.home / "raw", files.home / "gt")
+    assert set(pairs) == {"b"}
+    image, truth = read_pair(*pairs["b"])
+    assert np.array_equal(truth.labels > 0, drawn["b"] > 0)
+    assert np.array_equal(image[..., 0] > 100, drawn["b"] > 0)
+
+
+def test_images_are_copied_where_the_disk_has_no_links(tmp_path, monkeypatch):
+    write_images(tmp_path / "images")
+
+    def no_links(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    files = find_files(tmp_path / "images")
+    for _ in range(2):
+        files.into_set("a")
+    copy, original = files.home / "raw" / "a.png", tmp_path / "images" / "a.png"
+    assert copy.read_bytes() == original.read_bytes()
+    assert [path.name for path in copy.parent.iterdir()] == ["a.png"]
+
+
+def test_two_images_of_one_stem_are_named(tmp_path):
+    write_images(tmp_path / "images")
+    (tmp_path / "images" / "a.tif").write_bytes(b"")
+    with pytest.raises(ValueError, match="several images are called a"):
+        find_files(tmp_path / "images")
+
+
+def test_a_slide_says_what_to_do(tmp_path):
+    import tifffile
+
+    (tmp_path / "images").mkdir()
+    data = np.zeros((600, 600, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "images" / "slide.tif") as tiff:
+        tiff.write(data, subifds=1, tile=(256, 256), photometric="rgb")
+        tiff.write(data[::2, ::2], subfiletype=1, tile=(256, 256), photometric="rgb")
+    workspace = make_workspace(tmp_path / "images")
+    entry = next(iter(workspace.entries.values()))
+    assert entry.state == FAILED and "predict.py" in entry.note
+
+
+def test_a_damaged_log_is_named_and_the_other_images_open(tmp_path):
+    drawn = write_images(tmp_path / "images")
+    files = find_files(tmp_path / "images")
+    files.log("a").path.parent.mkdir(parents=True)
+    files.log("a").path.write_text("nothing\n")
+    workspace = make_workspace(tmp_path / "images")
+    entries = {it.stem: it for it in workspace.entries.values()}
+    assert entries["a"].state == FAILED and "line 1 is damaged" in entries["a"].note
+    assert entries["b"].state != FAILED and set(drawn) == set(entries)
