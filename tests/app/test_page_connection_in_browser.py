@@ -10,9 +10,17 @@ EDITS = "**/api/images/*/edits"
 def test_edits_wait_for_a_lost_connection_and_are_sent_in_order(visit, guard, folder, predicted):
     labels = predicted["image0"]
     student = visit(guard, may_fail=True)
-    first, second, third, *_ = isolated(labels)
-    student.page.route(EDITS, lambda route: route.abort())
-    sent = []
+    first = isolated(labels)[0]
+    is_lost, sent = [True], []
+
+    def pass_on(route):
+        if is_lost:
+            route.abort()
+        else:
+            sent.append(route.request.post_data_json["kind"])
+            route.continue_()
+
+    student.page.route(EDITS, pass_on)
     student.click(*middle(labels, first))
     student.page.keyboard.press("g")
     student.page.keyboard.press("g")
@@ -21,13 +29,7 @@ def test_edits_wait_for_a_lost_connection_and_are_sent_in_order(visit, guard, fo
     assert "3 corrections are kept" in student.page.locator("#trouble").text_content()
     student.click(*middle(labels, first))  # a deleted nucleus is gone at once
     assert student.selected() == []
-
-    def note(route):
-        sent.append(route.request.post_data_json["kind"])
-        route.continue_()
-
-    student.page.unroute(EDITS)
-    student.page.route(EDITS, note)
+    is_lost.clear()
     student.settle()
     assert sent == ["grow", "grow", "delete"] and first not in student.ids()
     assert not student.page.locator("#trouble").is_visible()

@@ -152,7 +152,7 @@ export class Session extends EventTarget {
   answered({ image, edit }, delta) {
     this.takeOver(image, delta);
     if (image !== this.current) return;
-    if (SELECTS_RESULT.has(edit.kind)) this.select(delta.made ?? delta.changed.map(({ id }) => id));
+    if (SELECTS_RESULT.has(edit.kind)) this.select([...(edit.ids ?? [edit.id]), ...delta.made]);
     if (delta.message) say(delta.message);
     else if (edit.kind === "propose") say(`${countNuclei(delta.changed.length)} proposed in this region. Ctrl + Z takes them back.`);
     else say("");
