@@ -7,6 +7,7 @@ import pytest
 from app_page_tools import isolated, middle
 
 from nuclei.app.routes import PAGE_DIR
+from nuclei.formats.registry import FORMATS
 from nuclei.report.page import TEMPLATE as REPORT
 from nuclei.results.pictures import CONFIDENCE_COLOURS, ID_COLOURS, OUTLINE_COLOUR
 
@@ -30,7 +31,8 @@ def answer(student, path, content):
     )
 
 
-def test_learning_is_shown_from_the_button_to_the_new_model(student):
+def test_learning_is_shown_from_the_button_to_the_new_model(visit, guard):
+    student = visit(guard, may_fail=True)
     page = student.page
     page.route("**/preview.jpg*", lambda route: route.fulfill(body="", content_type="image/jpeg"))
     page.locator("#learning-toggle").click()
@@ -72,7 +74,7 @@ def test_exports_are_written_from_the_page(student, folder):
     page.locator("#exporting-toggle").click()
     page.get_by_role("button", name="Write").click()
     page.get_by_text("Choose at least one format.").wait_for()
-    page.get_by_label("geojson").check()
+    page.locator("[name=format][value=geojson]").check()
     page.get_by_role("button", name="Write").click()
     page.locator("#written code").wait_for()
     assert list((folder / "exports").rglob("*.geojson"))
@@ -107,6 +109,12 @@ def test_colours_are_those_of_the_report_and_of_the_pictures():
     drawing = (PAGE_DIR / "drawing.js").read_text(encoding="utf-8")
     for colour in (OUTLINE_COLOUR, *ID_COLOURS, *(colour for _, colour in CONFIDENCE_COLOURS)):
         assert f"rgb({', '.join(map(str, colour))})" in drawing
+
+
+def test_the_page_has_words_for_each_format():
+    text = (PAGE_DIR / "exports.js").read_text(encoding="utf-8")
+    uses = re.search(r"const USES = \{(.*?)\};", text, re.DOTALL)[1]
+    assert re.findall(r"^  \"?([\w.]+)\"?:", uses, re.MULTILINE) == list(FORMATS)
 
 
 def test_the_page_has_no_script_and_no_style_in_it():

@@ -24,7 +24,7 @@ const hasSelection = ({ session }) => session.selected.size > 0;
 // isReady(desk): whether it can act now; without it, always.
 export const COMMANDS = [
   { group: "tools", label: "Select", tool: "select", keys: ["v"], tip: "Click to select, Shift + click to add, Shift + drag for a box" },
-  { group: "tools", label: "Box", tool: "box", keys: ["x"], tip: "Select all nuclei in a box" },
+  { group: "tools", label: "Box", tool: "box", keys: ["x"], tip: "Select all nuclei in a box; a click adds one" },
   { group: "tools", label: "Split", tool: "split", keys: ["s"], tip: "Split a nucleus by a line across it" },
   { group: "tools", label: "Split at 2 points", tool: "points", keys: ["t"], tip: "Click both halves: the network proposes the border" },
   { group: "tools", label: "Draw", tool: "draw", keys: ["d"], tip: "Draw the outline of a new nucleus" },

@@ -3,6 +3,18 @@
 import { post } from "./api.js";
 import { $, element, plural } from "./words.js";
 
+const USES = { // of each format of nuclei/formats/registry.py; a test compares
+  geojson: "QuPath",
+  "geojson.zip": "QuPath, compressed",
+  "geojson.gz": "QuPath, compressed",
+  imagej: "ImageJ and Fiji",
+  coco: "COCO",
+  ometiff: "label images, OME-TIFF",
+  omezarr: "label images, OME-Zarr",
+  csv: "table of measurements",
+  parquet: "table of measurements",
+};
+
 export class ExportsPanel {
   constructor(session) {
     this.session = session;
@@ -14,13 +26,12 @@ export class ExportsPanel {
   }
 
   refresh() {
-    const formats = (this.session.state.exports ?? []).map((format) => (typeof format === "string" ? { name: format, label: format } : format));
-    const key = formats.map(({ name }) => name).join(" ");
-    if (this.shown === key) return;
-    this.shown = key;
-    $("formats").replaceChildren(...formats.map(({ name, label }) => {
+    const names = this.session.state.exports ?? [];
+    if (this.shown === names.join(" ")) return;
+    this.shown = names.join(" ");
+    $("formats").replaceChildren(...names.map((name) => {
       const box = element("input", { type: "checkbox", name: "format", value: name });
-      return element("label", {}, box, ` ${label}`);
+      return element("label", {}, box, ` ${name} `, element("span", { className: "quiet", textContent: USES[name] ?? "" }));
     }));
   }
 

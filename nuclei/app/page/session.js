@@ -17,6 +17,7 @@ export class Session extends EventTarget {
     this.state = { images: [], exports: [], job: null };
     this.current = null; // id of the open image
     this.nuclei = null;
+    this.lastKind = null; // of the last edit of the open image that was answered
     this.unsent = new Unsent({
       answered: (item, delta) => this.answered(item, delta),
       refused: (item, error) => this.refused(item, error),
@@ -57,7 +58,7 @@ export class Session extends EventTarget {
   async open(id) {
     if (!id || id === this.current) return;
     this.current = id;
-    this.nuclei = null;
+    this.nuclei = this.lastKind = null;
     this.select([]);
     this.viewer.open(this.image, null);
     this.changed("image");

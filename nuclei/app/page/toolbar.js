@@ -42,7 +42,8 @@ export class Toolbar {
     $("viewer").dataset.tool = name;
     $("radius-label").hidden = !["brush", "erase"].includes(name);
     $("threshold-label").hidden = $("scale-label").hidden = name !== "propose";
-    $("hint").textContent = TOOLS[name].hint;
+    const isTouch = matchMedia("(pointer: coarse)").matches;
+    $("hint").textContent = (isTouch && TOOLS[name].touchHint) || TOOLS[name].hint;
     say("");
   }
 

@@ -36,13 +36,14 @@ export const TOOLS = {
   select: {
     shape: null,
     hint: "Click a nucleus to select it, Shift + click to add it, Shift + drag for a box. Drag moves the picture.",
+    touchHint: "Tap a nucleus to select it; with Box, taps add more. One finger moves the picture, two fingers zoom.",
     click: clickSelects,
     drawn: selectInBox, // with Shift
   },
   box: {
     shape: "box",
-    hint: "Drag a box: the nuclei in it are selected.",
-    click: clickSelects,
+    hint: "Drag a box: the nuclei in it are selected. A click adds one nucleus, or takes it out.",
+    click: (session, point) => clickSelects(session, point, true),
     drawn: selectInBox,
   },
   split: {
@@ -109,8 +110,16 @@ export const TOOLS = {
     // The sliders moved: the last proposal makes room for one with the new values.
     async again(session, options) {
       if (!this.region || this.image !== session.current) return;
-      if (session.lastKind === "propose") await session.edit({ kind: "undo" });
-      await this.propose(session, options);
+      this.wanted = options;
+      if (this.isBusy) return;
+      this.isBusy = true;
+      while (this.wanted) {
+        const latest = this.wanted;
+        this.wanted = null;
+        if (session.lastKind === "propose") await session.edit({ kind: "undo" });
+        await this.propose(session, latest);
+      }
+      this.isBusy = false;
     },
   },
 };

@@ -15,7 +15,7 @@ export class Unsent {
     this.on = on;
     this.trouble = null; // the error of the last try, while nothing gets through
     this.failures = 0;
-    this.isSending = false;
+    this.sending = null; // the promise of `send` while it runs
     this.items = [];
     this.name = STORED + randomKey();
     navigator.locks?.request(this.name, () => new Promise(() => {})); // until the tab is closed
@@ -66,9 +66,13 @@ export class Unsent {
     this.store();
   }
 
-  async send() {
-    if (this.isSending) return;
-    this.isSending = true;
+  // Ends when nothing is left to send, or when nothing gets through.
+  send() {
+    this.sending ??= this.sendAll().finally(() => { this.sending = null; });
+    return this.sending;
+  }
+
+  async sendAll() {
     clearTimeout(this.timer);
     try {
       while (this.items.length) await this.sendFirst();
@@ -79,8 +83,6 @@ export class Unsent {
       this.timer = setTimeout(() => this.send(), RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)]);
       this.failures += 1;
       this.on.changed();
-    } finally {
-      this.isSending = false;
     }
   }
 
