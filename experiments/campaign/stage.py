@@ -1,0 +1,177 @@
+"""The folders that the programs work on in a campaign, and the programs themselves.
+
+    make_templates(folder)              # once: sound data, predictions, a model, a checkpoint
+    program("predict")([...])           # the script's `main`, in this process
+
+The network of predict.py is a stand-in here, the brightness of the image: the campaign tests the
+program around it. Model files are read by the real code.
+"""
+
+import contextlib
+import importlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from experiments.campaign.originals import draw, encoded, make_originals, write_pair
+from nuclei.model_file import Model, save_model
+
+PLACES = {  # in each template, what is damaged there, and the programs that read it
+    "found/summary.csv": ("csv", ("report", "exports", "predict", "evaluate groups")),
+    "found/nuclei.csv": ("csv", ("report", "exports", "predict", "evaluate")),
+    "found/written.jsonl": ("", ("predict", "exports", "report")),
+    "found/evaluation.json": ("json", ("report",)),
+    "found/labels/good.png": ("png", ("exports", "report", "evaluate")),
+    "found/geojson/good.geojson": ("json", ("import corrected", "predict")),
+    "model/trained_model.h5": ("hdf5", ("report", "predict model", "train init")),
+    "model/history.csv": ("csv", ("graph", "report")),
+    "groups.csv": ("csv", ("report groups", "evaluate groups file")),
+    "data/split.csv": ("csv", ("train", "evaluate split")),
+    "trained/checkpoint.h5": ("hdf5", ("train resume",)),
+    "slides_found/.slide.ome.work/setup.json": ("json", ("predict slide",)),
+    "slides_found/.slide.ome.work/mask.npy": ("npy", ("predict slide",)),
+    "slides_found/.slide.ome.work/tile_000000.npz": ("zip", ("predict slide",)),
+}
+MODEL = ["--model", "model/trained_model.h5"]
+ARCHITECTURE = {"heads": ["nucleus", "distance"], "width": 4, "depth": 1, "stem_stride": 1}
+TINY = ["--width", "4", "--depth", "1", "--crop", "32", "--batch-size", "2"]
+TINY += ["--crops-per-image", "1", "--precision", "float32"]
+
+
+class Reached(Exception):
+    """A stand-in was called: the program has read its files and would start to train now."""
+
+
+def brightness(batch):
+    """Maps (B, h, w, 2) of a batch (B, h, w, 3): bright pixels are nuclei."""
+    light = batch.mean(axis=-1, keepdims=True)
+    return np.concatenate([light > 0.5, light], axis=-1).astype(np.float32)
+
+
+def stand_in(network=brightness):
+    """A `Model` for predict.py."""
+    return Model(network, num_maps=2, margin_px=8, multiple_px=4, diameter_px=16)
+
+
+def program(name):
+    """The `main` of a script, in this process."""
+    return importlib.import_module(name).main
+
+
+def replace_network(network=brightness):
+    """Let predict.py use the stand-in from now on, in this process, but with --engine keras."""
+    from nuclei.inference.engines import load_model
+
+    def load(path, engine="auto", *arguments, **options):
+        is_real = engine == "keras"
+        return load_model(path, engine, *arguments, **options) if is_real else stand_in(network)
+
+    importlib.import_module("predict").load_model = load
+
+
+@contextlib.contextmanager
+def without_training():
+    """Let train.py read all its files and stop before the first epoch with `Reached`."""
+    train = importlib.import_module("train")
+    kept = train.fit
+
+    def reached(*_):
+        raise Reached
+
+    train.fit = reached
+    try:
+        yield
+    finally:
+        train.fit = kept
+
+
+def run(argv):
+    """Run the `main` that `argv` names first, and raise where that is not what was expected."""
+    status = program(argv[0])([str(word) for word in argv[1:]])
+    if status:
+        raise RuntimeError(f"{argv[0]} ended with {status} on whole files")
+
+
+def make_templates(folder: Path):
+    """Write the folders that each input is put into; a folder that is there already stays.
+
+    This imports Keras and starts threads, so it belongs into a process of its own.
+    """
+    if folder.exists():
+        return
+    work = folder.with_name(folder.name + ".part")
+    shutil.rmtree(work, ignore_errors=True)
+    for stem in ("good", "other", "third"):
+        write_pair(work / "data", stem)
+    (work / "data" / "split.csv").write_text(
+        "stem,split\ngood,train\nother,train\nthird,validation\n"
+    )
+    (work / "groups.csv").write_text("stem,group\ngood,treated\nother,control\nthird,control\n")
+    (work / "images").mkdir()
+    (work / "images" / "good.png").write_bytes(encoded(draw()[0], "PNG"))
+    with contextlib.chdir(work):
+        train_twice()
+        write_model(Path("model/trained_model.h5"))
+        shutil.copy("trained/history.csv", "model/history.csv")
+        replace_network()
+        formats = ["--formats", "masks,labels,overlays,csv,geojson"]
+        model = ["--model", "model/trained_model.h5"]
+        run(["predict", "data/raw", "--out", "found", *formats, *model])
+        run(["evaluate", "found", "data/gt"])
+        interrupt_slide(model)
+    work.rename(folder)
+
+
+def write_model(path: Path):
+    """Write a small model file."""
+    from unet import build_unet
+
+    path.parent.mkdir()
+    scores = {"images": 3, "dice": 0.9, "ap50": 0.8, "map": 0.6}
+    settings = {
+        "architecture": ARCHITECTURE,
+        "thresholds": {"min_area_px": 15},
+        "nucleus_diameter_px": {"median": 16.0, "percentile_5": 9.0, "percentile_95": 30.0},
+        "data": {"train": {"fluorescence": 2}, "validation": 1, "sets": ["data"]},
+        "scores": {"validation": {"all": scores}},
+    }
+    save_model(path, build_unet(**ARCHITECTURE), settings)
+
+
+def train_twice():
+    """Leave the checkpoint of an unfinished training in trained/."""
+    training = importlib.import_module("train")
+    kept, training.save_result = training.save_result, lambda *_: None  # it removes the checkpoint
+    try:
+        run(["train", "--out", "trained", "--data-dir", "data", "--epochs", "2", *TINY])
+    except FileNotFoundError:
+        pass  # nothing was saved
+    finally:
+        training.save_result = kept
+
+
+def interrupt_slide(model):
+    """Leave slides/slide.ome.tif, and in slides_found what a stopped search of it leaves."""
+    Path("slides").mkdir()
+    slide = next(original for original in make_originals() if original.name == "slide.ome.tif")
+    Path("slides/slide.ome.tif").write_bytes(slide.content)
+    calls = []
+
+    def stop(batch):
+        calls.append(batch)
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return brightness(batch)
+
+    replace_network(stop)
+    argv = ["slides", "--out", "slides_found", "--tile", "272", "--diameter", "16", *model]
+    if program("predict")(argv) != 130:
+        raise RuntimeError("the search of the slide was not stopped")
+    replace_network()
+
+
+def copy_template(folder: Path, room: Path, *names):
+    """Copy parts of the templates into a new folder."""
+    for name in names:
+        (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, room / name)
