@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from nuclei.cli import command_line, user_errors_in_one_line
-from nuclei.files import replacing
+from nuclei.files import named, replacing
 from nuclei.machine import require
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -128,11 +128,13 @@ def main(argv=None):
     """Mutate the rooms, and return 1 where the tests let more than a tenth of one pass."""
     parser = command_line(__doc__)
     text = f"rooms of nuclei/ (default {' '.join(ROOMS)})"
-    parser.add_argument("rooms", nargs="*", default=list(ROOMS), choices=list(ROOMS), help=text)
+    parser.add_argument("rooms", nargs="*", default=list(ROOMS), metavar="ROOM", help=text)
     parser.add_argument(
         "--out", type=Path, default=Path("mutants"), help="folder of the table (default mutants)"
     )
     args = parser.parse_args(argv)
+    if unknown := [room for room in args.rooms if room not in ROOMS]:
+        parser.error(f"{named(unknown)}: no room of {', '.join(ROOMS)}")
     require(["mutmut"], "the mutants")
     table, tree = args.out / "mutants.csv", args.out / "tree"
     rows = finished_rooms(table)

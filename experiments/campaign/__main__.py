@@ -39,10 +39,11 @@ from nuclei.progress import Progress
 
 IMPORTED = (  # before the fork: the scripts, and what they import late
     *("predict", "import_data", "evaluate", "exports", "report", "graph", "train"),
-    *("tensorflow", "keras", "pandas", "plotly.graph_objects", "plotly.offline", "plotly.io"),
-    *("skimage.measure", "skimage.segmentation", "scipy.io", "scipy.ndimage", "scipy.spatial"),
-    *("nuclei.training.losses", "nuclei.inference.engines", "nuclei.schema"),
+    *("pandas", "plotly.graph_objects", "plotly.offline", "skimage.measure"),
+    *("skimage.segmentation", "scipy.io", "scipy.ndimage", "scipy.spatial"),
+    *("nuclei.inference.engines", "nuclei.schema"),
 )
+LONG = 3000  # inputs that are worth the import of Keras: one in 160 needs it
 OPTIONAL = ("bioio", "bioio_czi", "openslide", "zarr", "roifile", "pyarrow.parquet", "imagecodecs")
 
 
@@ -71,7 +72,7 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def prepare(out: Path) -> Path:
+def prepare(out: Path, is_long: bool) -> Path:
     """Import everything that workers need, and make the templates. Returns: their folder."""
     templates = out.resolve() / "templates"
     maker = FORK.Process(target=make_templates, args=(templates,))  # it starts threads
@@ -79,7 +80,7 @@ def prepare(out: Path) -> Path:
     maker.join()
     if maker.exitcode:
         raise ValueError(f"{templates} could not be made; the lines above say why")
-    for name in IMPORTED:
+    for name in (*IMPORTED, "keras") if is_long else IMPORTED:
         importlib.import_module(name)
     for name in OPTIONAL:
         with contextlib.suppress(ImportError):
@@ -140,7 +141,7 @@ def main(argv=None):
     """Run the campaign and return 1 where anything failed."""
     args = parse_arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    templates = prepare(args.out)
+    templates = prepare(args.out, args.inputs > LONG)
     if args.replay is not None:
         return replay(args, templates)
     results = args.out / "results.jsonl"

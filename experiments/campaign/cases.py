@@ -6,6 +6,7 @@
 All follows from the seed and the number, so one input can be made again alone.
 """
 
+import os
 import random
 from pathlib import Path
 from typing import NamedTuple
@@ -192,7 +193,7 @@ def case_of_file(original, generator, originals, templates, room):
     if original.role == "set":
         write_set(room / place, original, originals)
         name = original.name.encode()
-    path = Path(str(room / place).encode().decode(), name.decode("utf-8", "surrogateescape"))
+    path = room / place / os.fsdecode(name)
     path.write_bytes(content)
     words = [word.format(path=path.relative_to(room)) for word in argv]
     return Case(original.name, damage, reader, with_out(words, reader), path, expected)

@@ -21,15 +21,17 @@ ROOMY = "512m"
 def full_disk(folder: Path, num_bytes: int) -> Iterator[Callable]:
     """Let a folder take no more than so many bytes.
 
-    Root mounts a file system of that size there. Others limit the size of a single file, for this
-    process and those that it starts.
+    Root mounts a file system of that size there. Where that is not allowed, the size of a single
+    file is limited, for this process and those that it starts.
 
     Yields:
         A function that lifts the limit.
     """
-    if os.geteuid() == 0 and shutil.which("mount"):
-        with mounted(folder, num_bytes) as grow:
-            yield grow
+    if os.geteuid() == 0 and mount(folder, f"size={max(PAGE, num_bytes // PAGE * PAGE)}"):
+        try:
+            yield lambda: mount(folder, f"remount,size={ROOMY}")
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -43,17 +45,9 @@ def full_disk(folder: Path, num_bytes: int) -> Iterator[Callable]:
         lift()
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, num_bytes: int) -> Iterator[Callable]:
-    """Mount a file system of this size. Yields: a function that makes it large."""
-    size = max(PAGE, num_bytes // PAGE * PAGE)
-
-    def mount(options):
-        command = ["mount", "-t", "tmpfs", "-o", options, "nuclei", str(folder)]
-        subprocess.run(command, check=True)
-
-    mount(f"size={size}")
-    try:
-        yield lambda: mount(f"remount,size={ROOMY}")
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+def mount(folder: Path, options: str) -> bool:
+    """Mount a file system in memory, or change it. Returns: whether the system allowed it."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "nuclei", str(folder)]
+    return (
+        bool(shutil.which("mount")) and not subprocess.run(command, capture_output=True).returncode
+    )

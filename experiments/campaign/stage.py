@@ -25,7 +25,10 @@ PLACES = {  # in each template, what is damaged there, and the programs that rea
     "found/evaluation.json": ("json", ("report",)),
     "found/labels/good.png": ("png", ("exports", "report", "evaluate")),
     "found/geojson/good.geojson": ("json", ("import corrected", "predict")),
-    "model/trained_model.h5": ("hdf5", ("report", "predict model", "train init")),
+    "model/trained_model.h5": (
+        "hdf5",
+        ("report", "report", "train init", "train init", "predict model"),
+    ),
     "model/history.csv": ("csv", ("graph", "report")),
     "groups.csv": ("csv", ("report groups", "evaluate groups file")),
     "data/split.csv": ("csv", ("train", "evaluate split")),

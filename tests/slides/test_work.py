@@ -65,6 +65,10 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
     tiles = times_of_tiles(work.path)
     assert "begun anew" in capsys.readouterr().out
     assert len(found.tiles) == len(tiles) < sum("tile" in path.name for path in before)
-    (work.path / "setup.json").write_text("{")  # damaged: nothing is known of the tiles there
+    setup = (work.path / "setup.json").read_text()
+    # Damaged, also where it can be read: nothing is known of the tiles there.
+    for damaged in ("{", "[" * 9000, setup.replace("region_px", "region"), setup.replace("1", "2")):
+        (work.path / "setup.json").write_text(damaged)
+        assert damaged != setup and work.read_setup() is None
     find(slide, tmp_path)
     assert contents(tmp_path).keys() == before.keys()
