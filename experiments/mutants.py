@@ -25,17 +25,17 @@ from nuclei.machine import require
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOMS = {  # rooms whose faults nobody would see in a picture, and their tests
-    "instances/separate": "instances/test_separate",
-    "instances/matching": "instances/test_matching",
-    "inference/tiling": "inference/test_tiling",
-    "training/losses": "training/test_losses",
-    "training/muon": "training/test_muon",
-    "images/intensity": "images/test_intensity",
-    "images/labels": "images/test_labels",
-    "results/tables": "results/test_tables",
-    "formats/tables": "formats/test_tables",
-    "report/page": "report/test_page",
-    "report/sections": "report/test_page",
+    "instances/separate": ("instances/test_separate",),
+    "instances/matching": ("instances/test_matching",),
+    "inference/tiling": ("inference/test_tiling",),
+    "training/losses": ("training/test_losses",),
+    "training/muon": ("training/test_muon",),
+    "images/intensity": ("images/test_intensity", "images/test_outliers"),
+    "images/labels": ("images/test_labels",),
+    "results/tables": ("results/test_tables",),
+    "formats/tables": ("formats/test_tables",),
+    "report/page": ("report/test_page",),
+    "report/sections": ("report/test_page",),
 }
 COPIED = ("nuclei", "tests", "data", "docs", "experiments", "Saved_Model", "test_raw")
 FIELDS = ("room", "mutants", "killed", "share", "without_test")
@@ -45,7 +45,7 @@ CONFIG = """
 source_paths = ["nuclei"]
 only_mutate = ["nuclei/{room}.py"]
 also_copy = {copied}
-pytest_add_cli_args_test_selection = ["tests/{tests}.py"]
+pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts={mode}"]
 """
 
@@ -62,15 +62,16 @@ def copy_project(tree: Path) -> None:
             shutil.copy(path, tree)
 
 
-def configure(tree: Path, room: str, tests: str) -> None:
+def configure(tree: Path, room: str, tests) -> None:
     """Tell mutmut what to change and which tests to run."""
     copied = [path.name for path in tree.iterdir() if path.name not in ("nuclei", "mutants")]
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-    text += CONFIG.format(room=room, tests=tests, copied=copied, mode="--import-mode=importlib")
+    files = [f"tests/{name}.py" for name in tests]
+    text += CONFIG.format(room=room, tests=files, copied=copied, mode="--import-mode=importlib")
     (tree / "pyproject.toml").write_text(text, encoding="utf-8")
 
 
-def mutate(tree: Path, room: str, tests: str) -> dict[str, str]:
+def mutate(tree: Path, room: str, tests) -> dict[str, str]:
     """Run all mutants of a room.
 
     Returns:
@@ -92,7 +93,7 @@ def mutate(tree: Path, room: str, tests: str) -> dict[str, str]:
     ends = {name: end for name, _, end in lines if "__mutmut_" in name}
     if run.returncode or not ends or "not checked" in ends.values():
         last = "\n".join((run.stdout + run.stderr).splitlines()[-12:])
-        raise ValueError(f"nuclei/{room}.py could not be tested with tests/{tests}.py: {last}")
+        raise ValueError(f"nuclei/{room}.py could not be tested with {named(tests)}: {last}")
     return ends
 
 
