@@ -12,6 +12,7 @@ the user's own.
 """
 
 import contextlib
+import csv
 import errno
 import os
 import shutil
@@ -110,6 +111,23 @@ def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Itera
         if is_system_fault(error):
             raise
         raise ValueError(f"{path} {describe(error)}") from error
+
+
+@contextlib.contextmanager
+def reading_own_table(path: Path) -> Iterator[None]:
+    """Around the reading of a table that predict.py wrote and somebody may have changed since.
+
+    Raises:
+        ValueError: a column or a cell is missing or of another kind, or it is no text.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        fault = f"no column {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(
+            f"{path} is damaged, or no table of predict.py ({fault}); predict the images again, or "
+            "remove it to go on without what it says"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ Masks may have any form that `read_truth` reads. Where a form limits what the sc
 says so. Missing and unreadable files stop the comparison, or are left out where the user allows it.
 """
 
-import contextlib
 import csv
 import os
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.datasets.pairs import find_truths
-from nuclei.files import fault_of, first_line, named
+from nuclei.files import fault_of, named, reading_own_table
 from nuclei.images.folder import find_images
 from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
@@ -218,18 +217,6 @@ def notes_on_forms(forms, num_images):
     return notes
 
 
-@contextlib.contextmanager
-def reading_table(path):
-    """Around the reading of nuclei.csv: a value or a byte that does not belong there is named."""
-    try:
-        yield
-    except (ValueError, TypeError, csv.Error) as error:  # TypeError: a row that is too short
-        raise ValueError(
-            f"{path} is damaged ({first_line(error)}); expected the table that predict.py wrote: "
-            "predict again, or remove it to score without its confidence"
-        ) from None
-
-
 def score_confidence(comparisons, nuclei_csv):
     """Compare the confidence that predict.py wrote for each nucleus with the share of right ones.
 
@@ -247,7 +234,7 @@ def score_confidence(comparisons, nuclei_csv):
     if not nuclei_csv.is_file():
         return None
     confidences, hits = [], []
-    with reading_table(nuclei_csv), open(nuclei_csv, newline="", encoding="utf-8") as file:
+    with reading_own_table(nuclei_csv), open(nuclei_csv, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not {"image", "id", "confidence"} <= set(reader.fieldnames or ()):
             return None

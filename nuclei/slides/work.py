@@ -103,7 +103,7 @@ class WorkFolder:
 
 
 def hash_of_values(values):
-    """The SHA-256 of a dict for JSON: a damaged number is found, which no range of it would show."""
+    """The SHA-256 of a dict for JSON, which also finds a damaged number that could be right."""
     return hashlib.sha256(json.dumps(values).encode("utf-8")).hexdigest()
 
 

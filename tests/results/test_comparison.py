@@ -100,5 +100,5 @@ def test_a_damaged_table_of_confidences_is_named(tmp_path, labels, row):
         return
     if row.startswith("a"):
         table.write_text("image,id,confidence\na,1,0.9\n" + row)
-    with pytest.raises(ValueError, match="nuclei.csv is damaged .*predict again, or remove it"):
+    with pytest.raises(ValueError, match="nuclei.csv is damaged.*predict the images again"):
         score_confidence(comparisons, table)
