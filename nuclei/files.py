@@ -23,12 +23,13 @@ from pathlib import Path
 from nuclei.written import record_of
 
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
+MAX_NAME = 300  # characters of one of them: a cell of a damaged table may have thousands
 MAX_LINE = 160  # characters of another program's message inside one of ours
 
 
 def named(names: Iterable[object]) -> str:
-    """Up to MAX_NAMED names and the count of the others, for messages."""
-    names = [str(name) for name in names]
+    """Up to MAX_NAMED names and the count of the others, for messages; long ones are cut."""
+    names = [str(name)[:MAX_NAME] for name in names]
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -123,6 +124,8 @@ def reading_own_table(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, csv.Error) as error:
+        if str(path) in str(error):  # a message of our own
+            raise
         fault = f"no column {error}" if isinstance(error, KeyError) else first_line(error)
         raise ValueError(
             f"{path} is damaged, or no table of predict.py ({fault}); predict the images again, or "

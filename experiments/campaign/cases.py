@@ -16,6 +16,7 @@ from experiments.campaign.originals import Original
 from experiments.campaign.stage import MODEL, PLACES, copy_template
 
 NAME_SHARE = 0.06  # of the inputs whose file also gets a hostile name
+READER_SHARE = 0.75  # of the inputs that a reader gets alone; the others get a whole program
 SWAP_SHARE = 0.05  # of the inputs whose content is that of another kind
 NAMES = (  # hostile stems, as the disk has them
     *(
@@ -42,12 +43,15 @@ NAMES = (  # hostile stems, as the disk has them
     ),
     *("a\u0308".encode(), b"a.b.ome", b"a\\b", b"&amp;", b"</script>", b"0", b"nan", b"a#b?c"),
 )
-ROLES = {  # which programs read a whole file of these roles, and what their folder holds
-    "image": ("predict", "check raw", "report pictures", "exports pictures"),
-    "truth": ("check gt", "evaluate truth", "evaluate predicted", "train data"),
-    "archive": ("import",),
-    "set": ("import set",),
-    "slide": ("predict slide file",),
+ROLES = {  # the programs and the readers of whole files
+    "image": (
+        ("predict", "check raw", "report pictures", "exports pictures"),
+        ("open_image", "open_image", "declared_pixels"),
+    ),
+    "truth": (("check gt", "evaluate truth", "evaluate predicted", "train data"), ("read_truth",)),
+    "archive": (("import",), ()),
+    "set": (("import set",), ()),
+    "slide": (("predict slide file",), ("look_at_slide",)),
 }
 
 
@@ -57,7 +61,7 @@ class Case(NamedTuple):
     Attributes:
         kind: the file that was damaged, such as "grey.png" or "found/summary.csv".
         damage: words for what was done to it.
-        reader: a key of READERS.
+        reader: a key of READERS, or one of the room `readers`.
         argv: the script and its arguments, in the folder of the case.
         path: the damaged file.
         expected: a result that must be there whatever the damaged file is, or None.
@@ -175,10 +179,16 @@ def make_case(number, seed, originals, templates: Path, room: Path) -> Case:
     return case_of_file(originals[index], generator, originals, templates, room)
 
 
+def choose_reader(programs, readers, generator):
+    """A key of READERS, or the name of a reader that gets the file alone."""
+    is_alone = readers and generator.random() < READER_SHARE
+    return generator.choice(readers if is_alone else programs)
+
+
 def case_of_file(original, generator, originals, templates, room):
     """An input that is a file of the user beside whole ones."""
-    reader = generator.choice(ROLES[original.role])
-    parts, place, argv, expected = READERS[reader]
+    reader = choose_reader(*ROLES[original.role], generator)
+    parts, place, argv, expected = READERS.get(reader, ("", "files", [reader, "{path}"], None))
     copy_template(templates, room, *parts.split())
     content, damage = damaged(original.content, original.form, generator)
     if generator.random() < SWAP_SHARE:
@@ -191,15 +201,15 @@ def case_of_file(original, generator, originals, templates, room):
     (room / place).mkdir(exist_ok=True)
     name = stem + suffix.encode()
     if original.role == "set":
-        write_set(room / place, original, originals)
+        write_set(room / place, originals)
         name = original.name.encode()
     path = room / place / os.fsdecode(name)
     path.write_bytes(content)
-    words = [word.format(path=path.relative_to(room)) for word in argv]
+    words = [str(path.relative_to(room)) if word == "{path}" else word for word in argv]
     return Case(original.name, damage, reader, with_out(words, reader), path, expected)
 
 
-def write_set(folder, original, originals):
+def write_set(folder, originals):
     """Write both arrays of a set; one of them is damaged afterwards."""
     for other in originals:
         if other.role == "set":
@@ -208,15 +218,14 @@ def write_set(folder, original, originals):
 
 def case_in_place(kind, generator, templates, room):
     """An input that is a file of ours, or a table of the user, at its place in the templates."""
-    form, readers = PLACES[kind]
-    reader = generator.choice(readers)
+    form, programs, readers = PLACES[kind]
+    reader = choose_reader(programs, readers, generator)
     if reader == "predict":
         reader = "predict again"
-    parts, _, argv, expected = READERS[reader]
-    copy_template(templates, room, *parts.split())
+    folder = Path(kind).parts[0]
+    parts, _, argv, expected = READERS.get(reader, ("", None, [reader, kind], None))
+    copy_template(templates, room, *dict.fromkeys([*parts.split(), folder]))
     path = room / kind
-    if not path.exists():  # the history of a model is of another folder's template
-        copy_template(templates, room, kind.split("/")[0])
     content, damage = damaged(path.read_bytes(), form, generator)
     if reader == "import corrected":
         (room / "data/gt/good.png").unlink()
@@ -227,7 +236,7 @@ def case_in_place(kind, generator, templates, room):
 
 def with_out(argv, reader):
     """The command with a folder for its results, where it has none of its own."""
-    if reader in INSIDE or argv[0] in ("report",) or "--out" in argv:
+    if reader in INSIDE or argv[0] == "report" or "--out" in argv or reader not in READERS:
         return list(argv)
     if argv[0] == "import_data" and "--from" not in argv:
         return list(argv)

@@ -16,26 +16,40 @@ from types import SimpleNamespace
 import numpy as np
 
 from experiments.campaign.originals import draw, encoded, make_originals, write_pair
+from experiments.campaign.readers import READERS, reader
 from nuclei.model_file import Model, save_model
 
-PLACES = {  # in each template, what is damaged there, and the programs that read it
-    "found/summary.csv": ("csv", ("report", "exports", "predict", "evaluate groups")),
-    "found/nuclei.csv": ("csv", ("report", "exports", "predict", "evaluate")),
-    "found/written.jsonl": ("", ("predict", "exports", "report")),
-    "found/evaluation.json": ("json", ("report",)),
-    "found/labels/good.png": ("png", ("exports", "report", "evaluate")),
-    "found/geojson/good.geojson": ("json", ("import corrected", "predict")),
+PLACES = {  # in each template, what is damaged there; the programs and the readers of the file
+    "found/summary.csv": (
+        "csv",
+        ("report", "exports", "predict", "evaluate groups"),
+        ("read_table", "facts_of"),
+    ),
+    "found/nuclei.csv": (
+        "csv",
+        ("report", "exports", "predict", "evaluate"),
+        ("read_table", "rows_of"),
+    ),
+    "found/written.jsonl": ("", ("predict", "exports", "report"), ("read_record",)),
+    "found/evaluation.json": ("json", ("report",), ("read_evaluation_record",)),
+    "found/labels/good.png": ("png", ("exports", "report", "evaluate"), ("read_labels",)),
+    "found/geojson/good.geojson": ("json", ("import corrected", "predict"), ("read_truth",)),
     "model/trained_model.h5": (
         "hdf5",
         ("report", "report", "train init", "train init", "predict model"),
+        ("read_settings",),
     ),
-    "model/history.csv": ("csv", ("graph", "report")),
-    "groups.csv": ("csv", ("report groups", "evaluate groups file")),
-    "data/split.csv": ("csv", ("train", "evaluate split")),
-    "trained/checkpoint.h5": ("hdf5", ("train resume",)),
-    "slides_found/.slide.ome.work/setup.json": ("json", ("predict slide",)),
-    "slides_found/.slide.ome.work/mask.npy": ("npy", ("predict slide",)),
-    "slides_found/.slide.ome.work/tile_000000.npz": ("zip", ("predict slide",)),
+    "model/history.csv": ("csv", ("graph", "report"), ("read_history",)),
+    "groups.csv": ("csv", ("report groups", "evaluate groups file"), ("read_groups",)),
+    "data/split.csv": ("csv", ("train", "evaluate split"), ("read_split",)),
+    "trained/checkpoint.h5": ("hdf5", ("train resume",), ("read_checkpoint",)),
+    "slides_found/.slide.ome.work/setup.json": ("json", ("predict slide",), ("look_into_work",)),
+    "slides_found/.slide.ome.work/mask.npy": ("npy", ("predict slide",), ("look_into_work",)),
+    "slides_found/.slide.ome.work/tile_000000.npz": (
+        "zip",
+        ("predict slide",),
+        ("look_into_work",),
+    ),
 }
 MODEL = ["--model", "model/trained_model.h5"]
 ARCHITECTURE = {"heads": ["nucleus", "distance"], "width": 4, "depth": 1, "stem_stride": 1}
@@ -59,7 +73,9 @@ def stand_in(network=brightness):
 
 
 def program(name):
-    """The `main` of a script, in this process."""
+    """The `main` of a script, or of a reader, in this process."""
+    if name in READERS:
+        return reader(name)
     return importlib.import_module(name).main
 
 

@@ -56,29 +56,46 @@ def feed(numbers, make, folder: Path, limits: Limits):
         Dicts with number, kind, damage, reader, outcome, detail and seconds.
     """
     todo, active = list(numbers)[::-1], {}
-    while todo or active:
-        while todo and len(active) < limits.workers:
-            batch = [todo.pop() for _ in range(min(BATCH, len(todo)))]
-            connection, worker = start(batch, make, folder, limits)
-            active[connection] = {"worker": worker, "left": batch, "since": time.monotonic()}
-        for connection in wait(list(active), timeout=1):
-            try:
-                result = connection.recv()
-            except (EOFError, OSError):
-                yield from end(active.pop(connection), "crash", todo)
-                connection.close()
-                continue
-            state = active[connection]
-            state["since"] = time.monotonic()
-            state["begun"] = result
-            if "outcome" in result:
-                state["left"].remove(result["number"])
-                yield result
-        for connection, state in list(active.items()):
-            if time.monotonic() - state["since"] > limits.seconds:
-                state["worker"].kill()
-                yield from end(active.pop(connection), "hang", todo)
-                connection.close()
+    try:
+        while todo or active:
+            while todo and len(active) < limits.workers:
+                batch = [todo.pop() for _ in range(min(BATCH, len(todo)))]
+                connection, worker = start(batch, make, folder, limits)
+                active[connection] = {"worker": worker, "left": batch, "since": time.monotonic()}
+            yield from answers(active, todo, limits.seconds)
+    finally:
+        for state in active.values():  # the campaign is stopped
+            state["worker"].kill()
+
+
+def answers(active, todo, seconds):
+    """Wait a second for answers of the workers at work, and end those that give none.
+
+    Args:
+        active: {connection: what is known of its worker}.
+        todo: numbers that wait; those of a worker that has ended go back there.
+        seconds: without an answer, after which a worker is killed.
+
+    Yields:
+        As `feed`.
+    """
+    for connection in wait(list(active), timeout=1):
+        state = active[connection]
+        try:
+            state["begun"] = connection.recv()
+        except (EOFError, OSError):
+            yield from end(active.pop(connection), "crash", todo)
+            connection.close()
+            continue
+        state["since"] = time.monotonic()
+        if "outcome" in state["begun"]:
+            state["left"].remove(state["begun"]["number"])
+            yield state["begun"]
+    for connection, state in list(active.items()):
+        if time.monotonic() - state["since"] > seconds:
+            state["worker"].kill()
+            yield from end(active.pop(connection), "hang", todo)
+            connection.close()
 
 
 def end(state, outcome, todo):
