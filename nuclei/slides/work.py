@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import replacing
+from nuclei.files import is_system_fault, replacing
 from nuclei.slides.setup import Setup
 from nuclei.slides.tile_nuclei import TileNuclei
 
@@ -87,7 +87,9 @@ class WorkFolder:
             return len(self.read_tile(tile))
         except FileNotFoundError:
             return None
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError) as error:
+            if is_system_fault(error):
+                raise
             return None  # a loss of power leaves such files
 
     def refresh(self):

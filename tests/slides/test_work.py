@@ -1,6 +1,7 @@
 """A search that was killed goes on where it stopped, and other settings begin anew."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 from slides_tools import FORMATS, ROOT, contents, find
 
+from experiments.campaign.damage import mutated_bytes
 from nuclei.slides.formats import open_slide
 from nuclei.slides.work import work_folder
 
@@ -52,6 +54,17 @@ def test_a_killed_run_goes_on_and_its_files_equal_those_of_one_in_one_go(
     for out in (whole, cut):
         work_folder(out, "s").clear()
     assert contents(cut) == contents(whole) and len(contents(whole)) > len(FORMATS)
+
+
+def test_a_tile_that_was_cut_or_changed_is_done_again(readable, tmp_path):
+    work = work_folder(tmp_path, "s")
+    found = find(open_slide(readable["ome"]), tmp_path)
+    tile = found.tiles[0]
+    content, generator = work.tile_path(tile).read_bytes(), random.Random(0)
+    num_nuclei = work.count_nuclei(tile)
+    for _ in range(60):
+        work.tile_path(tile).write_bytes(mutated_bytes(content, generator))
+        assert work.count_nuclei(tile) in (None, num_nuclei)
 
 
 def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, capsys):
