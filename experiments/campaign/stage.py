@@ -53,8 +53,10 @@ PLACES = {  # in each template, what is damaged there; the programs and the read
 }
 MODEL = ["--model", "model/trained_model.h5"]
 ARCHITECTURE = {"heads": ["nucleus", "distance"], "width": 4, "depth": 1, "stem_stride": 1}
-TINY = ["--width", "4", "--depth", "1", "--crop", "32", "--batch-size", "2"]
-TINY += ["--crops-per-image", "1", "--precision", "float32"]
+TINY = (  # flags of a training of seconds
+    *("--width", "4", "--depth", "1", "--crop", "32", "--batch-size", "2"),
+    *("--crops-per-image", "1", "--precision", "float32"),
+)
 
 
 class Reached(Exception):

@@ -14,7 +14,6 @@ import numpy as np
 
 from nuclei.images.reading import read_stored
 
-
 TABLE_IDS = 1 << 24  # ids below which a table of them fits into memory
 
 
