@@ -201,10 +201,12 @@ def truths(labels):
 
 def sets(image, labels):
     """Whole data sets as other people publish them: {name: (form, bytes)}."""
-    members = {"id1/images/id1.png": encoded(image, "PNG")}
-    for number in range(1, labels.max() + 1):
-        mask = (labels == number) * np.uint8(255)
-        members[f"id1/masks/{number}.png"] = encoded(mask, "PNG")
+    members = {}
+    for stem in ("id1", "id2"):
+        members[f"{stem}/images/{stem}.png"] = encoded(image, "PNG")
+        for number in range(1, labels.max() + 1):
+            mask = (labels == number) * np.uint8(255)
+            members[f"{stem}/masks/{number}.png"] = encoded(mask, "PNG")
     return {"dsb2018.zip": ("zip", zipped(members))}
 
 

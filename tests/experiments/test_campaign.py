@@ -18,10 +18,12 @@ from experiments.campaign.judge import Call, files_of, judge
 from experiments.campaign.originals import make_originals
 from experiments.campaign.plays import results_of
 from experiments.campaign.small_disk import full_disk
+from experiments.campaign.stage import PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIGINALS = make_originals()
 CASE = Case("a.png", "bytes", "predict", ["predict", "in"], Path("in/a.png"), "out/masks/good.png")
+SEED = 63  # of a small campaign with three ways of being interrupted
 LINE = "predict.py: in/a.png is damaged; copy it again\n"
 
 
@@ -138,15 +140,16 @@ def run_campaign(out, *flags):
 
 def test_a_small_campaign_finds_nothing_and_goes_on_where_it_stopped(tmp_path):
     """An input of each kind and some kills. It runs in a process of its own, since it forks."""
-    out, num_kinds = tmp_path / "campaign", 54
-    kills = ("--kills", 6, "--programs", "exports", "evaluate")
-    done = run_campaign(out, "--inputs", num_kinds, "--seed", 5, "--workers", 2, *kills)
+    out, num_kinds = tmp_path / "campaign", len(ORIGINALS) + len(PLACES)
+    flags = ["--seed", SEED, "--kills", 3, "--programs", "evaluate"]
+    done = run_campaign(out, "--inputs", num_kinds, "--workers", 2, "--seconds", 300, *flags)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len({row["kind"] for row in rows if "number" in row}) == num_kinds
-    assert sum("play" in row for row in rows) == 6
+    assert {row["how"] for row in rows if "play" in row} == {"SIGTERM", "full disk", "two at once"}
     assert not (out / "failed").exists() and not list((out / "work").glob("*"))
-    again = run_campaign(out, "--inputs", num_kinds, "--seed", 5, "--seconds", 99, *kills)
-    assert again.returncode == 0 and len((out / "results.jsonl").read_text().splitlines()) == 60
-    shown = run_campaign(out, "--replay", 3, "--seed", 5)
+    again = run_campaign(out, "--inputs", num_kinds, *flags)
+    lines = (out / "results.jsonl").read_text().splitlines()
+    assert again.returncode == 0 and len(lines) == num_kinds + 3
+    shown = run_campaign(out, "--replay", 3, "--seed", SEED)
     assert shown.returncode == 0 and "palette.png" in shown.stdout
