@@ -61,7 +61,7 @@ from nuclei.folder_lock import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
-from nuclei.inference.encryption import TlsFiles
+from nuclei.inference.encryption import add_cluster_flags, tls_of
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
 from nuclei.inference.folder import predict_images
@@ -135,9 +135,10 @@ def parse_arguments(argv):
     add("--tile", type=positive, default=TILE_PX, metavar="PX", help=text)
     text = "tiles in one call of the network (default 1)"
     add("--batch-size", type=positive, default=1, metavar="N", help=text)
-    add_cluster_flags(parser)
+    group = parser.add_argument_group("a cluster (python -m pip install distributed cryptography)")
+    add_cluster_flags(group.add_argument)
     args = parser.parse_args(argv)
-    args.tls = check_tls(parser, args)
+    args.tls = tls_of(args, parser.error)
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold is {args.threshold}; it must lie between 0 and 1")
     if args.diameter is not None and not args.diameter > 0:
@@ -147,34 +148,6 @@ def parse_arguments(argv):
     if args.scheduler and args.workers:
         parser.error("--scheduler brings workers of its own; leave out --workers")
     return args
-
-
-def add_cluster_flags(parser):
-    """Add the flags of work in several processes."""
-    title = "a cluster (python -m pip install distributed cryptography)"
-    add = parser.add_argument_group(title).add_argument
-    text = "use the workers of this Dask scheduler (default: no cluster)"
-    add("--scheduler", metavar="TLS://HOST:PORT", help=text)
-    text = "use N processes of this machine, which share its cores and GPUs (default: none)"
-    add("--workers", type=positive, metavar="N", help=text)
-    text = (
-        "certificate of the cluster's authority, as of `dask scheduler` (default: Dask's settings)"
-    )
-    add("--tls-ca-file", metavar="PEM", help=text)
-    add("--tls-cert", metavar="PEM", help="certificate of this program (default: Dask's settings)")
-    add("--tls-key", metavar="PEM", help="its private key (default: Dask's settings)")
-
-
-def check_tls(parser, args):
-    """The `TlsFiles` of the flags, or None where none is given."""
-    files = (args.tls_ca_file, args.tls_cert, args.tls_key)
-    if not any(files):
-        return None
-    if not all(files):
-        parser.error("--tls-ca-file, --tls-cert and --tls-key belong together: give all three")
-    if not args.scheduler:
-        parser.error("--tls-ca-file is for --scheduler; --workers is encrypted without it")
-    return TlsFiles(*files)
 
 
 def make_plan(args):

@@ -7,6 +7,7 @@ A drawn image is served as app.py serves it, by HTTP on this machine. Each time 
 request: sent, done, on disk, answered, read. Median, 95th percentile and the longest are printed.
 """
 
+import contextlib
 import functools
 import http.client
 import json
@@ -153,7 +154,8 @@ def main(argv=None):
         thread.start()
         try:
             client = Client(guard)
-            measure(client, entry.key, -(-args.size // TILE_PX), args.repeats)
+            with contextlib.closing(client.connection):
+                measure(client, entry.key, -(-args.size // TILE_PX), args.repeats)
         finally:
             server.should_exit = True
             thread.join()

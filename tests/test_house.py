@@ -57,7 +57,7 @@ FLOORS = (  # from the ground up: a room imports its own wing and lower floors
     {"results"},
     {"inference", "training"},
     {"slides", "report", "checkup"},
-    {"app"},
+    {"app", "napari_widget"},
     {""},  # nuclei/__init__.py, the Python API
 )
 HEAVY = {"tensorflow", "keras", "jax", "torch"}

@@ -14,7 +14,16 @@ from nuclei.checkup.packages import FOR_TESTS, NEEDED, read_requirements
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_FLAGS = {"unet", "google_colab"}
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if path.stem not in WITHOUT_FLAGS)
-EXPERIMENTS = ("ablation", "average_models", "few_images", "otsu", "stress", "strip")
+EXPERIMENTS = (
+    "ablation",
+    "app_speed",
+    "average_models",
+    "clicks",
+    "few_images",
+    "otsu",
+    "stress",
+    "strip",
+)
 VERSION = version.program_version()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nuclei.app.edit_log import Summary
 from nuclei.app.predictions import Prediction
+from nuclei.images.stems import text_of
 
 WAITING = "waiting"  # to be predicted
 PREDICTING = "predicting"
@@ -54,7 +55,7 @@ class Entry:
         """The image as the page knows it."""
         return {
             "id": self.key,
-            "name": self.path.name,
+            "name": text_of(self.path.name),
             "width": self.size[1],
             "height": self.size[0],
             "state": self.state,

@@ -9,7 +9,6 @@ the folder itself, nothing is moved: the data set grows in FOLDER/corrected/, an
 is linked or copied to its raw/. In both cases `train.py --data-dir HOME` reads it at any time.
 """
 
-import contextlib
 import os
 import shutil
 import uuid
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuclei.app.edit_log import SUFFIX, EditLog
-from nuclei.datasets.pairs import find_truths
+from nuclei.datasets.pairs import TRUTH_SUFFIXES, find_truths
 from nuclei.files import named
 from nuclei.images.folder import image_files
 from nuclei.images.reading import IMAGE_SUFFIXES, open_image
@@ -60,10 +59,10 @@ class Files:
         return EditLog(self.truth_dir / f"{stem}{SUFFIX}")
 
     def truths(self) -> dict[str, Path]:
-        """The truth files, ours and the user's, by stem of the image."""
-        with contextlib.suppress(ValueError, FileNotFoundError):  # there is none yet
-            return find_truths(self.truth_dir, self.images)
-        return {}
+        """The truth files, ours and the user's, by stem of the image. Raises: as `find_truths`."""
+        if not image_files(self.truth_dir, TRUTH_SUFFIXES):
+            return {}
+        return find_truths(self.truth_dir, self.images)
 
     def into_set(self, stem: str) -> None:
         """Let the data set hold an image, where the images lie flat: as a link, or else a copy."""

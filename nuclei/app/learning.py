@@ -62,6 +62,10 @@ class Learning:
         self.wants_stop = False
         self.described: dict | None = None
         self.choice = read_choice(self.choice_path)
+        if self.choice and self.choice.comparison.get("held_out"):
+            for image in self.choice.comparison["images"]:
+                if entry := workspace.entries.get(image["id"]):
+                    entry.held_out = True
 
     @property
     def choice_path(self) -> Path:
@@ -103,7 +107,7 @@ class Learning:
         """Follow the training to its end, then compare."""
         process = self.process
         while process.status() is None:
-            self.describe(RUNNING, "")
+            self.describe(RUNNING, process.last_words())
             time.sleep(LOOK_SECONDS)
         if self.wants_stop:
             self.describe(STOPPED, "Stopped. The model in use is as it was.")

@@ -45,6 +45,7 @@ class Desk:
 def make_app(desk: Desk):
     """The application."""
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.routing import Route
 
     handlers = Handlers(desk)
@@ -66,6 +67,7 @@ def make_app(desk: Desk):
         Route("/api/exports", handlers.export, methods=["POST"]),
     ]
     errors = {TooLarge: too_large, Unknown: gone, ValueError: refused, OSError: failed}
+    errors |= {HTTPException: unknown_address, Exception: fault}
     return Starlette(routes=routes, exception_handlers=errors)
 
 
@@ -79,6 +81,16 @@ def answer(status: int, content):
 async def too_large(request, error):
     """A body over its limit."""
     return answer(413, {"message": TOO_LARGE})
+
+
+async def unknown_address(request, error):
+    """An address or a method that is not known here."""
+    return answer(error.status_code, {"message": f"{error.detail}."})
+
+
+async def fault(request, error):
+    """A fault of the program; the terminal shows its traceback."""
+    return answer(500, {"message": "The program has a fault here; the terminal says which."})
 
 
 async def gone(request, error):

@@ -18,6 +18,7 @@ from nuclei.app.workspace import Workspace
 
 HOST = "127.0.0.1"
 USUAL_PORT = 8765
+SECONDS_OPEN = 75  # of a connection without requests; a busy page must not find it closed
 SECONDS_TO_END = 3  # for answers under way when the server stops
 
 
@@ -80,6 +81,7 @@ def serve(
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_END,
+        timeout_keep_alive=SECONDS_OPEN,
     )
     server = uvicorn.Server(config)
     desk.predictor.start()

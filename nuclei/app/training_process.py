@@ -89,7 +89,7 @@ class TrainingProcess:
         return {"epoch": number, "epochs": self.epochs, "seconds_left": left, "curve": curve}
 
     def last_words(self) -> str:
-        """The last line that it printed: why it failed."""
+        """The last line that it printed: what it does, or why it failed."""
         with open(self.out / LOG, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
             lines = log.read().decode("utf-8", "replace").split("\n")

@@ -27,18 +27,20 @@ from nuclei.app.predictions import (
 )
 from nuclei.app.recent import Recent
 from nuclei.images.reading import declared_size
+from nuclei.images.stems import text_of
 from nuclei.images.writing import MAX_PNG_LABELS, encode
 from nuclei.inference.find import Options
 from nuclei.instances.separate import median_diameter
 from nuclei.slides.formats import is_slide
 from nuclei.truth.masks import read_truth
 
-MAX_OPEN_PIXELS = 130_000_000  # of pictures, and of labels, that stay in memory
+MAX_OPEN_PIXELS = 80_000_000  # of pictures, and of labels, that stay in memory
 SLIDE_NOTE = (
     "A slide is too large for this page: predict it first (python predict.py FILE) and correct the "
     "fields that it leaves in predictions/fields/."
 )
 CHANGED_NOTE = "Changed since it was accepted: gt/ holds it as it was then. Accept it again."
+LACKING_NOTE = "It was accepted, but gt/ no longer has its file. Accept it again."
 
 
 class Unknown(Exception):
@@ -80,13 +82,15 @@ class Workspace:
         try:
             lines = self.files.log(stem).read()
         except (OSError, ValueError) as error:
-            entry.state, entry.note = FAILED, str(error)
+            entry.state, entry.note = FAILED, text_of(str(error))
             return entry
         is_fresh = prediction is not None and prediction.made_by == self.models.made_by
         if lines or stem in self.truths or is_fresh:
             entry.prediction = prediction
         if lines:
             self.update(entry, summarise(lines))
+            if entry.state == ACCEPTED and stem not in self.truths:
+                entry.state, entry.note = PREDICTED, LACKING_NOTE
         elif stem in self.truths:
             entry.state = ACCEPTED
         elif is_fresh:
@@ -113,7 +117,7 @@ class Workspace:
         with self.lock:
             entries = sorted(self.entries.values(), key=Entry.need)
             return {
-                "folder": str(self.files.folder),
+                "folder": text_of(str(self.files.folder)),
                 "model": {
                     "name": self.models.name,
                     "diameter_px": self.models.diameter_px,
@@ -200,7 +204,7 @@ class Workspace:
         """Note that an image cannot be read."""
         with self.lock:
             entry.state = FAILED
-            entry.note = str(error).replace(str(entry.path), entry.path.name)
+            entry.note = text_of(str(error).replace(str(entry.path), entry.path.name))
         self.tell_state()
 
     def predict_anew(self) -> None:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from nuclei.cli import positive
 from nuclei.files import first_line
 
 ENCRYPTED = ("tls", "wss")  # schemes of Dask's addresses
@@ -32,6 +33,30 @@ class TlsFiles:
     ca_file: str
     cert: str
     key: str
+
+
+def add_cluster_flags(add) -> None:
+    """Add the flags of work in several processes. Args: add: of a parser, or a group of one."""
+    text = "use the workers of this Dask scheduler (default: no cluster)"
+    add("--scheduler", metavar="TLS://HOST:PORT", help=text)
+    text = "use N processes of this machine, which share its cores and GPUs (default: none)"
+    add("--workers", type=positive, metavar="N", help=text)
+    text = "certificate of the cluster's authority, as of `dask scheduler` "
+    add("--tls-ca-file", metavar="PEM", help=text + "(default: Dask's settings)")
+    add("--tls-cert", metavar="PEM", help="certificate of this program (default: Dask's settings)")
+    add("--tls-key", metavar="PEM", help="its private key (default: Dask's settings)")
+
+
+def tls_of(args, refuse) -> TlsFiles | None:
+    """The TLS files that the flags name, or None. Args: refuse: called with what is wrong."""
+    files = (args.tls_ca_file, args.tls_cert, args.tls_key)
+    if not any(files):
+        return None
+    if not all(files):
+        refuse("--tls-ca-file, --tls-cert and --tls-key belong together: give all three")
+    if not args.scheduler:
+        refuse("--tls-ca-file is for --scheduler; --workers is encrypted without it")
+    return TlsFiles(*files)
 
 
 def security_for(address: str, tls: TlsFiles | None):

@@ -72,3 +72,18 @@ def test_a_damaged_log_is_named_and_the_other_images_open(tmp_path):
     entries = {it.stem: it for it in workspace.entries.values()}
     assert entries["a"].state == FAILED and "line 1 is damaged" in entries["a"].note
     assert entries["b"].state != FAILED and set(drawn) == set(entries)
+
+
+def test_a_truth_that_has_vanished_is_said_and_two_of_one_stem_are_refused(tmp_path):
+    drawn = write_images(tmp_path / "images")
+    home = tmp_path / "images" / "corrected"
+    with recording(home):
+        workspace = make_workspace(tmp_path / "images", drawn)
+        key = next(key for key, it in workspace.entries.items() if it.stem == "a")
+        corrections.accept(workspace, key, True)
+        (home / "gt" / "a.png").rename(home / "gt" / "b.png")
+        entry = make_workspace(tmp_path / "images").entries[key]
+        assert entry.state == "predicted" and "no longer has its file" in entry.note
+        (home / "gt" / "b.geojson").write_text("{}")
+        with pytest.raises(ValueError, match="more than once .b.geojson = b.png"):
+            make_workspace(tmp_path / "images")

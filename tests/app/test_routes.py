@@ -199,7 +199,8 @@ def test_a_body_that_is_no_json_is_refused(served, body):
     ),
 )
 def test_no_path_of_the_browser_reaches_the_disk(served, path):
-    assert served.client.get(path).status_code == 404
+    response = served.client.get(path)
+    assert response.status_code == 404 and response.json()["message"]
 
 
 def test_tiles_show_the_image_at_every_level(tmp_path):

@@ -1,0 +1,186 @@
+"""How many corrections until a model is right: the loop of app.py, played by a program.
+
+    python -m experiments.clicks RAW TRUTH --split split.csv --num 20 --budget 100 --out clicks
+
+The program knows the truth and corrects as a user would. The first `--num` images marked `train`
+are the user's new images; those marked `validation` judge. A model predicts the new images. They
+are corrected in the order of the page, the most uncertain first, until the budget of corrections is
+spent. train.py learns from the images that are right then (--init, as the app starts it). For
+comparison it learns from the truth of all new images, too.
+
+    clicks/images.csv       corrections of each image, by kind
+    clicks/scores.csv       AP@0.5, mAP, Dice and minutes: the first model, corrected, all
+
+One correction is one edit of the page: delete, draw, one cut of a split, merge, or moving an edge.
+A nucleus that overlaps its true one with an IoU of 0.7 or more looks right, and stays as it is.
+"""
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclei.app.comparing import scores_of, tally_model
+from nuclei.app.held_out import divide, write_split
+from nuclei.app.learning import EPOCHS
+from nuclei.app.training_process import LOG, TrainingProcess
+from nuclei.cli import command_line, positive, user_errors_in_one_line
+from nuclei.datasets.pairs import find_pairs
+from nuclei.datasets.split import read_split
+from nuclei.images.labels import without_gaps
+from nuclei.images.reading import open_image
+from nuclei.images.writing import write_labels, write_png
+from nuclei.inference.engines import load_model
+from nuclei.inference.find import Options, find_nuclei
+from nuclei.instances.matching import match, matched_pairs
+from nuclei.model_file import MODEL_HELP, SHIPPED, find_model
+from nuclei.progress import Progress
+from nuclei.truth.masks import read_truth
+
+LOOKS_RIGHT = 0.7  # IoU with the true nucleus from which a user leaves an outline as it is
+LOOKS_ALIKE = 0.3  # IoU from which he moves the edge, and does not delete and draw
+KINDS = ("delete", "draw", "split", "merge", "edge")
+
+
+def corrections(truth: np.ndarray, predicted: np.ndarray) -> tuple[Counter, np.ndarray]:
+    """The edits that a user needs, and the labels after them.
+
+    Args:
+        truth, predicted: (H, W) int labels.
+
+    Returns:
+        (number of edits by KINDS, (H, W) int32 labels): nuclei that look right have their predicted
+        pixels, all others their true ones.
+    """
+    matching, counts = match(truth, predicted), Counter()
+    right = matched_pairs(matching, LOOKS_RIGHT)
+    right_truth, right_predicted = matching.truth_ids[right], matching.predicted_ids[right]
+    left = ~np.isin(matching.truth_ids, right_truth) & ~np.isin(
+        matching.predicted_ids, right_predicted
+    )
+    truths, others = matching.truth_ids[left], matching.predicted_ids[left]
+    shared, iou = matching.intersections[left], matching.iou[left]
+    inside = 2 * shared > matching.truth_areas[truths]  # most of a true nucleus lies in this one
+    pieces = 2 * shared > matching.predicted_areas[others]
+    done_truth, done_predicted = {*right_truth.tolist()}, {*right_predicted.tolist()}
+
+    def do(kind, number, true_ids, predicted_ids):
+        counts[kind] += number
+        done_truth.update(np.atleast_1d(true_ids).tolist())
+        done_predicted.update(np.atleast_1d(predicted_ids).tolist())
+
+    for index in np.unique(others):
+        held = truths[inside & (others == index)]
+        if len(held) > 1:
+            do("split", len(held) - 1, held, index)
+    for index in np.unique(truths):
+        parts = others[pieces & (truths == index)]
+        parts = parts[~np.isin(parts, list(done_predicted))]
+        if len(parts) > 1 and index not in done_truth:
+            do("merge", 1, index, parts)
+    for place in np.argsort(-iou):
+        is_free = truths[place] not in done_truth and others[place] not in done_predicted
+        if is_free and iou[place] >= LOOKS_ALIKE:
+            do("edge", 1, truths[place], others[place])
+    present = lambda areas: set(np.flatnonzero(areas[1:]) + 1)
+    counts["delete"] += len(present(matching.predicted_areas) - done_predicted)
+    counts["draw"] += len(present(matching.truth_areas) - done_truth)
+    wrong = np.where(np.isin(truth, right_truth), 0, truth)
+    kept = np.where(np.isin(predicted, right_predicted), predicted + truth.max(), 0)
+    return counts, without_gaps(np.where(kept > 0, kept, wrong))
+
+
+def predict_all(pairs: dict, model_path: Path) -> pd.DataFrame:
+    """Correct the prediction of each image: one row each, in the order of the page."""
+    model, rows = load_model(model_path), []
+    with Progress("Predicting", len(pairs), "images", log=True) as progress:
+        for stem, (image_path, truth_path) in pairs.items():
+            file = open_image(image_path)
+            truth = read_truth(truth_path, file.image.shape[:2], stem=stem).labels
+            found = find_nuclei(file.image, model, Options(mpp=file.mpp))
+            counts, labels = corrections(truth, found.labels)
+            numbers = {kind: counts[kind] for kind in KINDS}
+            row = {"stem": stem, "nuclei": int(truth.max()), "uncertainty": found.uncertainty}
+            is_flagged = bool(model.is_out_of_distribution(found.uncertainty))
+            row |= {"flagged": is_flagged, **numbers, "corrections": counts.total()}
+            rows.append(row | {"image": file.image, "labels": labels, "truth": truth})
+            progress.add(1)
+    table = pd.DataFrame(rows)
+    return table.sort_values(["flagged", "uncertainty"], ascending=False, ignore_index=True)
+
+
+def within(table: pd.DataFrame, budget: int) -> np.ndarray:
+    """Which images the user finishes, in their order, before the budget is spent; as bool."""
+    chosen, spent = [], 0
+    for number in table["corrections"]:
+        chosen.append(spent + number <= budget)
+        spent += number * chosen[-1]
+    return np.array(chosen, bool)
+
+
+def learn(home: Path, rows: pd.DataFrame, column: str, model: Path, epochs: int) -> tuple:
+    """Write a set of these images and teach a model. Returns: (model file, minutes)."""
+    for row in rows.itertuples():
+        write_png(home / "raw" / f"{row.stem}.png", row.image)
+        write_labels(home / "gt", row.stem, getattr(row, column))
+    out = home / "runs"
+    write_split(out / "split.csv", divide(sorted(rows["stem"])))
+    started = time.monotonic()
+    process = TrainingProcess(home, model, out, out / "split.csv", epochs)
+    if process.process.wait():
+        raise ValueError(f"the training failed, see {out / LOG}: {process.last_words()}")
+    return process.model, (time.monotonic() - started) / 60
+
+
+def parse_arguments(argv):
+    """Read the command line."""
+    parser = command_line(__doc__)
+    add = parser.add_argument
+    add("raw", metavar="RAW", help="folder of the images")
+    add("truth", metavar="TRUTH", help="folder of their ground truth")
+    add("--split", required=True, metavar="CSV", help="table with the columns stem and split")
+    add("--model", default=SHIPPED, help=f"{MODEL_HELP} (default {SHIPPED})")
+    add("--num", type=positive, default=20, help="number of new images (default %(default)s)")
+    add("--budget", type=positive, default=100, help="corrections at most (default %(default)s)")
+    add("--epochs", type=positive, default=EPOCHS, help="of each training (default %(default)s)")
+    add("--out", type=Path, default=Path("clicks"), help="folder of results (default %(default)s)")
+    return parser.parse_args(argv)
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Play the user, and compare what the model has learned. Returns: the exit status."""
+    args = parse_arguments(argv)
+    pairs, split, model = find_pairs(args.raw, args.truth), read_split(args.split), args.model
+    model = find_model(model)
+    new = {stem: pair for stem, pair in pairs.items() if split.get(stem) == "train"}
+    judges = {stem: pair for stem, pair in pairs.items() if split.get(stem) == "validation"}
+    table = predict_all(dict(list(new.items())[: args.num]), model)
+    table["corrected"] = within(table, args.budget)
+    chosen = table[table["corrected"]]
+    if not len(chosen):
+        raise ValueError(f"no image is finished with {args.budget} corrections; give --budget more")
+    args.out.mkdir(parents=True, exist_ok=True)
+    table.drop(columns=["image", "labels", "truth"]).to_csv(args.out / "images.csv", index=False)
+    number = int(chosen["corrections"].sum())
+    print(f"{len(chosen)} of {len(table)} images are right after {number} corrections")
+    models = {"first": (model, 0.0, 0)}
+    path, minutes = learn(args.out / "corrected", chosen, "labels", model, args.epochs)
+    models["corrected"] = (path, minutes, number)
+    path, minutes = learn(args.out / "all", table, "truth", model, args.epochs)
+    models["all"] = (path, minutes, "")
+    rows = []
+    for name, (path, minutes, number) in models.items():
+        scores = scores_of(list(tally_model(path, judges, print).values()))
+        rows.append({"model": name, **scores, "corrections": number, "minutes": round(minutes, 1)})
+    scores = pd.DataFrame(rows)
+    scores.to_csv(args.out / "scores.csv", index=False)
+    print(scores.to_string(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
