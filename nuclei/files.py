@@ -12,6 +12,7 @@ the user's own.
 """
 
 import contextlib
+import csv
 import errno
 import os
 import shutil
@@ -22,12 +23,13 @@ from pathlib import Path
 from nuclei.written import record_of
 
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
+MAX_NAME = 300  # characters of one of them: a cell of a damaged table may have thousands
 MAX_LINE = 160  # characters of another program's message inside one of ours
 
 
 def named(names: Iterable[object]) -> str:
-    """Up to MAX_NAMED names and the count of the others, for messages."""
-    names = [str(name) for name in names]
+    """Up to MAX_NAMED names and the count of the others, for messages; long ones are cut."""
+    names = [str(name)[:MAX_NAME] for name in names]
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -110,6 +112,25 @@ def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Itera
         if is_system_fault(error):
             raise
         raise ValueError(f"{path} {describe(error)}") from error
+
+
+@contextlib.contextmanager
+def reading_own_table(path: Path) -> Iterator[None]:
+    """Around the reading of a table that predict.py wrote and somebody may have changed since.
+
+    Raises:
+        ValueError: a column or a cell is missing or of another kind, or it is no text.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        if str(path) in str(error):  # a message of our own
+            raise
+        fault = f"no column {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(
+            f"{path} is damaged, or no table of predict.py ({fault}); predict the images again, or "
+            "remove it to go on without what it says"
+        ) from None
 
 
 @contextlib.contextmanager

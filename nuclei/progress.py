@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from nuclei.quiet import hush_readers
+
 BAR_CHARACTERS = 10  # leaves room for numbers and a note on a terminal of 80 columns
 REDRAWS_PER_SECOND = 4  # of the bar; more would take time from the work
 LOG_SECONDS = 5  # between two plain lines: a short task needs none
@@ -22,7 +24,11 @@ IS_QUIET: ContextVar[bool] = ContextVar("IS_QUIET", default=False)  # see `quiet
 
 @contextlib.contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
-    """Inside, nothing goes to stdout and no `Progress` is shown, if `quiet`."""
+    """Inside, nothing goes to stdout and no `Progress` is shown, if `quiet`.
+
+    What readers of images log is not shown in any case; see `hush_readers`.
+    """
+    hush_readers()
     if not quiet:
         yield
         return

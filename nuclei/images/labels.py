@@ -14,12 +14,14 @@ import numpy as np
 
 from nuclei.images.reading import read_stored
 
+TABLE_IDS = 1 << 24  # ids below which a table of them fits into memory
+
 
 def joined(values: np.ndarray) -> np.ndarray:
     """Regions of one value other than 0, joined by edges or corners, as (H, W) labels from 1 on."""
     from skimage.measure import label  # late: it brings SciPy, which reading an image does not need
 
-    return label(values, background=0, connectivity=2)
+    return label(values)  # 0 is the background, and corners connect
 
 
 def components(mask: np.ndarray) -> np.ndarray:
@@ -36,11 +38,10 @@ def without_gaps(ids: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) int32.
     """
-    if ids.max() < 1 << 24:  # a table is much faster than sorting all pixels
-        present = np.zeros(int(ids.max()) + 1, np.int32)
-        present[ids.astype(np.intp, copy=False)] = 1
-        present[0] = 0
-        return present.cumsum(dtype=np.int32)[ids]
+    if ids.max() < TABLE_IDS:  # a table is much faster than sorting all pixels
+        is_present = np.bincount(ids.ravel().astype(np.intp)) > 0
+        is_present[0] = False
+        return is_present.cumsum(dtype=np.int32)[ids]
     values, indices = np.unique(ids, return_inverse=True)
     return (indices.reshape(ids.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
 
@@ -69,7 +70,8 @@ def merge_nuclei(nuclei: list[np.ndarray], shape: tuple[int, int]) -> tuple[np.n
     Returns:
         (H, W) int32 labels and the number of pixels that two or more nuclei claim.
     """
-    labels, claims = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    labels = np.zeros(shape, np.int32)
+    claims = np.zeros_like(labels)
     for index in sorted(range(len(nuclei)), key=lambda index: (-nuclei[index].size, index)):
         labels.flat[nuclei[index]] = index + 1
         claims.flat[nuclei[index]] += 1
@@ -87,9 +89,9 @@ def read_labels(path) -> np.ndarray:
             image.
     """
     pixels = read_stored(path).pixels
-    largest = pixels.max(initial=0)
+    largest = pixels.max()
     is_integer = pixels.dtype.kind in "iu"
-    if pixels.ndim != 2 or not is_integer or pixels.min(initial=0) < 0 or largest >= 2**31:
+    if pixels.ndim != 2 or not is_integer or pixels.min() < 0 or largest >= 2**31:
         raise ValueError(
             f"{path} is no label image (shape {pixels.shape}, {pixels.dtype}); expected one id per "
             "nucleus"

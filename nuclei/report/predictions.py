@@ -5,6 +5,7 @@
 Tables that contradict one another are refused here, before anything is drawn.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,7 +194,8 @@ def numbers_in(summary, path):
     summary = summary.copy()
     for name in (*NUMBERS, *OPTIONAL_NUMBERS):
         if name in summary:
-            summary[name] = pd.to_numeric(summary[name], errors="coerce")
+            numbers = pd.to_numeric(summary[name], errors="coerce")
+            summary[name] = numbers.where(numbers.abs() < math.inf)
     broken = summary["image"][summary[list(NEEDED)].isna().any(axis=1)]
     if len(broken):
         raise ValueError(

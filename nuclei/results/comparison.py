@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.datasets.pairs import find_truths
-from nuclei.files import fault_of, named
+from nuclei.files import fault_of, named, reading_own_table
 from nuclei.images.folder import find_images
 from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
@@ -227,11 +227,14 @@ def score_confidence(comparisons, nuclei_csv):
     Returns:
         (error, bins) as `expected_calibration_error`, at IoU 0.5; None without such a table or
         column.
+
+    Raises:
+        ValueError: the table is damaged.
     """
     if not nuclei_csv.is_file():
         return None
     confidences, hits = [], []
-    with open(nuclei_csv, newline="", encoding="utf-8") as file:
+    with reading_own_table(nuclei_csv), open(nuclei_csv, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not {"image", "id", "confidence"} <= set(reader.fieldnames or ()):
             return None

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nuclei.files import append, named, remove, replacing
+from nuclei.files import append, named, reading_own_table, remove, replacing
 
 SUMMARY = (  # columns of summary.csv
     "image",
@@ -53,7 +53,8 @@ def read_table(path: Path):
     """
     import pandas as pd  # late, here and below: --help does not need it
 
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with reading_own_table(path):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
     if not text:
         return pd.DataFrame(columns=["image", "made_by", "formats"], dtype=str)
@@ -98,7 +99,7 @@ def append_table(path: Path, table) -> None:
     """
     columns = None
     if path.is_file() and path.stat().st_size:
-        with open(path, newline="", encoding="utf-8") as file:
+        with reading_own_table(path), open(path, newline="", encoding="utf-8") as file:
             columns = next(csv.reader(file))
     if columns is not None:
         if new_columns := [name for name in table if name not in columns]:
@@ -140,7 +141,7 @@ def rewrite_rows(
     new_columns = list(new_columns)
     if not path.is_file():
         return
-    with open(path, newline="", encoding="utf-8") as old:
+    with reading_own_table(path), open(path, newline="", encoding="utf-8") as old:
         header = rows(old).fieldnames or []
         if header and "image" not in header:
             refuse(path, header)

@@ -70,7 +70,7 @@ class TileNuclei:
             FileNotFoundError: there is no such file.
             BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged.
         """
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             names = [name for name in arrays.files if name.startswith(COLUMN)]
             return cls(
                 columns={name.removeprefix(COLUMN): arrays[name] for name in names},

@@ -9,6 +9,7 @@ from nuclei.results.tables import (
     read_table,
     replace_row,
     rewrite_rows,
+    write_table,
 )
 
 
@@ -59,3 +60,62 @@ def test_a_row_replaces_that_of_the_same_image(tmp_path):
         summary_row("a", "masks csv"),
         summary_row("b", "labels"),
     ]
+
+
+NO_TEXT, LONG_CELL = b"im\xffge,id\na,1\n", b'image,id\n"' + b"a" * 200_000 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (read_table, NO_TEXT),
+        (read_table, LONG_CELL),
+        (lambda path: append_table(path, pd.DataFrame({"image": ["b"]})), NO_TEXT),
+        (lambda path: rewrite_rows(path, lambda row: None), NO_TEXT),
+        (lambda path: rewrite_rows(path, lambda row: None), LONG_CELL),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_and_stays(tmp_path, use, text):
+    path = tmp_path / "nuclei.csv"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="nuclei.csv is (damaged|no table)") as raised:
+        use(path)
+    assert len(str(raised.value)) < 1000 and path.read_bytes() == text
+
+
+def test_an_empty_table_takes_the_header_of_its_first_rows(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.touch()
+    append_table(path, pd.DataFrame({"image": ["a"], "id": [1]}))
+    append_table(path, pd.DataFrame({"image": ["b"], "id": [2]}))
+    assert path.read_text() == "image,id\na,1\nb,2\n"
+    rewrite_rows(path, lambda row: None, ["more"])  # a table of no rows keeps its new header
+    assert path.read_text() == "image,id,more\n"
+    write_table(path, pd.DataFrame({"image": ["c"], "id": [3]}))
+    assert path.read_text() == "image,id\nc,3\n"
+    write_table(path, pd.DataFrame({"image": []}))
+    assert not path.exists() and read_table(path).empty
+    assert list(read_table(path)) == ["image", "made_by", "formats"]
+
+
+def test_a_table_in_which_nothing_changes_is_left_alone(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text("image,id\na,1\nb,2\n")
+    before = path.stat().st_mtime_ns
+    rewrite_rows(path, lambda row: row)
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "nuclei.csv"])
+def test_a_table_of_others_is_refused_with_its_columns(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("size,made_by\n1,me\n")
+    expected = f"{name} is no table of predict.py: it has the columns size, made_by; give --out"
+    with pytest.raises(ValueError, match=expected):
+        read_table(path)
+    path.write_text("image,made_by\na,me\n")
+    if name == "summary.csv":  # needs formats, too
+        with pytest.raises(ValueError, match="it has the columns image, made_by"):
+            read_table(path)
+    else:
+        assert read_table(path)["image"].tolist() == ["a"]
