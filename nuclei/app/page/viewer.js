@@ -25,6 +25,7 @@ export class Viewer {
     this.hasCursor = false; // whether keys were used last: the middle of the picture is marked
     this.isWaiting = false;
     this.zoomedAt = this.movedAt = -Infinity; // in ms, as performance.now()
+    this.zoomed = this.moved = false; // since the last frame
     this.outlines = new Outlines((box) => this.nuclei?.within(box) ?? [], drawNuclei);
     this.marks = new Outlines((box) => [...this.nuclei.within(box)].filter(({ id }) => this.selected.has(id)), drawSelected);
     new ResizeObserver(() => this.resized()).observe(canvas);
@@ -101,6 +102,7 @@ export class Viewer {
     this.y = clip(this.y, this.image.height);
     this.wasWhole = this.isWhole();
     this.movedAt = performance.now();
+    this.moved = true;
     this.redraw();
   }
 
@@ -113,6 +115,7 @@ export class Viewer {
     this.y += dy / before - dy / this.scale;
     if (factor < 1 && this.isWhole() && !wasWhole) { this.x = this.image.width / 2; this.y = this.image.height / 2; }
     this.zoomedAt = performance.now();
+    this.zoomed = true;
     this.settle();
   }
 
@@ -163,7 +166,8 @@ export class Viewer {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, width, height);
     if (!this.image || !width) return;
-    const isZooming = performance.now() - this.zoomedAt < REST_MS, isMoving = performance.now() - this.movedAt < REST_MS;
+    const now = performance.now(), isZooming = this.zoomed || now - this.zoomedAt < REST_MS, isMoving = this.moved || now - this.movedAt < REST_MS;
+    this.zoomed = this.moved = false; // a slow machine rests no sooner than a frame later
     this.tiles.paint(pen, { ...place, isZooming, isMoving });
     let isUnfinished = isMoving;
     const { image } = this;
