@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 
 from experiments.campaign.cases import make_case
-from experiments.campaign.judge import GOOD
+from experiments.campaign.judge import FAULTS, GOOD
 from experiments.campaign.kills import run_kills
 from experiments.campaign.originals import make_originals
 from experiments.campaign.plays import PLAYS
@@ -157,7 +157,7 @@ def main(argv=None):
         run_kills(args, templates, rows, keep)
     text = write_table(args, rows)
     print(text)
-    return int(any(row["outcome"] not in GOOD for row in rows))
+    return int(any(row["outcome"] in FAULTS for row in rows))
 
 
 if __name__ == "__main__":

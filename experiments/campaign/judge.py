@@ -17,7 +17,7 @@ MAX_LINE = 3000  # characters of a message that a person still reads
 NOISE = re.compile(
     r"Warning:|Exception ignored|^\s*File \"|libpng|libtiff|TIFFReadDirectory|^\[ ?(WARN|ERROR)|"
     r"^[IWEF]0000|^[IWEF]\d{4} |Corrupt JPEG|<tifffile|terminate called|Segmentation fault|"
-    r"<class '|object at 0x",
+    r"<class '",
     re.MULTILINE,
 )
 LITTER = re.compile(r"^\.[0-9a-f]{8}(\..*)?$|^\.lock$|^\.written\.|\.part$")
