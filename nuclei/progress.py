@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from nuclei.quiet import hush_readers
+from nuclei.streams import visible
 
 BAR_CHARACTERS = 10  # leaves room for numbers and a note on a terminal of 80 columns
 REDRAWS_PER_SECOND = 4  # of the bar; more would take time from the work
@@ -106,6 +107,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a message on stderr on a line of its own, such as a file that was skipped."""
+        message = visible(message)
         if self.bar:  # rich puts it above the bar
             self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -113,7 +115,7 @@ class Progress:
 
     def tell(self, message: str) -> None:
         """Print a message on stdout on a line of its own, such as what was chosen in a file."""
-        print(message, flush=True)
+        print(visible(message), flush=True)
 
     def tenths(self) -> int:
         """Finished tenths of the work, 0...10; sums of fractions may miss the last digit."""

@@ -82,7 +82,8 @@ class Terminal:
         with self.lock:
             if show:
                 self.held.seek(0)
-                write_all(self.fd, self.held.read())
+                with contextlib.suppress(OSError):
+                    write_all(self.fd, self.held.read())
                 self.held.truncate(0)
                 self.held.seek(0)
             self.num_holders -= 1
@@ -132,7 +133,8 @@ class VisibleStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write at once; descriptor 2 has no buffer either."""
-        write_all(TERMINAL.fd, text.encode(self.encoding, "backslashreplace"))
+        with contextlib.suppress(OSError):  # a reader that has left, or a full disk: see streams
+            write_all(TERMINAL.fd, text.encode(self.encoding, "backslashreplace"))
         return len(text)
 
 

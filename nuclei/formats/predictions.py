@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.csv_cells import plain_table
 from nuclei.files import named, reading_own_table
 from nuclei.formats.registry import Nuclei
 from nuclei.images.folder import find_images
@@ -108,7 +109,7 @@ def facts_of(path):
     if not path.is_file():
         return file_names, mpp, choices
     with reading_own_table(path):
-        summary = pd.read_csv(path, dtype=str, keep_default_na=False)
+        summary = plain_table(pd.read_csv(path, dtype=str, keep_default_na=False))
         file_names = dict(zip(summary["image"], summary["file"], strict=True))
         if "mpp" in summary:
             pairs = zip(summary["image"], summary["mpp"], strict=True)
@@ -151,13 +152,15 @@ def read_rows(path):
     """
     import pandas as pd
 
-    numbers = [name for name in pd.read_csv(path, nrows=0) if name != "image"]
-    return pd.read_csv(
-        path,
-        dtype={"image": str},
-        keep_default_na=False,
-        na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
-    )
+    with reading_own_table(path):
+        numbers = [name for name in pd.read_csv(path, nrows=0) if name != "image"]
+        rows = pd.read_csv(
+            path,
+            dtype={"image": str},
+            keep_default_na=False,
+            na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
+        )
+        return plain_table(rows)
 
 
 def load_nuclei(predictions, stem, mpp=None, editable=False):

@@ -5,13 +5,12 @@ share are written by one thread, in the order of the jobs.
 """
 
 import contextlib
-import errno
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nuclei.cli import Notes
-from nuclei.files import unreadable
+from nuclei.cli import Notes, is_out_of_memory, shortened
+from nuclei.files import NAME_REFUSED, is_fault_of_name, unreadable
 from nuclei.images.reading import ImageFile, declared_pixels, open_image
 from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
@@ -23,8 +22,6 @@ from nuclei.written import Protected
 
 # How many times --mpp may differ from what a file states before the user is told.
 MAX_MPP_RATIO = 1.5
-# Other faults of writing, such as a full disk, concern all images.
-FAULTS_OF_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each
 
 
@@ -86,6 +83,10 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
             found = find_nuclei(file.image, run.model, options)
         except (ValueError, MemoryError) as error:
             return error
+        except Exception as error:  # each engine says it in an exception of its own
+            if not is_out_of_memory(error):
+                raise
+            return MemoryError(f"there is too little memory for it ({shortened(error)})")
         seconds = time.monotonic() - started
         run = replace(run, options=options)  # with the pixel size and the channel of this file
         table = measure_nuclei(found, run.model, options.mpp)
@@ -95,12 +96,9 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
         except Protected as error:  # the user has put a file there meanwhile
             return error
         except OSError as error:
-            if error.errno in FAULTS_OF_NAME:
-                return ValueError(
-                    f"{job.path}: its name is too long for its results, or of characters that the "
-                    "disk does not take; rename it"
-                )
-            raise
+            if not is_fault_of_name(error):
+                raise
+            return ValueError(f"{job.path}: {NAME_REFUSED}")
         return table, summarise(found, table, job, run, seconds), lines
 
 
@@ -128,4 +126,6 @@ def describe_other_mpp(mpp: float | None, mpp_of_file: float | None) -> str:
 
 def describe_failure(job: Job, error: Exception) -> str:
     """One line on an image or slide that could not be read; it names the file."""
+    if isinstance(error, MemoryError) and not str(error):
+        return f"{job.path}: there is too little memory for it; close other programs, or cut it"
     return str(error) if str(job.path) in str(error) else f"{job.path}: {error}"

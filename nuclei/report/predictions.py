@@ -9,7 +9,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from nuclei.files import named
+from nuclei.csv_cells import plain_table
+from nuclei.files import named, reading_own_table
 from nuclei.results.tables import read_table
 
 OUT_OF_DISTRIBUTION = "out_of_distribution"  # column of summary.csv: 1, 0, or empty where unknown
@@ -169,7 +170,8 @@ def read_nuclei(path, stems):
     if stems is None or not path.is_file():
         return read_table(path)
     settings = {"dtype": str, "keep_default_na": False, "chunksize": ROWS_AT_ONCE}
-    with pd.read_csv(path, **settings) as parts:
+    with reading_own_table(path), pd.read_csv(path, **settings) as raw_parts:
+        parts = map(plain_table, raw_parts)
         return pd.concat([part[part["image"].isin(stems)] for part in parts])
 
 

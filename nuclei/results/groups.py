@@ -9,6 +9,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from nuclei.csv_cells import plain
 from nuclei.files import named
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import tabled_stem
@@ -47,7 +48,7 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
                 )
             for row in rows:
                 stem = tabled_stem(row[key], IMAGE_SUFFIXES)
-                groups[stem] = (row[column] or "").strip() or NO_GROUP
+                groups[stem] = plain((row[column] or "").strip()) or NO_GROUP
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
     return groups

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nuclei.csv_cells import plain, plain_table, safe, safe_table
 from nuclei.files import append, named, reading_own_table, remove, replacing
 
 SUMMARY = (  # columns of summary.csv
@@ -59,7 +60,7 @@ def read_table(path: Path):
     if not text:
         return pd.DataFrame(columns=["image", "made_by", "formats"], dtype=str)
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        table = plain_table(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False))
     except ValueError as error:
         raise ValueError(
             f"{path} is no table of predict.py ({error}); give --out another folder"
@@ -84,7 +85,7 @@ def write_table(path: Path, table) -> None:
         remove(path)
         return
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        safe_table(table).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def append_table(path: Path, table) -> None:
@@ -106,7 +107,7 @@ def append_table(path: Path, table) -> None:
             rewrite_rows(path, lambda row: row, new_columns)
         if list(table) != columns + new_columns:
             table = table.reindex(columns=columns + new_columns)
-    text = table.to_csv(header=columns is None, index=False, lineterminator="\n")
+    text = safe_table(table).to_csv(header=columns is None, index=False, lineterminator="\n")
     append(path, text.encode("utf-8"))
 
 
@@ -135,20 +136,27 @@ def rewrite_rows(
         ValueError: the file is no table of this program.
     """
 
-    def rows(file):
+    def reader(file):
         return csv.DictReader((line for line in file if line.endswith("\n")), restval="")
+
+    def rows(file):
+        for row in reader(file):
+            row["image"] = plain(row["image"])
+            if (row := change(row)) is not None:
+                row["image"] = safe(row["image"])
+                yield row
 
     new_columns = list(new_columns)
     if not path.is_file():
         return
     with reading_own_table(path), open(path, newline="", encoding="utf-8") as old:
-        header = rows(old).fieldnames or []
+        header = reader(old).fieldnames or []
         if header and "image" not in header:
             refuse(path, header)
         old.seek(0)
         num_lines = sum(bool(line) for line in old) - 1
         old.seek(0)
-        num_rows = sum(change(row) is not None for row in rows(old))
+        num_rows = sum(1 for _ in rows(old))
         if num_rows == num_lines and not new_columns:
             return
         if not num_rows and not new_columns:
@@ -164,7 +172,7 @@ def rewrite_rows(
                 new, columns, restval="", extrasaction="ignore", lineterminator="\n"
             )
             writer.writeheader()
-            writer.writerows(row for row in map(change, rows(old)) if row is not None)
+            writer.writerows(rows(old))
 
 
 def finished_before(

@@ -4,10 +4,11 @@ All tiles share one `Setup`, also those of a later run or of another machine, so
 depend on the order of the work.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Gt
 
 from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range, normalise
@@ -27,6 +28,9 @@ MAX_REGION_PX = 4096
 INTERPOLATION_PX = 4  # pixels at the ends of a window that interpolation may take in addition
 
 
+Positive = Annotated[int, Ge(1)]
+
+
 class Setup(NamedTuple):
     """What is decided about a slide before its tiles.
 
@@ -44,17 +48,17 @@ class Setup(NamedTuple):
     """
 
     key: str
-    shape: tuple[int, int]
-    seen_shape: tuple[int, int]
-    scale: float
+    shape: tuple[Positive, Positive]
+    seen_shape: tuple[Positive, Positive]
+    scale: Annotated[float, Gt(0)]
     intensity: tuple[float, float]
-    white: int
+    white: Annotated[int, Ge(0)]
     kind: str
-    side_px: int
-    margin_px: int
-    multiple_px: int
-    region_px: int
-    overlap_px: int
+    side_px: Positive
+    margin_px: Annotated[int, Ge(0)]
+    multiple_px: Positive
+    region_px: Positive
+    overlap_px: Annotated[int, Ge(0)]
 
 
 def decide(slide, overview, mask, model, options, key):

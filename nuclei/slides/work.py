@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import is_system_fault, replacing
+from nuclei.schema import read_json
 from nuclei.slides.setup import Setup
 from nuclei.slides.tile_nuclei import TileNuclei
 
@@ -38,8 +39,7 @@ class WorkFolder:
             values = json.loads((self.path / "setup.json").read_text(encoding="utf-8"))
             if values.pop("sha256") != hash_of_values(values):
                 return None
-            as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return Setup(**as_tuples)
+            return read_json(json.dumps(values), Setup)
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 

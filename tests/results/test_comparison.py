@@ -26,7 +26,7 @@ def labels():
 def compare(predicted_dir, truth_dir):
     """Sums of all images, and the notes."""
     pairs, notes = pair_masks(predicted_dir, truth_dir)
-    comparisons, more_notes = compare_pairs(pairs)
+    comparisons, more_notes, _ = compare_pairs(pairs)
     return [comparison.sums for comparison in comparisons.values()], notes + more_notes
 
 

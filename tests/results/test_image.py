@@ -10,6 +10,7 @@ from nuclei.model_file import Model
 from nuclei.results.image import flag, measure_nuclei, summarise
 from nuclei.results.jobs import Job, Run, describe_plan, name_maker, plan_jobs
 from nuclei.results.tables import SUMMARY
+from nuclei.stored_model import StoredModel
 
 
 @pytest.fixture
@@ -70,10 +71,8 @@ def test_only_what_is_missing_is_planned(tmp_path):
 
 
 def test_runs_with_other_results_have_other_makers(tmp_path):
-    path = tmp_path / "model.h5"
-    path.write_bytes(b"weights")
-    name = name_maker(path, Options())
-    assert name.startswith("model.h5 ") and name == name_maker(path, Options())
-    assert name != name_maker(path, Options(threshold=0.4))
-    path.write_bytes(b"others")
-    assert name != name_maker(path, Options())
+    model = StoredModel(tmp_path / "model.h5", b"weights", {})
+    name = name_maker(model, Options())
+    assert name.startswith("model.h5 ") and name == name_maker(model, Options())
+    assert name != name_maker(model, Options(threshold=0.4))
+    assert name != name_maker(StoredModel(model.path, b"others", {}), Options())

@@ -1,5 +1,6 @@
 """A search that was killed goes on where it stopped, and other settings begin anew."""
 
+import json
 import os
 import random
 import signal
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import pytest
 from slides_tools import FORMATS, ROOT, contents, find
 
 from experiments.campaign.damage import mutated_bytes
 from nuclei.slides.formats import open_slide
+from nuclei.slides.setup import Setup
 from nuclei.slides.work import work_folder
 
 
@@ -85,3 +88,38 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
         assert damaged != setup and work.read_setup() is None
     find(slide, tmp_path)
     assert contents(tmp_path).keys() == before.keys()
+
+
+SETUP = Setup("key", (900, 800), (450, 400), 0.5, (3.0, 250), 255, "tissue", 512, 40, 16, 2048, 60)
+
+
+def test_a_setup_comes_back_as_it_was(tmp_path):
+    work = work_folder(tmp_path, "s")
+    work.write_setup(SETUP)
+    assert work.read_setup() == work.require_setup() == SETUP
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"scale": 0},
+        {"scale": "1"},
+        {"shape": [900]},
+        {"shape": [-1, 800]},
+        {"intensity": [None, 1]},
+        {"region_px": 2.5},
+        {"multiple_px": 0},
+        {"kind": {"a": 1}},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_setup_is_none(tmp_path, damage):
+    work = work_folder(tmp_path, "s")
+    work.write_setup(SETUP)
+    path = work.path / "setup.json"
+    text = path.read_text()
+    for content in (json.dumps(json.loads(text) | damage), text[:40], "[" * 10**5, "\xff", "[]"):
+        path.write_bytes(content.encode("latin-1"))
+        assert work.read_setup() is None
+    with pytest.raises(ValueError, match="no setup.json"):
+        work.require_setup()
