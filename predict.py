@@ -81,6 +81,7 @@ from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.results.pictures import COLOUR_RULES
+from nuclei.results.tables import merge_changed_rows
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
@@ -258,8 +259,11 @@ def predict(args):
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
             print(f"{plural(len(jobs), 'image')} on {device}")
-            tally = predict_images(images, image_run, cluster)
-            tally += predict_slides(slides, slide_run, cluster)
+            try:
+                tally = predict_images(images, image_run, cluster)
+                tally += predict_slides(slides, slide_run, cluster)
+            finally:
+                merge_changed_rows(plan.out)
         record.gather_parts()
     describe_results(plan, jobs, tally)
     return 1 if tally.failures or changed else 0
