@@ -111,7 +111,7 @@ def write_image(found, table, job: Job, run: Run) -> None:
     """
     out, stem, labels = run.out, job.stem, found.labels
     if "masks" in job.formats:
-        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+        write_png(out / "masks" / f"{stem}.png", (labels > 0) * np.uint8(255))
     if "labels" in job.formats:
         write_labels(out / "labels", stem, labels)
     if "overlays" in job.formats:
