@@ -154,6 +154,7 @@ def predict_strips(
         for core, core_maps in predict_windows(model, image, row, prepare, batch_size):
             strip[:, core.left : core.right] = core_maps
         yield strip
+        del strip  # before the next one is made
 
 
 def dihedral(network: Callable) -> Callable:

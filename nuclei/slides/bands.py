@@ -52,6 +52,7 @@ def tiles_of_bands(strips, setup):
     band, origin, start, num_tiles = None, 0, 0, 0
     for strip in strips:
         band = strip if band is None else np.concatenate([band, strip])
+        del strip  # a fifth of the memory of a large image
         end = origin + len(band)
         is_last = end == setup.seen_shape[0]
         # Rows of the image whose maps are at hand, and up to which cores may reach.
