@@ -86,9 +86,11 @@ from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.results.pictures import COLOUR_RULES
+from nuclei.results.tables import merge_changed_rows
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
+from nuclei.slides.large_image import find_in_bands, is_large
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from nuclei.written import recording
 from unet import network_geometry
@@ -199,8 +201,11 @@ def open_cluster(plan, args):
             yield cluster
 
 
-def open_models(plan, args, num_images, num_slides, cluster):
-    """The `Run` of the images and that of the slides, each with a model where it needs one."""
+def open_models(plan, args, num_images, num_here, cluster):
+    """The `Run` of the images, and that of slides and large images, which are done here.
+
+    Each has a model where it needs one.
+    """
     image_run = slide_run = Run(
         out=plan.out,
         model=None,
@@ -214,8 +219,8 @@ def open_models(plan, args, num_images, num_slides, cluster):
         callers = min(WORKERS, num_images)
         model = load_model(plan.model, args.engine, callers, tta=args.tta)
         image_run = replace(image_run, model=model)
-    if num_slides:  # also with a cluster: the scale of a slide is estimated here
-        model = load_model(plan.model, args.engine, tta=args.tta)
+    if num_here:  # also with a cluster: the scale of a slide is estimated here
+        model = image_run.model or load_model(plan.model, args.engine, tta=args.tta)
         slide_run = replace(slide_run, model=model)
     return image_run, slide_run
 
@@ -259,15 +264,22 @@ def predict(args):
             print(f"Nothing to do: all results lie in {plan.out}")
             return 1 if any(staying) else 0
         describe_model_used(plan, jobs)
-        images = [job for job in jobs if job.stem not in plan.slides]
         slides = [job for job in jobs if job.stem in plan.slides]
+        plain = [job for job in jobs if job.stem not in plan.slides]
+        large = [job for job in plain if is_large(job.path)]
+        images = [job for job in plain if job not in large]
         with open_cluster(plan, args) as cluster:
-            image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
+            num_here = len(slides) + len(large)
+            image_run, slide_run = open_models(plan, args, len(images), num_here, cluster)
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
             print(f"{plural(len(jobs), 'image')} on {device}")
-            tally = predict_images(images, image_run, cluster)
-            tally += predict_slides(slides, slide_run, cluster)
+            try:
+                tally = predict_images(images, image_run, cluster)
+                tally += predict_images(large, slide_run, find=find_in_bands)
+                tally += predict_slides(slides, slide_run, cluster)
+            finally:
+                merge_changed_rows(plan.out)
         record.gather_parts()
     describe_results(plan, jobs, tally)
     return 1 if tally.failures or any(staying) else 0

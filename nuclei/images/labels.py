@@ -15,6 +15,7 @@ import numpy as np
 from nuclei.images.reading import read_stored
 
 TABLE_IDS = 1 << 24  # ids below which a table of them fits into memory
+BAND_ROWS = 1024  # rows of an image that are worked on at once where temporary arrays are wide
 
 
 def joined(values: np.ndarray) -> np.ndarray:
@@ -44,6 +45,19 @@ def without_gaps(ids: np.ndarray) -> np.ndarray:
         return is_present.cumsum(dtype=np.int32)[ids]
     values, indices = np.unique(ids, return_inverse=True)
     return (indices.reshape(ids.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
+
+
+def count_pixels(labels: np.ndarray) -> np.ndarray:
+    """Number of pixels of each id, (n + 1,) int64; entry 0 is the background.
+
+    Args:
+        labels: (H, W) integer, 0 or more. A large image is counted in bands, since `np.bincount`
+            makes 8 bytes of each pixel.
+    """
+    counts = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    for start in range(0, len(labels), BAND_ROWS):
+        counts += np.bincount(labels[start : start + BAND_ROWS].ravel(), minlength=len(counts))
+    return counts
 
 
 def equivalent_diameters(areas_px: np.ndarray) -> np.ndarray:

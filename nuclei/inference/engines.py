@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import first_line, replacing
+from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.runtimes import RUNTIMES, for_engines
 from nuclei.inference.threads import share_network
 from nuclei.inference.tiling import dihedral
@@ -158,17 +159,13 @@ def start(
     """Start one engine: the network for so many callers, and words on its device."""
     if engine == "keras":
         network, _ = load_network(path)
-        return share_network(engine, network.predict_on_batch, None, callers), keras_device()
-    network, content = cached_network(engine, path, settings, say)
-    device = f"CPU, {num_cores()} cores, with {engine}"
-    return share_network(engine, network, content, callers), device
+        return share_network(network.predict_on_batch, callers), keras_device()
+    network = cached_network(engine, path, settings, say)
+    return share_network(network, callers), f"CPU, {num_cores()} cores, with {engine}"
 
 
-def cached_network(engine: str, path: StoredModel, settings: dict, say) -> tuple[Callable, bytes]:
+def cached_network(engine: str, path: StoredModel, settings: dict, say) -> ReadyNetworks:
     """Get the network for an engine other than Keras from the cache folder, or make it now.
-
-    Returns:
-        The network, for one thread at a time, and the bytes from which the engine starts again.
 
     Raises:
         ValueError: the engine cannot run the network, or it differs too much from Keras.
@@ -177,8 +174,7 @@ def cached_network(engine: str, path: StoredModel, settings: dict, say) -> tuple
     comparison = file.with_suffix(".json")
     try:
         difference = json.loads(comparison.read_text(encoding="utf-8"))["difference"]
-        content = file.read_bytes()
-        network = RUNTIMES[engine].start(content)
+        network = RUNTIMES[engine].start(file.read_bytes())
         network(comparison_batches(settings["architecture"])[0])
     except FileNotFoundError:
         pass
@@ -186,7 +182,7 @@ def cached_network(engine: str, path: StoredModel, settings: dict, say) -> tuple
         say(f"{file} cannot be used ({first_line(error)}); it is made anew")
     else:
         check_agreement(engine, difference)
-        return network, content
+        return network
     say(f"Preparing the network for {engine}, once for each model")
     model, _ = load_network(path)
     try:
@@ -199,7 +195,7 @@ def cached_network(engine: str, path: StoredModel, settings: dict, say) -> tuple
     with contextlib.suppress(OSError):  # without a cache the next start takes longer, no more
         write_cache(file, content, comparison, difference)
     check_agreement(engine, difference)
-    return network, content
+    return network
 
 
 def cache_folder() -> Path:

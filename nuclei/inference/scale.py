@@ -6,7 +6,7 @@ large or too small.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -19,6 +19,9 @@ from nuclei.instances.separate import median_diameter, separate
 from nuclei.model_file import Model
 
 SCALE_LIMITS = (0.1, 3.0)  # of the estimate: nuclei of 8 to 240 px for a network that knows 24 px
+# An estimate is one of so many for each doubling. Images of one size then become images of few
+# sizes, for each of which an engine prepares itself. A step is smaller than MAX_MISFIT.
+STEPS_PER_OCTAVE = 4
 MAX_MISFIT = 1.35  # ratio of sizes up to which nothing is rescaled: the training varies as much
 MAX_LOOKS = 5  # to find the scale; three are the rule where it is far off
 PROBE_SCALES = (0.4, 2.5)  # tried where no nuclei are found
@@ -80,6 +83,13 @@ def busiest_window(image, height: int, width: int) -> tuple[int, int]:
     return min(top, image.shape[0] - height), min(left, image.shape[1] - width)
 
 
+def nearest_step(scale: float) -> float:
+    """The scale of STEPS_PER_OCTAVE nearest to another one; outside of SCALE_LIMITS the limit."""
+    if not SCALE_LIMITS[0] < scale < SCALE_LIMITS[1]:
+        return float(np.clip(scale, *SCALE_LIMITS))
+    return 2.0 ** (round(STEPS_PER_OCTAVE * np.log2(scale)) / STEPS_PER_OCTAVE)
+
+
 def measure_diameter(maps) -> float | None:
     """Median diameter in px of the nuclei in maps (h, w, K), or None without any.
 
@@ -105,13 +115,19 @@ class Look:
 
 @dataclass(frozen=True)
 class ScaleEstimator:
-    """Looks at one image at several scales. Attributes: as of `estimate_scale`."""
+    """Looks at one image at several scales.
+
+    Attributes:
+        model, image, prepare, measure, uncertainty: as of `estimate_scale`.
+        looks: all looks so far, by scale and box.
+    """
 
     model: Model
     image: object
     prepare: Callable | None
     measure: Callable
     uncertainty: Callable | None
+    looks: dict = field(default_factory=dict)
 
     def size(self, scale: float) -> tuple[int, int]:
         """Height and width of the image at a scale."""
@@ -121,9 +137,11 @@ class ScaleEstimator:
         """Run the network over a part of the image: the busiest one where no box is given."""
         resized = Resized(self.image, scale) if scale != 1 else self.image
         box = self.busiest_box(scale, resized.shape[:2]) if box is None else box
-        part = resized[box.place]
-        part = part if self.prepare is None else self.prepare(part)
-        return Look(scale, box, predict_tiled(self.model, part))
+        if (scale, box) not in self.looks:
+            part = resized[box.place]
+            part = part if self.prepare is None else self.prepare(part)
+            self.looks[scale, box] = Look(scale, box, predict_tiled(self.model, part))
+        return self.looks[scale, box]
 
     def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:
         """The busiest part of at most PROBE_PX, in px of the image at this scale."""
@@ -158,7 +176,7 @@ class ScaleEstimator:
                 continue
             if self.misfit(diameter_px) <= MAX_MISFIT or scale in SCALE_LIMITS:
                 return scale, look
-            scale = float(np.clip(scale * self.model.diameter_px / diameter_px, *SCALE_LIMITS))
+            scale = nearest_step(scale * self.model.diameter_px / diameter_px)
             if max(scale, 1 / scale) <= MAX_MISFIT**0.5:
                 scale = 1.0  # interpolation would cost more than so small a change gains
         return scale, None

@@ -111,7 +111,7 @@ def write_image(found, table, job: Job, run: Run) -> None:
     """
     out, stem, labels = run.out, job.stem, found.labels
     if "masks" in job.formats:
-        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+        write_png(out / "masks" / f"{stem}.png", (labels > 0) * np.uint8(255))
     if "labels" in job.formats:
         write_labels(out / "labels", stem, labels)
     if "overlays" in job.formats:
@@ -127,7 +127,8 @@ def write_image(found, table, job: Job, run: Run) -> None:
 def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
     """Add the rows of one image or slide to the tables that all share.
 
-    The row in summary.csv is written last: it marks the image as finished.
+    The row in summary.csv is written last: it marks the image as finished. Where it replaces one,
+    `merge_changed_rows` brings it there at the end of the run.
 
     Args:
         out: the folder of the results.
@@ -143,7 +144,7 @@ def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
         for table in tables:
             append_table(out / "nuclei.csv", table)
     if job.formats_before:
-        replace_row(out / "summary.csv", summary)
+        replace_row(out, summary)
     else:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
 

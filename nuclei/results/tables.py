@@ -4,6 +4,8 @@ nuclei.csv has a row for each nucleus, summary.csv has a row for each image.
 
 An image is finished when summary.csv has its row, which is written last. Its column `formats` names
 what was written. So a run that was stopped leaves whole images only, and the next run continues.
+Rows that replace others, since a format was added, wait in a file of their own until the run ends:
+to rewrite the table for each image would take the square of the number of images.
 """
 
 import csv
@@ -13,7 +15,9 @@ from pathlib import Path
 
 from nuclei.csv_cells import plain, plain_table, safe, safe_table
 from nuclei.files import append, named, reading_own_table, remove, replacing
+from nuclei.written import Protected
 
+CHANGED = ".summary_changed.csv"  # rows that wait to replace those of summary.csv
 SUMMARY = (  # columns of summary.csv
     "image",
     "file",
@@ -111,12 +115,39 @@ def append_table(path: Path, table) -> None:
     append(path, text.encode("utf-8"))
 
 
-def replace_row(path: Path, row: dict) -> None:
-    """Put a row into summary.csv, in the place of an earlier one of the same image."""
+def replace_row(out: Path, row: dict) -> None:
+    """Put a row into summary.csv, in the place of an earlier one of the same image.
+
+    The row waits in CHANGED until `merge_changed_rows`: summary.csv is written once for all rows.
+
+    Args:
+        out: the folder of the results.
+        row: of summary.csv.
+    """
     import pandas as pd
 
-    table = read_table(path)
-    write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
+    append_table(out / CHANGED, pd.DataFrame([row]))
+
+
+def merge_changed_rows(out: Path) -> None:
+    """Bring the rows of `replace_row` into summary.csv, also those of a run that was killed.
+
+    Raises:
+        Protected: the user has changed summary.csv. The rows are dropped: without them the formats
+            are only written once more.
+    """
+    import pandas as pd
+
+    if not (out / CHANGED).is_file():
+        return
+    path = out / "summary.csv"
+    rows = pd.concat([read_table(path), read_table(out / CHANGED)])
+    try:
+        write_table(path, rows.drop_duplicates("image", keep="last").fillna(""))
+    except Protected:
+        remove(out / CHANGED)
+        raise
+    remove(out / CHANGED)
 
 
 def rewrite_rows(
@@ -193,6 +224,7 @@ def finished_before(
         ValueError: the folder holds results for these stems that were made by another model or
             with other settings.
     """
+    merge_changed_rows(out)
     summary = read_table(out / "summary.csv")
     is_wanted = summary["image"].isin(list(stems))
     wanted = summary[is_wanted]

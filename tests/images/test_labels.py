@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from images_tools import same_partition, save
 
+from nuclei.images import labels as room
 from nuclei.images.labels import (
     components,
+    count_pixels,
     equivalent_diameters,
     joined,
     merge_masks,
@@ -69,3 +71,11 @@ def test_a_label_image_keeps_its_ids_and_other_images_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"{name} {message}"):
             read_labels(save(tmp_path / name, pixels))
+
+
+def test_pixels_are_counted_in_bands(monkeypatch):
+    monkeypatch.setattr(room, "BAND_ROWS", 8)
+    ids = np.random.default_rng(0).integers(0, 40, (50, 30)).astype(np.uint16)
+    ids[ids == 7] = 0
+    np.testing.assert_array_equal(count_pixels(ids), np.bincount(ids.ravel()))
+    assert count_pixels(np.zeros((3, 0), np.int32)).tolist() == [0]

@@ -9,9 +9,12 @@ from nuclei.inference.find import Options, predict_maps
 from nuclei.inference.scale import (
     MAX_MISFIT,
     PROBE_PX,
+    SCALE_LIMITS,
+    STEPS_PER_OCTAVE,
     UNCERTAIN,
     busiest_window,
     estimate_scale,
+    nearest_step,
 )
 
 MODEL = model_of(lambda batch: batch[..., :2])  # its maps are the image
@@ -48,6 +51,26 @@ def test_the_scale_brings_nuclei_to_the_known_size(diameter):
         assert scale == 1  # nothing is resampled where it would not pay
     if maps is not None:
         assert maps.shape == (*image.shape[:2], 2)
+
+
+def test_estimates_are_few_and_near_what_was_measured():
+    measured = np.geomspace(*SCALE_LIMITS, 500)[1:-1]
+    steps = [nearest_step(scale) for scale in measured]
+    assert len(set(steps)) <= 1 + STEPS_PER_OCTAVE * np.log2(SCALE_LIMITS[1] / SCALE_LIMITS[0])
+    change = np.abs(np.log2(np.divide(steps, measured)))
+    assert change.max() <= 0.5 / STEPS_PER_OCTAVE + 1e-9
+    # Half and twice a step are steps, to the last bit, so that a look can be used again.
+    assert {step / 2 for step in steps[250:]} | {1.0} <= set(steps)
+    assert [nearest_step(scale) for scale in (0.01, 50.0)] == list(SCALE_LIMITS)
+
+
+def test_the_network_sees_no_part_twice():
+    seen = []
+    model = model_of(lambda batch: (seen.append(batch.shape), batch[..., :2])[1])
+    image = discs(120, 144, 12)
+    # Uncertain throughout: the last look, at half of twice the size, is the first one.
+    estimate_scale(model, image, None, diameter_of, lambda maps: float(maps.shape[0]))
+    assert len(seen) == len(set(seen)) > 1
 
 
 def test_a_network_that_errs_at_the_wrong_size_still_leads_to_the_right_one():

@@ -3,9 +3,11 @@
 import pandas as pd
 import pytest
 
+from nuclei.results import tables
 from nuclei.results.tables import (
     append_table,
     finished_before,
+    merge_changed_rows,
     read_table,
     replace_row,
     rewrite_rows,
@@ -51,14 +53,26 @@ def test_finished_images_are_those_of_the_summary(tmp_path):
     assert list(read_table(tmp_path / "nuclei.csv")["image"]) == ["other"]
 
 
-def test_a_row_replaces_that_of_the_same_image(tmp_path):
-    path = tmp_path / "summary.csv"
-    for formats in ("masks", "masks csv"):
-        replace_row(path, summary_row("a", formats))
-        replace_row(path, summary_row("b", "labels"))
-    assert read_table(path).to_dict("records") == [
+def test_rows_replace_those_of_the_same_images_once_for_all(tmp_path, monkeypatch):
+    path, num_writes = tmp_path / "summary.csv", []
+    append_table(path, pd.DataFrame([summary_row(image, "masks") for image in "abc"]))
+    for image in "abd":
+        for formats in ("masks labels", "masks csv"):
+            replace_row(tmp_path, summary_row(image, formats))
+    assert list(read_table(path)["formats"]) == ["masks"] * 3  # a run that is killed here
+    monkeypatch.setattr(tables, "write_table", lambda *args: num_writes.append(write_table(*args)))
+    wanted = {"a": ["masks", "csv"], "b": ["masks", "csv"], "c": ["masks"]}
+    assert finished_before(tmp_path, "model 1", False, "abc") == wanted  # is known to the next
+    num_before = len(num_writes)
+    merge_changed_rows(tmp_path)
+    assert len(num_writes) == num_before <= 2  # and not one for each image
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["summary.csv"]
+    rows = read_table(path).to_dict("records")
+    assert sorted(rows, key=lambda row: row["image"]) == [
         summary_row("a", "masks csv"),
-        summary_row("b", "labels"),
+        summary_row("b", "masks csv"),
+        summary_row("c", "masks"),
+        summary_row("d", "masks csv"),
     ]
 
 
