@@ -16,9 +16,11 @@ from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
 from nuclei.images.outliers import with_mirrored_border, without_flat_border
 from nuclei.images.reading import as_rgb
+from nuclei.images.stains import has_dab
 from nuclei.inference.scale import SCALE_LIMITS, estimate_scale, predict_scaled
 from nuclei.inference.tiling import TILE_PX
 from nuclei.instances.confidence import image_uncertainty
+from nuclei.instances.holes import without_holes
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import Model
 
@@ -97,6 +99,7 @@ class Found:
         labels: (H, W) int32, 0 background, 1...n without gaps.
         maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability.
         scale: how many times larger the network saw the image.
+        kind: of microscopy: "fluorescence", "tissue" or "brightfield"; "" has the image looked at.
     """
 
     image: np.ndarray
@@ -104,11 +107,16 @@ class Found:
     labels: np.ndarray
     maps: np.ndarray
     scale: float
+    kind: str = ""
+
+    def __post_init__(self):
+        if not self.kind:
+            object.__setattr__(self, "kind", modality(self.image))
 
     @cached_property
-    def kind(self) -> str:
-        """Kind of microscopy: "fluorescence", "tissue" or "brightfield"."""
-        return modality(self.image)
+    def has_dab(self) -> bool:
+        """Whether the image is tissue with DAB, so that nuclei are positive or negative."""
+        return self.kind == "tissue" and has_dab(self.image)
 
     @cached_property
     def uncertainty(self) -> float:
@@ -141,7 +149,10 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     if inside is not None:
         maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
-    return Found(image, intensity, labels, maps, scale)
+    kind = modality(image)
+    if kind == "tissue":
+        labels = without_holes(labels, image)
+    return Found(image, intensity, labels, maps, scale, kind)
 
 
 def predict_maps(

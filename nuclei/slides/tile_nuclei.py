@@ -11,6 +11,7 @@ import numpy as np
 from nuclei.images.box import Box
 from nuclei.images.resize import resize_maps
 from nuclei.instances.confidence import confidence, confidence_features
+from nuclei.instances.holes import without_holes
 from nuclei.instances.measure import ImagePart, measure
 from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
@@ -101,7 +102,10 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
     region = tile.region
     corner = (tile.window.top, tile.window.left)
     maps = resize_maps(window_maps, setup.shape, setup.seen_shape, corner, region)
+    is_stained = setup.kind == "tissue"
     labels = separate(maps, scale=setup.scale, **thresholds)
+    if is_stained:
+        labels = without_holes(labels, image, setup.white)
     areas, centroids = locate(labels, region)
     is_owned = lies_in(centroids, tile.core) & (areas > 0)
     is_owned &= lies_on_tissue(centroids, mask, setup.shape)
@@ -113,8 +117,7 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
         for index, polygons in outlines(owned)
     ]
     part = ImagePart(region, setup.shape, setup.white)
-    is_stained = setup.kind == "tissue"
-    columns = measure(owned, image, maps, is_stained, part=part)
+    columns = measure(owned, image, maps, is_stained, part=part, dab=setup.has_dab)
     columns["touching_nuclei"] = count_touching(labels, np.flatnonzero(is_owned))
     if calibration is not None:
         features = confidence_features(owned, maps, setup.scale)
