@@ -71,6 +71,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
         "scale": round(found.scale, 3),
+        "scale_spread": "" if found.scale_spread is None else round(found.scale_spread, 3),
         "uncertainty": round(found.uncertainty, 4),
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "nucleus_share": round(float((labels > 0).mean()), 4),

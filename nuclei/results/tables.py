@@ -24,6 +24,7 @@ SUMMARY = (  # columns of summary.csv
     "nuclei",
     "median_diameter_px",
     "scale",
+    "scale_spread",
     "uncertainty",
     "out_of_distribution",
     "nucleus_share",

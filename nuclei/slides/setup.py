@@ -110,8 +110,7 @@ def decide(slide, overview, mask, model, options, key):
 
 def scale_of(block, intensity, model):
     """The scale of a slide, estimated on a block (h, w, 3) of it as on an image."""
-    scale, _ = estimate_scale(model, block, lambda part: normalise(part, intensity))
-    return scale
+    return estimate_scale(model, block, lambda part: normalise(part, intensity)).scale
 
 
 def size_regions(tile_px, scale, model):
