@@ -21,6 +21,7 @@ from nuclei.images.folder import find_images
 from nuclei.images.labels import read_labels
 from nuclei.images.modality import modality
 from nuclei.images.reading import read_image
+from nuclei.images.stains import has_dab
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure
 
@@ -225,7 +226,8 @@ def measurements(stem, labels, image, stored):
     if stored is not None and image is None:
         return stored
     is_tissue = image is not None and modality(image) == "tissue"
-    table = pd.DataFrame(measure(labels, image, stained=is_tissue))
+    is_immunostained = is_tissue and has_dab(image)
+    table = pd.DataFrame(measure(labels, image, stained=is_tissue, dab=is_immunostained))
     if stored is not None:
         for name in PROBABILITIES:
             if name in stored:

@@ -29,9 +29,11 @@ SUMMARY = (  # columns of summary.csv
     "nuclei",
     "median_diameter_px",
     "scale",
+    "scale_spread",
     "uncertainty",
     "out_of_distribution",
     "nucleus_share",
+    "positive_share",
     "intensity_low",
     "intensity_high",
     "seconds",
@@ -42,6 +44,12 @@ SUMMARY = (  # columns of summary.csv
     "version",
     "formats",
 )
+
+
+def positive_share(positive) -> float | str:
+    """Share of positive nuclei among all, from a column of 1, 0 and NaN; "" where none is known."""
+    known = positive[positive == positive]  # not NaN
+    return round(float(known.mean()), 4) if len(known) else ""
 
 
 def read_table(path: Path):

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt
 from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
+from nuclei.images.stains import has_dab
 from nuclei.inference.scale import busiest_window, estimate_scale
 from nuclei.slides.tissue import UNSCANNED, is_bright_field
 
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
         intensity: (low, high) grey levels that become 0 and 1.
         white: grey level of the background in bright field.
         kind: as of `modality`.
+        has_dab: whether it is tissue with DAB.
         side_px, margin_px, multiple_px: of the network's windows, in px that it sees.
         region_px: side of what is separated at once, in px of the slide.
         overlap_px: how far a region reaches beyond its core, in px of the slide.
@@ -54,6 +56,7 @@ class Setup(NamedTuple):
     intensity: tuple[float, float]
     white: Annotated[int, Ge(0)]
     kind: str
+    has_dab: bool
     side_px: Positive
     margin_px: Annotated[int, Ge(0)]
     multiple_px: Positive
@@ -90,14 +93,17 @@ def decide(slide, overview, mask, model, options, key):
         scale = scale_of(block, intensity, model)
     scale = scale or 1.0
     region_px, overlap_px = size_regions(options.tile_px, scale, model)
+    white = 255 if slide.dtype == np.uint8 else int(sample.max())
+    kind = modality(fill_unscanned(overview))
     return Setup(
         key=key,
         shape=slide.shape[:2],
         seen_shape=slide.at(scale).shape[:2],
         scale=scale,
         intensity=intensity,
-        white=255 if slide.dtype == np.uint8 else int(sample.max()),
-        kind=modality(fill_unscanned(overview)),
+        white=white,
+        kind=kind,
+        has_dab=kind == "tissue" and has_dab(sample, white),
         side_px=options.tile_px // model.multiple_px * model.multiple_px,
         margin_px=model.margin_px,
         multiple_px=model.multiple_px,
@@ -108,8 +114,7 @@ def decide(slide, overview, mask, model, options, key):
 
 def scale_of(block, intensity, model):
     """The scale of a slide, estimated on a block (h, w, 3) of it as on an image."""
-    scale, _ = estimate_scale(model, block, lambda part: normalise(part, intensity))
-    return scale
+    return estimate_scale(model, block, lambda part: normalise(part, intensity)).scale
 
 
 def size_regions(tile_px, scale, model):

@@ -11,6 +11,7 @@ import numpy as np
 from nuclei.images.box import Box
 from nuclei.images.resize import resize_maps
 from nuclei.instances.confidence import confidence, confidence_features
+from nuclei.instances.holes import without_holes
 from nuclei.instances.measure import ImagePart, measure
 from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
@@ -131,7 +132,10 @@ def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
         (owned, centroids, columns): (rows, columns) int32 with ids from 1 on, (n, 2) in px of the
         slide, and the columns of `TileNuclei`.
     """
+    is_stained = setup.kind == "tissue"
     labels = separate(maps, scale=setup.scale, **thresholds)
+    if is_stained:
+        labels = without_holes(labels, image, setup.white)
     areas, centroids = locate(labels, tile.region)
     is_owned = lies_in(centroids, tile.core) & (areas > 0)
     is_owned &= lies_on_tissue(centroids, mask, setup.shape)
@@ -139,7 +143,7 @@ def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
     owned_ids = np.where(is_owned, is_owned.cumsum(), 0).astype(np.int32)
     owned = owned_ids[labels]
     part = ImagePart(tile.region, setup.shape, setup.white)
-    columns = measure(owned, image, maps, setup.kind == "tissue", part=part)
+    columns = measure(owned, image, maps, is_stained, part=part, dab=setup.has_dab)
     columns["touching_nuclei"] = count_touching(labels, np.flatnonzero(is_owned))
     if calibration is not None:
         features = confidence_features(owned, maps, setup.scale)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from inference_tools import blobs, read_rows
 from results_tools import write_predictions
+from stains_tools import immunostained
 
 from nuclei.inference.find import Found, Options
 from nuclei.model_file import Model
@@ -47,6 +48,18 @@ def test_the_summary_has_its_columns_in_order(found, tmp_path):
     assert summary["nuclei"] == found.labels.max() and summary["scale"] == 2.0
     assert summary["seconds"] == 1.235 and summary["mpp"] == ""
     assert [flag(value) for value in (None, True, False)] == ["", 1, 0]
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_share_of_positive_nuclei_is_known_where_there_is_dab(share, tmp_path):
+    image, labels, is_brown = immunostained(share)
+    maps = (labels[..., None] > 0).astype(np.float32)
+    model, job = model_with(), Job("a", tmp_path / "a.png", ("csv",))
+    run = Run(tmp_path, model, Options(), "model 1")
+    for pixels, expected in ((image, round(float(is_brown.mean()), 4)), (image[..., ::-1], "")):
+        found = Found(np.ascontiguousarray(pixels), (0.0, 255.0), labels, maps, 1.0)
+        table = measure_nuclei(found, model)
+        assert summarise(found, table, job, run, 1.0)["positive_share"] == expected
 
 
 def test_only_the_formats_of_the_job_are_written(found, tmp_path):
