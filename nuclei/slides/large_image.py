@@ -16,6 +16,7 @@ from nuclei.images.modality import modality
 from nuclei.images.outliers import without_flat_border
 from nuclei.images.reading import declared_pixels
 from nuclei.images.resize import Resized
+from nuclei.images.stains import has_dab
 from nuclei.images.writing import MAX_PNG_LABELS
 from nuclei.inference.scale import estimate_scale
 from nuclei.inference.tiling import predict_strips
@@ -39,7 +40,7 @@ class FoundInBands(NamedTuple):
     """What a large image became: as `Found`, without the maps.
 
     Attributes:
-        image, intensity, scale, kind, uncertainty: as of `Found`.
+        image, intensity, scale, scale_spread, kind, uncertainty: as of `Found`.
         labels: (H, W) uint16 or, of more nuclei, int32; 0 background, 1...n.
     """
 
@@ -47,12 +48,13 @@ class FoundInBands(NamedTuple):
     intensity: tuple[float, float]
     labels: np.ndarray
     scale: float
+    scale_spread: float | None
     kind: str
     uncertainty: float
 
 
 def decide_setup(image, seen, model, options):
-    """The `Setup` of a large image, by the same rules as of a smaller one.
+    """The `Setup` of a large image and the spread of its scale, by the rules of smaller images.
 
     Args:
         image: (H, W, 3) uint8 or uint16.
@@ -60,23 +62,28 @@ def decide_setup(image, seen, model, options):
         model: a `Model`.
         options: an `Options`.
     """
-    intensity, scale = intensity_range(image), options.scale_for(model)
+    intensity, scale, spread = intensity_range(image), options.scale_for(model), None
     if scale is None:
-        scale, _ = estimate_scale(model, seen, lambda part: normalise(part, intensity))
-    return Setup(
+        estimate = estimate_scale(model, seen, lambda part: normalise(part, intensity))
+        scale, spread = estimate.scale, estimate.spread
+    white = 255 if image.dtype == np.uint8 else int(image.max(initial=1))
+    kind = modality(image)
+    setup = Setup(
         key="",
         shape=image.shape[:2],
         seen_shape=Resized(image, scale).shape[:2],
         scale=scale,
         intensity=intensity,
-        white=255 if image.dtype == np.uint8 else int(image.max(initial=1)),
-        kind=modality(image),
+        white=white,
+        kind=kind,
+        has_dab=kind == "tissue" and has_dab(image, white),
         side_px=min(options.tile_px, TILE_PX),
         margin_px=model.margin_px,
         multiple_px=model.multiple_px,
         region_px=0,
         overlap_px=int(np.ceil(2 * MAX_DIAMETERS * model.diameter_px / scale)),
     )
+    return setup, spread
 
 
 def find_in_bands(image, model, options):
@@ -93,7 +100,7 @@ def find_in_bands(image, model, options):
     """
     inside = without_flat_border(image)
     seen = image if inside is None else MirroredBorder(image, inside)
-    setup = decide_setup(image, seen, model, options)
+    setup, spread = decide_setup(image, seen, model, options)
     mask = np.ones((1, 1), bool) if inside is None else inside
     thresholds = options.thresholds_for(model, setup.scale)
     labels, parts, undecided, probability = np.zeros(setup.shape, np.uint16), [], 0.0, 0.0
@@ -122,7 +129,9 @@ def find_in_bands(image, model, options):
         sums = sum_probabilities(maps, tile)
         undecided, probability = undecided + sums[0], probability + sums[1]
     uncertainty = undecided / max(probability, EMPTY_SHARE * labels.size)
-    found = FoundInBands(image, setup.intensity, labels, setup.scale, setup.kind, uncertainty)
+    found = FoundInBands(
+        image, setup.intensity, labels, setup.scale, spread, setup.kind, uncertainty
+    )
     return found, join_columns(parts, options.mpp), [describe_cut(num_cut)] if num_cut else []
 
 
