@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 
 import cv2
@@ -16,8 +17,8 @@ from report_tools import (
 )
 
 from nuclei.images.labels import read_labels
-from nuclei.report.packing import LABEL_TYPE, read_picture
-from nuclei.report.page import GENERATOR
+from nuclei.report.packing import LABEL_TYPE, PackedImage, read_picture
+from nuclei.report.page import GENERATOR, image_data
 from nuclei.report.predictions import read_predictions
 from nuclei.report.sections import SCORE_COLUMNS, score_cell, text
 
@@ -85,3 +86,22 @@ def test_undefined_scores_are_dashes():
     assert score_cell(nothing, (0, 1), False) == "–"
     alone = score_cell({"value": -0.1, "low": None, "high": None}, (-0.5, 0.5), True)
     assert "<b>-10.0 %</b>" in alone and "interval" not in alone and "left:40.0%" in alone
+
+
+def test_the_share_of_positive_nuclei_is_shown_where_it_is_known():
+    row = {
+        "image": "a",
+        "file": "a.png",
+        "height_px": 9,
+        "width_px": 9,
+        "modality": "tissue",
+        "part": "image",
+        "nuclei": 4,
+        "shown": 4,
+        "median_diameter_px": 8.0,
+        "nucleus_share": 0.2,
+        "certainty": 0.9,
+    }
+    packed = PackedImage("", "", 9, 9)
+    assert image_data({**row, "positive_share": 0.25}, packed, None)["positive_share"] == 0.25
+    assert "positive_share" not in image_data({**row, "positive_share": math.nan}, packed, None)

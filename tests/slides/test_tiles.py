@@ -23,6 +23,7 @@ def test_tiles_partition_the_slide_and_see_far_enough(shape, scale, side_px):
         intensity=(0, 1),
         white=255,
         kind="tissue",
+        has_dab=False,
         side_px=side_px,
         margin_px=MARGIN_PX,
         multiple_px=MULTIPLE_PX,
