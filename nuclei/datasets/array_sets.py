@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.datasets.dsb2018 import Imported, Target
-from nuclei.files import first_line
+from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
 from nuclei.images.folder import image_files
 from nuclei.images.labels import without_gaps
@@ -74,10 +74,12 @@ def opened(path: Path) -> np.ndarray:
     Raises:
         ValueError: it is no such file.
     """
-    try:
+
+    def damage(error):
+        return f"is no array of numbers ({first_line(error)}); expected one .npy file"
+
+    with explaining_damage(path, damage):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no array of numbers ({first_line(error)})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise ValueError(f"{path} is no array of numbers; expected one .npy file")
     return array

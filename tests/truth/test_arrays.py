@@ -195,6 +195,16 @@ def test_sets_of_pannuke_and_conic_are_imported(tmp_path, capsys, conic):
     np.save(first / "images.npy", images * 3.0)
     assert import_data.main([*arguments, "--overwrite"]) == 1
     assert "Not imported: 3 images" in capsys.readouterr().out
-    (first / "images.npy").write_bytes(b"no array")
-    assert import_data.main(arguments) == 1
-    assert "images.npy is no array of numbers" in capsys.readouterr().err
+    content = (first / "images.npy").read_bytes()
+    shape = content[content.index(b"'shape': (") + 10 :].split(b",")[0]
+    endless = content.replace(b"(" + shape, b"(" + b"9" * 19).replace(b" " * 18 + b"\n", b"\n", 1)
+    for damaged in (
+        b"no array",
+        b"",
+        content[:40],
+        content.replace(b"'shape'", b"shaped "),
+        endless,
+    ):
+        (first / "images.npy").write_bytes(damaged)
+        assert import_data.main(arguments) == 1
+        assert "images.npy is no array of numbers" in capsys.readouterr().err
