@@ -17,6 +17,11 @@ They lie in FOLDER where it has raw/, else in FOLDER/corrected/, which is then s
 images are only read. Ctrl-C ends the server.
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import functools
 import sys
 import webbrowser

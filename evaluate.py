@@ -11,8 +11,13 @@ nuclei of a binary mask are its connected components, so touching nuclei count a
 
 Writes `evaluation.csv` (one row per image, worst first) and `evaluation.json` (everything, with the
 definitions) into PRED or the folder given by --out. An earlier evaluation there is replaced, a file
-of yours is not.
+of yours is not. A pair that cannot be read is named and left out; the exit status is then 1.
 """
+
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
 
 import sys
 from pathlib import Path
@@ -27,9 +32,15 @@ from nuclei.cli import (
     user_errors_in_one_line,
 )
 from nuclei.datasets.split import read_split
+from nuclei.files import plural
 from nuclei.progress import quietly
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
-from nuclei.results.evaluation import print_calibration, print_scores, write_evaluation
+from nuclei.results.evaluation import (
+    evaluation_files,
+    print_calibration,
+    print_scores,
+    write_evaluation,
+)
 from nuclei.results.groups import read_groups
 from nuclei.scores import DEFINITIONS, NO_GROUP, image_rows, summarise
 from nuclei.written import recording
@@ -92,7 +103,8 @@ def make_parser():
     add(
         "--allow-missing",
         action="store_true",
-        help="leave out images whose prediction is missing or unreadable (default: stop)",
+        help="leave out images whose prediction is missing (default: stop) or unreadable (default: "
+        "exit status 1)",
     )
     add_ignore_flag(add)
     add = parser.add_argument_group("results").add_argument
@@ -120,13 +132,37 @@ def make_parser():
 
 
 def evaluate(args):
-    """Score a folder of predictions, print the scores and write them."""
+    """Score a folder of predictions, print the scores and write them. Returns the exit status."""
+    out = args.out or args.predictions
+    with recording(out, args.overwrite, filter(None, (args.groups, args.split))) as record:
+        for path in evaluation_files(out):
+            record.require(path)  # before the work
+        scores, calibration, unreadable = score(args)
+        print_scores(scores["all"], scores["groups"], scores["images"], args.worst)
+        if calibration:
+            print_calibration(*calibration)
+        print("".join(note + "\n" for note in scores["notes"]), end="")
+        paths = write_evaluation(out, scores)
+    print(f"Wrote {paths[0]} and {paths[1]}.")
+    if unreadable and not args.allow_missing:
+        count = plural(len(unreadable), "pair")
+        print(f"evaluate.py: {count} could not be compared: skipped", file=sys.stderr)
+        return 1
+    return 0
+
+
+def score(args):
+    """Compare all pairs of masks.
+
+    Returns:
+        (record for `write_evaluation`, (calibration error, bins) or None, a line for each pair that
+        cannot be compared).
+    """
     stems = stems_of_subset(args.split, args.subset) if args.split else None
     groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
     pairs, notes = pair_masks(predicted_dir, truth_dir, stems, args.allow_missing)
-    comparisons, more_notes = compare_pairs(pairs, args.allow_missing, args.ignore or ())
-    notes += more_notes
+    comparisons, more_notes, unreadable = compare_pairs(pairs, args.ignore or ())
 
     sums = {stem: comparison.sums for stem, comparison in comparisons.items()}
     members = {}
@@ -136,23 +172,17 @@ def evaluate(args):
         "predictions": str(predicted_dir),
         "truth": str(truth_dir),
         "subset": {"split": args.split, "value": args.subset} if args.split else None,
-        "notes": notes,
+        "notes": notes + more_notes,
         "definitions": DEFINITIONS,
         "all": summarise(list(sums.values())),
         "groups": {name: summarise(members[name]) for name in sorted(members)},
         "images": image_rows(sums, groups),
     }
-    print_scores(record["all"], record["groups"], record["images"], args.worst)
     calibration = score_confidence(comparisons, Path(args.predictions) / "nuclei.csv")
     if calibration:
         error, bins = calibration
         record["calibration"] = {"expected_calibration_error": error, "bins": bins}
-        print_calibration(error, bins)
-    print("".join(note + "\n" for note in notes), end="")
-    out = args.out or args.predictions
-    with recording(out, args.overwrite, filter(None, (args.groups, args.split))):
-        paths = write_evaluation(out, record)
-    print(f"Wrote {paths[0]} and {paths[1]}.")
+    return record, calibration, unreadable
 
 
 @user_errors_in_one_line
@@ -160,8 +190,7 @@ def main(argv=None):
     """Score a folder of predictions and return the exit status."""
     args = make_parser().parse_args(argv)
     with quietly(args.quiet):
-        evaluate(args)
-    return 0
+        return evaluate(args)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,14 @@ image as ground truth (gt/STEM.geojson, .zip, .json or .ome.tif): import_data.py
 learns from it.
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import contextlib
 import getpass
 import sys
-import uuid
 from pathlib import Path
 
 from nuclei.cli import (
@@ -38,12 +42,13 @@ from nuclei.cli import (
     microns,
     user_errors_in_one_line,
 )
-from nuclei.files import named, plural, unreadable
+from nuclei.files import NAME_REFUSED, is_fault_of_name, named, plural, unreadable
 from nuclei.formats.bioimageio import export_bioimageio
 from nuclei.formats.bioimageio_spec import LICENCE, Credits
 from nuclei.formats.onnx import export_onnx
 from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
+from nuclei.leftovers import temporary_name, writing_into
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
@@ -84,6 +89,7 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
         Progress("Exporting", len(folder.labels), "images", log=True) as progress,
     ):
         for stem in folder.labels:
+            progress.add(1, note=f"{num_nuclei:,} nuclei")
             missing = [
                 name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()
             ]
@@ -94,11 +100,17 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
                 except (OSError, ValueError) as error:
                     failures.append(str(unreadable(folder.labels[stem], error)))
                     progress.say(f"skipped: {failures[-1]}")
-                else:
+                    continue
+                try:
                     write_formats(out, missing, nuclei)
-                    num_written += len(missing)
-                    num_nuclei += len(nuclei.table)
-            progress.add(1, note=f"{num_nuclei:,} nuclei")
+                except OSError as error:
+                    if not is_fault_of_name(error):
+                        raise
+                    failures.append(f"{folder.labels[stem]}: {NAME_REFUSED}")
+                    progress.say(f"skipped: {failures[-1]}")
+                    continue
+                num_written += len(missing)
+                num_nuclei += len(nuclei.table)
     return num_written, num_skipped, failures
 
 
@@ -132,9 +144,10 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
             "folder"
         )
     require(("bioimageio.core",) if "bioimageio" in kinds else (), "the export to bioimage.io")
-    network, settings = load_network(model_path)
     with contextlib.ExitStack() as stack:
-        onnx_path = paths.get("onnx", out / f".{model_path.stem}.{uuid.uuid4().hex[:8]}.onnx")
+        stack.enter_context(writing_into(out))
+        network, settings = load_network(model_path)
+        onnx_path = paths.get("onnx", temporary_name(out / "model.onnx"))
         if "onnx" not in paths:
             stack.callback(onnx_path.unlink, missing_ok=True)
         difference = export_onnx(network, settings, onnx_path)

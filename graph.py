@@ -9,6 +9,11 @@ You can run it while training goes on. The best epoch is the one with the lowest
 train.py keeps its weights, or the mean of the last epochs where that finds more nuclei.
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import html
 import sys
 from pathlib import Path

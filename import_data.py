@@ -22,7 +22,13 @@ From Python:
         print(stem, image.shape, truth.labels.max(), "nuclei")
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,16 +47,16 @@ from nuclei.datasets.agreement import Agreement
 from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
 from nuclei.datasets.check_record import check_record, failed_record, write_check
-from nuclei.datasets.download import download
+from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
 from nuclei.datasets.dsb2018 import import_dsb2018
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.files import MAX_NAMED, plural
+from nuclei.leftovers import writing_into
 from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, read_settings
 from nuclei.progress import quietly
 from nuclei.truth.forms import Truth
 
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
-PUBLIC_URL = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"  # 670 images, 80 MB
 
 
 def load_pairs(data_dir=DATA_DIR) -> dict[str, tuple[np.ndarray, Truth]]:
@@ -135,7 +141,9 @@ def parse_args(argv) -> argparse.Namespace:
         help="address of the zip (default: %(default)s); a download that is cut starts anew",
     )
     fetching.add_argument(
-        "--sha256", metavar="HEX", help="hash that the zip must have (default: not checked)"
+        "--sha256",
+        metavar="HEX",
+        help="hash that the zip must have (default: known for the default address, else none)",
     )
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
@@ -199,14 +207,19 @@ def agreement_with(model_path) -> Agreement:
 
 def import_and_check(args) -> int:
     """Bring data in, if asked, and check the folder. Returns the exit status."""
-    data_dir, source, status = Path(args.data_dir), args.source, 0
-    if args.download:
-        name = Path(urlsplit(args.url).path).name or "download"
-        source = download(args.url, Path(args.out) / name, args.sha256)
-    if source is not None:
-        data_dir = Path(args.out)
-        status = bring_in(source, data_dir, args.overwrite)
-    return checked(data_dir, args, status)
+    with contextlib.ExitStack() as stack:
+        if args.json is not None:
+            stack.enter_context(writing_into(Path(args.json).parent))
+        if not args.download and args.source is None:
+            return checked(Path(args.data_dir), args, 0)
+        stack.enter_context(writing_into(args.out))
+        source = args.source
+        if args.download:
+            name = Path(urlsplit(args.url).path).name or "download"
+            sha256 = args.sha256 or (PUBLIC_SHA256 if args.url == PUBLIC_URL else None)
+            source = download(args.url, Path(args.out) / name, sha256)
+        status = bring_in(source, args.out, args.overwrite)
+        return checked(Path(args.out), args, status)
 
 
 @user_errors_in_one_line

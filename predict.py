@@ -39,6 +39,11 @@ image lacks is added. A file that cannot be read is named and skipped, a result 
 by hand stays as it is; the exit status is then 1.
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import contextlib
 import shlex
 import sys
@@ -56,7 +61,7 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
-from nuclei.files import named, plural
+from nuclei.files import plural
 from nuclei.folder_lock import only_run
 from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
@@ -75,15 +80,17 @@ from nuclei.model_file import (
     data_sets,
     describe_model,
     find_model,
-    read_settings,
+    stored_model,
 )
 from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from
 from nuclei.results.pictures import COLOUR_RULES
+from nuclei.results.tables import merge_changed_rows
 from nuclei.slides.folder import predict_slides
 from nuclei.slides.formats import is_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
+from nuclei.slides.large_image import find_in_bands, is_large
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from nuclei.written import recording
 from unet import network_geometry
@@ -152,10 +159,10 @@ def parse_arguments(argv):
 
 def make_plan(args):
     """Find out what is to be done. All that can be wrong is found here, before any work."""
-    files, model_path = collect(args.inputs), find_model(args.model)
+    files, model = collect(args.inputs), stored_model(find_model(args.model))
     for line in describe_left_out(args.inputs):
         print(line)
-    settings = read_settings(model_path)
+    settings = model.settings
     trained = settings.get("arguments", {})  # of train.py, whose choice of channel is repeated
     options = Options(
         diameter_px=args.diameter,
@@ -172,49 +179,56 @@ def make_plan(args):
     formats = choose_formats(files, slides, args.formats, args.editable)
     if args.overlay_colour == "confidence" and "calibration" not in settings:
         raise ValueError(
-            f"{model_path} gives no confidence, because it was not calibrated on validation "
+            f"{model.path} gives no confidence, because it was not calibrated on validation "
             "images; leave out --overlay-colour confidence"
         )
     geometry = network_geometry(settings["architecture"])
     cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
-    made_by = name_maker(model_path, decisive, args.tta)
-    return Plan(Path(args.out), model_path, options, made_by, files, slides, formats)
+    made_by = name_maker(model, decisive, args.tta)
+    return Plan(Path(args.out), model, options, made_by, files, slides, formats)
 
 
+@contextlib.contextmanager
 def open_cluster(plan, args):
-    """The `Cluster` that the user asked for, as a context manager; else a context of None."""
+    """The `Cluster` that the user asked for, else None, as a context manager."""
     if not (args.scheduler or args.workers):
-        return contextlib.nullcontext()
-    source = WorkerSource.from_file(plan.model_path, args.engine, args.tta)
-    return Cluster(args.scheduler, args.workers, source, plan.out, args.tls)
+        yield None
+        return
+    with plan.model.copied_into(plan.out) as path:  # all workers see this folder
+        source = WorkerSource.from_file(path, args.engine, args.tta)
+        with Cluster(args.scheduler, args.workers, source, plan.out, args.tls) as cluster:
+            yield cluster
 
 
-def open_models(plan, args, num_images, num_slides, cluster):
-    """The `Run` of the images and that of the slides, each with a model where it needs one."""
+def open_models(plan, args, num_images, num_here, cluster):
+    """The `Run` of the images, and that of slides and large images, which are done here.
+
+    Each has a model where it needs one.
+    """
     image_run = slide_run = Run(
         out=plan.out,
         model=None,
         options=plan.options,
         made_by=plan.made_by,
         editable=args.editable,
-        model_file=seen_from(plan.out, plan.model_path),
+        model_file=seen_from(plan.out, plan.model.path),
         overlay_colour=args.overlay_colour,
     )
     if num_images and cluster is None:
         callers = min(WORKERS, num_images)
-        model = load_model(plan.model_path, args.engine, callers, tta=args.tta)
+        model = load_model(plan.model, args.engine, callers, tta=args.tta)
         image_run = replace(image_run, model=model)
-    if num_slides:  # also with a cluster: the scale of a slide is estimated here
-        model = load_model(plan.model_path, args.engine, tta=args.tta)
+    if num_here:  # also with a cluster: the scale of a slide is estimated here
+        model = image_run.model or load_model(plan.model, args.engine, tta=args.tta)
         slide_run = replace(slide_run, model=model)
     return image_run, slide_run
 
 
 def describe_model_used(plan, jobs):
     """Print which model is used and what it is; warn where it has learned from drawings only."""
-    settings = read_settings(plan.model_path)
-    print(describe_model(plan.model_path, settings))
+    settings = plan.model.settings
+    print(describe_model(plan.model.path, settings))
     only_synthetic = set(data_sets(settings)) == {SYNTHETIC}
     if only_synthetic and not all(is_synthetic(job.path) for job in jobs):
         text = "this model has learned from synthetic images only; for other images take "
@@ -240,29 +254,35 @@ def describe_results(plan, jobs, tally):
 def predict(args):
     """Find the nuclei of all inputs and return the exit status."""
     plan = make_plan(args)
-    inputs = [*plan.files.values(), plan.model_path]
+    inputs = [*plan.files.values(), plan.model.path]
     with only_run(plan.out), recording(plan.out, args.overwrite, inputs) as record:
         record.gather_parts()
-        jobs, changed = plan.jobs_left(record)
-        if changed:
-            message = f"left as you changed them (--overwrite replaces them): {named(changed)}"
-            print(f"predict.py: {message}", file=sys.stderr)
+        jobs, staying = plan.jobs_left(record)
+        for line in staying.lines():
+            print(f"predict.py: {line}", file=sys.stderr)
         if not jobs:
             print(f"Nothing to do: all results lie in {plan.out}")
-            return 1 if changed else 0
+            return 1 if any(staying) else 0
         describe_model_used(plan, jobs)
-        images = [job for job in jobs if job.stem not in plan.slides]
         slides = [job for job in jobs if job.stem in plan.slides]
+        plain = [job for job in jobs if job.stem not in plan.slides]
+        large = [job for job in plain if is_large(job.path)]
+        images = [job for job in plain if job not in large]
         with open_cluster(plan, args) as cluster:
-            image_run, slide_run = open_models(plan, args, len(images), len(slides), cluster)
+            num_here = len(slides) + len(large)
+            image_run, slide_run = open_models(plan, args, len(images), num_here, cluster)
             model = slide_run.model or image_run.model
             device = cluster.description if cluster else model.device
             print(f"{plural(len(jobs), 'image')} on {device}")
-            tally = predict_images(images, image_run, cluster)
-            tally += predict_slides(slides, slide_run, cluster)
+            try:
+                tally = predict_images(images, image_run, cluster)
+                tally += predict_images(large, slide_run, find=find_in_bands)
+                tally += predict_slides(slides, slide_run, cluster)
+            finally:
+                merge_changed_rows(plan.out)
         record.gather_parts()
     describe_results(plan, jobs, tally)
-    return 1 if tally.failures or changed else 0
+    return 1 if tally.failures or any(staying) else 0
 
 
 @user_errors_in_one_line

@@ -13,6 +13,11 @@ several folders, such as treated/ and control/, are compared. Slides are shown a
 some fields at full size.
 """
 
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import sys
 from itertools import chain
 from pathlib import Path

@@ -12,10 +12,15 @@ at the end). Training_Graph.html and preview.jpg (validation images with truth a
 renewed, too. At the end, thresholds are chosen on the validation images, for the best epoch and for
 the mean of the weights of the last quarter of all epochs. The one that finds nuclei better is kept.
 An earlier model and history move to Saved_Model/previous/. The result follows from the seed: two
-runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one.
+runs on one CPU agree, and a resumed run ends with the history of an uninterrupted one. A pair that
+cannot be used is named and left out; the exit status is then 1.
 """
 
-import contextlib
+from nuclei.stopping import stop_while_importing
+
+if __name__ == "__main__":
+    stop_while_importing()
+
 import re
 import shlex
 import sys
@@ -32,6 +37,7 @@ from nuclei.cli import (
     positive,
     user_errors_in_one_line,
 )
+from nuclei.files import plural
 from nuclei.images.origin import SYNTHETIC
 from nuclei.inference.find import predict_maps
 from nuclei.machine import require
@@ -41,6 +47,7 @@ from nuclei.training.checkpoint import checkpoint_bytes, read_checkpoint, save_r
 from nuclei.training.data import read_data
 from nuclei.training.fit import fit
 from nuclei.training.hosts import Processes, broadcast, explain_lost_process, join_processes
+from nuclei.training.output_folder import explain_stop, writing_results
 from nuclei.training.recipe import (
     FINE_TUNING_RATE,
     LEARNING_RATE,
@@ -50,7 +57,6 @@ from nuclei.training.recipe import (
 )
 from nuclei.training.reference import compare_with_shipped
 from nuclei.training.selection import choose
-from nuclei.written import recording
 from unet import HEADS
 
 
@@ -217,19 +223,6 @@ def parse_arguments(argv):
     return Recipe(**{name: getattr(args, name) for name in names}), run, args.resume, args.quiet
 
 
-@contextlib.contextmanager
-def explain_stop(run):
-    """Where the user stops the training, say how to go on from there, if that is possible."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if run.checkpoint.exists():
-            run.say(f"\n`python train.py --resume --out {run.out}` goes on after the last epoch")
-        else:
-            run.say("\nNo epoch was finished: there is nothing to resume, start again")
-        raise
-
-
 def say_next(run, data):
     """The command that one types next."""
     words = ["python predict.py"]
@@ -259,13 +252,10 @@ def train(recipe, run, resume):
             checkpoint = read_checkpoint(run.checkpoint, content)
             recipe = checkpoint.state.recipe
         data = read_data(recipe, run.say, run.out)
-        # Earlier results have moved aside: nothing is lost where files are replaced.
-        with recording(run.out, overwrite=True):
-            trained = fit(recipe, data, run, checkpoint)
+        trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:
-        with recording(run.out, overwrite=True):
-            trained.settings = choose(trained, data, predict_maps, run.say)
-            save_result(trained.network, trained.settings, run)
+        trained.settings = choose(trained, data, predict_maps, run.say)
+        save_result(trained.network, trained.settings, run)
     else:
         print(f"Process {run.processes.index} is done; process 0 writes {run.model}")
     return trained, data
@@ -275,13 +265,16 @@ def train(recipe, run, resume):
 def main(argv=None):
     """Train as the flags say. Returns: the exit status."""
     recipe, run, resume, quiet = parse_arguments(argv)
-    with quietly(quiet):
+    with quietly(quiet), writing_results(run):
         with explain_stop(run):
             trained, data = train(recipe, run, resume)
         if run.processes.is_first:
             compare_with_shipped(trained, data, predict_maps, run.say)
             say_next(run, data)
-    return 0
+    if data.problems:
+        count = plural(len(data.problems), "pair")
+        print(f"train.py: {count} could not be used: skipped, see above", file=sys.stderr)
+    return 1 if data.problems else 0
 
 
 if __name__ == "__main__":

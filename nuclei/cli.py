@@ -5,16 +5,17 @@ exit status 1, not in a traceback.
 """
 
 import argparse
-import contextlib
 import errno
 import functools
-import os
-import signal
+import re
 import sys
-import threading
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from nuclei.full_disk import DiskFull
+from nuclei.stopping import describe_stop, stops_as_interrupt
+from nuclei.streams import lasting_streams, visible
 from nuclei.version import program_version
 
 DATA_DIR = "data"  # holds raw/ and gt/
@@ -22,6 +23,13 @@ INPUT_DIR = "test_raw"  # images that predict.py reads
 TRUTH_DIR = "data/test_gt"  # ground truth of these images
 PREDICTIONS_DIR = "predictions"  # results of predict.py
 MODEL_DIR = "Saved_Model"  # results of train.py
+MAX_LINE = 160  # characters of another program's message inside one of ours
+OUT_OF_MEMORY = "out of memory; close other programs or use smaller images or batches"
+MEMORY_WORDS = re.compile(
+    "cannot allocate|bad_alloc|failed to map segment|can't start new thread|out of memory|"
+    "insufficient memory|OOM when|failed to allocate|unable to allocate|Resource_?Exhausted",
+    re.IGNORECASE,
+)
 
 
 def command_line(description: str) -> argparse.ArgumentParser:
@@ -145,72 +153,66 @@ class Notes:
             self.num_more[note] = self.num_more.get(note, -1) + 1
 
 
-def print_any_character() -> None:
-    """Let a console of any encoding print any name; what it lacks is escaped, such as \\u00fc."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # notebooks and tests put other objects here
-            stream.reconfigure(errors="backslashreplace")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM has come: all that Ctrl-C brings about is done for it, too."""
-
-
-@contextlib.contextmanager
-def termination_as_interrupt():
-    """Raise `Terminated` in the main thread on SIGTERM, unless somebody else handles it."""
-
-    def stop(*_):
-        raise Terminated
-
-    is_ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if is_ours:
-        signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def user_errors_in_one_line(main: Callable[..., int]) -> Callable[..., int]:
     """Decorate a script's `main`: a user's mistake ends in one line on stderr and exit status 1.
 
     Ctrl-C ends in 130. SIGTERM, by which systems ask a program to end, does the same and ends in
-    143. A programming error keeps its traceback.
+    143. A programming error keeps its traceback. Streams that are closed or full stop nothing.
     """
 
     @functools.wraps(main)
     def guarded(argv=None) -> int:
-        print_any_character()
         script = Path(main.__globals__.get("__file__", "script")).name
-        try:
-            with termination_as_interrupt():
-                status = main(argv)
-            sys.stdout.flush()  # here, where a failure can still be caught
+        with lasting_streams() as streams:
+            try:
+                with stops_as_interrupt():
+                    status = main(argv)
+                sys.stdout.flush()
+                message, status = (streams.fault, 1) if streams.fault else (None, status)
+            except KeyboardInterrupt as stop:
+                message, status = describe_stop(stop)
+            except OSError as error:
+                message, status = describe_system_fault(error), 1
+            except MemoryError as error:
+                message, status = str(error) or OUT_OF_MEMORY, 1
+            except ValueError as error:
+                message, status = " ".join(str(error).split()), 1
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                message, status = f"{OUT_OF_MEMORY} ({shortened(error)})", 1
+            if message:
+                print(f"{script}: {visible(message)}", file=sys.stderr)
             return status
-        except KeyboardInterrupt as stop:
-            cause, status = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
-            message = f"stopped by {cause}; finished files are kept, nothing is half-written"
-        except BrokenPipeError:  # the reader (`| head`) has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except OSError as error:
-            message, status = str(error), 1
-            if error.errno == errno.ENOSPC or "No space left on device" in message:
-                where = error.filename or "while writing"
-                message = f"the disk is full ({where}); free some space and run again"
-            elif error.filename is not None and error.strerror:
-                message = f"{error.strerror}: {error.filename}"
-        except MemoryError:
-            message = "out of memory; close other programs or use smaller images or batches"
-            status = 1
-        except ValueError as error:
-            message, status = " ".join(str(error).split()), 1
-        print(f"{script}: {message}", file=sys.stderr)
-        return status
 
     return guarded
+
+
+def shortened(error: BaseException) -> str:
+    """The message of a library in one line, and not all of it."""
+    return " ".join(str(error).split())[:MAX_LINE]
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a library failed for want of memory, or threads: each says it in words of its own."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOMEM or MEMORY_WORDS.search(f"{type(error).__name__}: {error}"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def describe_system_fault(error: OSError) -> str:
+    """One line on an error of the system: the file first, where it is known."""
+    message = str(error)
+    if isinstance(error, DiskFull):
+        return message
+    if is_out_of_memory(error):
+        return f"{OUT_OF_MEMORY} ({shortened(error)})"
+    if error.errno == errno.ENOSPC or "No space left on device" in message:
+        where = error.filename or f"while writing; temporary files lie in {tempfile.gettempdir()}"
+        return f"the disk is full ({where}); free some space and run again"
+    if error.filename is not None and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return message

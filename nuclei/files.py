@@ -12,22 +12,32 @@ the user's own.
 """
 
 import contextlib
+import csv
 import errno
 import os
 import shutil
-import uuid
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from nuclei.full_disk import explaining_full_disk
+from nuclei.leftovers import temporary_name
+from nuclei.streams import visible
 from nuclei.written import record_of
 
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
+MAX_NAME = 300  # characters of one of them: a cell of a damaged table may have thousands
+REMOVAL_TRIALS, REMOVAL_WAIT_SECONDS = 10, 0.1
+NAME_REFUSED = (
+    "its name is too long for its results, or of characters that the disk does not take; rename it"
+)
+FAULTS_OF_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 MAX_LINE = 160  # characters of another program's message inside one of ours
 
 
 def named(names: Iterable[object]) -> str:
-    """Up to MAX_NAMED names and the count of the others, for messages."""
-    names = [str(name) for name in names]
+    """Up to MAX_NAMED names and the count of the others, for messages; long ones are cut."""
+    names = [visible(str(name))[:MAX_NAME] for name in names]
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -55,6 +65,11 @@ def is_system_fault(error: BaseException) -> bool:
     Decoders ask for impossible positions in a damaged file, which the system answers with EINVAL.
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def is_fault_of_name(error: BaseException) -> bool:
+    """Whether the disk does not take the name of a file: other faults of writing concern all."""
+    return isinstance(error, OSError) and error.errno in FAULTS_OF_NAME
 
 
 def fault_of(error: Exception) -> str:
@@ -113,28 +128,48 @@ def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Itera
 
 
 @contextlib.contextmanager
+def reading_own_table(path: Path) -> Iterator[None]:
+    """Around the reading of a table that predict.py wrote and somebody may have changed since.
+
+    Raises:
+        ValueError: a column or a cell is missing or of another kind, or it is no text.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        if str(path) in str(error):  # a message of our own
+            raise
+        fault = f"no column {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(
+            f"{path} is damaged, or no table of predict.py ({fault}); predict the images again, or "
+            "remove it to go on without what it says"
+        ) from None
+
+
+@contextlib.contextmanager
 def replacing(path) -> Iterator[Path]:
     """Write a file, or a folder that counts as one, whole or not at all.
 
     Yields:
         A temporary path in the same folder, to write to. It moves over `path` at the end and is
-        removed on any error. It has the suffix of `path`, since writers choose the format by it,
-        and a leading dot that hides it. It is short, since names may have 255 bytes only.
+        removed on any error. It has the suffix of `path`, since writers choose the format by it.
 
     Raises:
+        DiskFull: there is no space.
         Protected: `path` may not be replaced; see nuclei.written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = temporary_name(path)
     try:
-        yield temporary
-        if record := record_of(path):
-            record.require(path)
-            record.note(path, temporary)
-        if temporary.is_dir():
-            remove_any(path)
-        os.replace(temporary, path)
+        with explaining_full_disk(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if record := record_of(path):
+                record.require(path)
+                record.note(path, temporary)
+            if temporary.is_dir():
+                remove_any(path)
+            os.replace(temporary, path)
     finally:
         remove_any(temporary)
 
@@ -149,8 +184,13 @@ def append(path, content: bytes) -> None:
     if record := record_of(path):
         record.require(path)
         record.begin_growth(path)
-    with open(path, "ab") as file:
-        file.write(content)
+    size = path.stat().st_size
+    try:
+        with explaining_full_disk(path), open(path, "ab") as file:
+            file.write(content)
+    except OSError:
+        os.truncate(path, size)  # no half of a row stays
+        raise
     if record:
         record.note_growth(path, content)
 
@@ -164,7 +204,14 @@ def remove(path) -> None:
 
 def remove_any(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    for trial in range(REMOVAL_TRIALS):
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError:  # threads of a writer that has failed may still add files
+            if trial == REMOVAL_TRIALS - 1:
+                raise
+            time.sleep(REMOVAL_WAIT_SECONDS)

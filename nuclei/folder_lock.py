@@ -13,6 +13,8 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+from nuclei.leftovers import writing_into
+
 LOCK = ".lock"  # file in a folder of results while a run writes there
 LOCK_POSITION = 1 << 20  # byte that Windows locks, far behind the text that other runs read
 
@@ -24,12 +26,13 @@ def only_run(folder) -> Iterator[None]:
     The operating system holds the lock: it ends with the process, even where that is killed.
 
     Raises:
+        OSError: the folder cannot be made or written to.
         ValueError: another run writes to the folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
+        stack.enter_context(writing_into(folder))
         while True:
             file = stack.enter_context(open(path, "a+", encoding="utf-8"))
             if not lock(file):

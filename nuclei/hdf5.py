@@ -1,15 +1,49 @@
-"""HDF5 files that may be damaged: what would hang the library or fill memory is refused before.
+"""HDF5 files, read from memory and written to memory.
 
+content = hdf5_bytes(lambda file: file.create_dataset("a", data=array))
 refuse_endless_heap(content)
-with h5py.File(io.BytesIO(content), "r") as file:
+with h5py.File(Content(content), "r") as file:
     refuse_larger_content(file)
+
+What would hang the library or fill memory in a damaged file is refused before. On a full disk the
+library fails while it closes its file, and with it the process: so Python writes the bytes.
 """
 
+import io
 import struct
+from collections.abc import Callable
 
 HEAP = b"GCOL\x01"  # begins a global heap, in which HDF5 keeps texts
 OBJECT = struct.Struct("<HHIQ")  # number, references, reserved, bytes of an object in a heap
 HEADER_BYTES = 16  # of a heap and of each object
+
+
+NAME = "content.h5"  # of a file in memory: Keras knows the format by the end of the name
+
+
+class Content(io.BytesIO):
+    """The bytes of an HDF5 file, for h5py and for Keras, which asks for a name."""
+
+    def __str__(self) -> str:
+        return NAME
+
+
+def hdf5_bytes(fill: Callable) -> bytes:
+    """The content of a new HDF5 file.
+
+    Args:
+        fill: called with the open `h5py.File`, which Keras takes for a path, too.
+    """
+    import h5py
+
+    class FileInMemory(h5py.File):
+        def __str__(self):
+            return NAME
+
+    with FileInMemory(NAME, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def refuse_endless_heap(content) -> None:

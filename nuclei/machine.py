@@ -18,6 +18,9 @@ from nuclei.quiet import hold_noise, is_wanted
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA compute capability from which tensor cores take bfloat16
 FLOAT16_CAPABILITY = (7, 0)  # the same for float16; half precision does not pay below
 
+NEEDED_BYTES = 1e9  # of memory for the smallest images, with any engine
+NEEDED_ADDRESSES = 4e9  # the libraries of the backend alone take 2 GB
+
 
 def num_cores() -> int:
     """Count the cores that this process may use: the system's limit, or a lower OMP_NUM_THREADS."""
@@ -43,7 +46,12 @@ def num_gpus() -> int:
 
 
 def set_up_backend() -> None:
-    """Set the environment of TensorFlow, before Keras is imported. What the user has set stays."""
+    """Set the environment of TensorFlow, before Keras is imported. What the user has set stays.
+
+    Raises:
+        MemoryError: this process may use less memory than any engine needs.
+    """
+    require_memory()
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on AMD, and much faster
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its messages at the start bury ours
 
@@ -82,6 +90,27 @@ def memory_bytes() -> float:
         soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
         limits += [limit for limit in soft if limit != resource.RLIM_INFINITY]
     return min(limits)
+
+
+def require_memory() -> None:
+    """Check that an engine can start: some wait for ever, or crash, where they get no memory.
+
+    Raises:
+        MemoryError: a limit is lower than NEEDED_BYTES, or that of addresses than NEEDED_ADDRESSES.
+    """
+    limits = [(memory_bytes(), NEEDED_BYTES, "memory")]
+    with contextlib.suppress(ImportError):
+        import resource
+
+        addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if addresses != resource.RLIM_INFINITY:
+            limits.append((addresses, NEEDED_ADDRESSES, "addresses (ulimit -v)"))
+    for limit, needed, what in limits:
+        if limit < needed:
+            raise MemoryError(
+                f"this process may use {limit / 1e6:,.0f} MB of {what}, and the network needs "
+                f"{needed / 1e6:,.0f} MB or more; raise the limit of the container or of `ulimit`"
+            )
 
 
 def find_device(backend: str) -> tuple[str, str]:

@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nuclei.files import first_line, is_system_fault, replacing
-from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
+from nuclei.files import first_line, replacing
+from nuclei.hdf5 import hdf5_bytes
 from nuclei.machine import start_backend
-from nuclei.model_settings import Settings, Version
-from nuclei.schema import read_json
+from nuclei.stored_model import SCHEMA, SETTINGS, StoredModel, read_stored_model
 from unet import DEPTH, WIDTH, build_unet, network_geometry
 
-SETTINGS = "histology_segmentation"  # the HDF5 attribute with the settings
-SCHEMA = 1  # version of the settings; a higher one is refused
 MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
 SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
@@ -98,72 +95,30 @@ def save_model(path, model, settings: dict) -> None:
             `build_unet`.
     """
     import absl.logging
-    import h5py
+
+    def fill(file):
+        model.save(file, include_optimizer=False)
+        file.attrs[SETTINGS] = json.dumps({"schema": SCHEMA, **settings})
 
     verbosity = absl.logging.get_verbosity()
     try:
         absl.logging.set_verbosity(absl.logging.ERROR)  # Keras calls .h5 a legacy format
-        with replacing(path) as temporary:
-            model.save(temporary, include_optimizer=False)
-            with h5py.File(temporary, "r+") as file:
-                file.attrs[SETTINGS] = json.dumps({"schema": SCHEMA, **settings})
+        content = hdf5_bytes(fill)
     finally:
         absl.logging.set_verbosity(verbosity)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_settings(path) -> dict:
-    """Read the settings of a model file, without building the network.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no HDF5 file, is of another program, is damaged, or is of a later
-            schema.
-    """
-    import h5py
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such model file; train one with `python train.py`, give another "
-            f"--model, or --model {SHIPPED}"
-        )
-    expected = "expected a trained_model.h5 written by train.py"
-    try:
-        refuse_endless_heap(path.read_bytes())
-        with h5py.File(path, "r") as file:
-            refuse_larger_content(file)
-            text = file.attrs.get(SETTINGS)
-            is_keras = "model_weights" in file or "layer_names" in file.attrs
-    except Exception as error:  # HDF5 raises errors of all kinds on a damaged file
-        if is_system_fault(error):
-            raise
-        raise ValueError(
-            f"{path}: not a model file (HDF5 says: {first_line(error)}); {expected}"
-        ) from None
-    if text is None:
-        kind = (
-            "a Keras model of another program" if is_keras else "an HDF5 file without a Keras model"
-        )
-        raise ValueError(f"{path}: {kind}; {expected}")
-    return parse_settings(path, text)
+    """The settings of a model file. Args and Raises: as of `read_stored_model`."""
+    return stored_model(path).settings
 
 
-def parse_settings(path, text) -> dict:
-    """The settings of a model file from the text in it, checked. Raises: ValueError."""
-    try:
-        if not isinstance(text, str | bytes):
-            raise ValueError(f"they are of type {type(text).__name__}, not a text")
-        version = read_json(text, Version).get("schema", 0)
-        if version <= SCHEMA:
-            read_json(text, Settings)
-            return json.loads(text)  # as it was written, in its order
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: its settings are damaged ({error}); copy it again or train anew"
-        ) from None
-    raise ValueError(
-        f"{path}: written by a later version (schema {version}, this one reads {SCHEMA}); update"
-    )
+def stored_model(path) -> StoredModel:
+    """The content of a model file. Args and Raises: as of `read_stored_model`."""
+    way_out = "; train one with `python train.py`, give another --model, or --model "
+    return read_stored_model(path, missing=way_out + SHIPPED)
 
 
 def load_network(path, heads=None):
@@ -172,7 +127,7 @@ def load_network(path, heads=None):
     This works across Keras 3 versions and backends.
 
     Args:
-        path: a file of `save_model`.
+        path: a file of `save_model`, or a `StoredModel`.
         heads: maps that the network shall predict, if not those of the file. Shared maps keep
             their weights, new ones start untrained.
 
@@ -183,15 +138,18 @@ def load_network(path, heads=None):
         FileNotFoundError, ValueError: as `read_settings`, or the weights do not fit the stored
             architecture.
     """
-    settings = read_settings(path)
+    stored = stored_model(path)
+    settings = stored.settings
     start_backend()
     try:
-        refuse_larger_network(settings["architecture"], Path(path).stat().st_size)
+        refuse_larger_network(settings["architecture"], len(stored.content))
         model = build_unet(**settings["architecture"])
-        model.load_weights(str(path))
+        model.load_weights(stored.open())
+    except MemoryError:
+        raise
     except Exception as error:  # Keras and HDF5 raise errors of all kinds on a damaged file
         raise DamagedModelError(
-            f"{path}: the weights do not fit the architecture stored beside them "
+            f"{stored.path}: the weights do not fit the architecture stored beside them "
             f"({first_line(error)}); copy it again or train anew"
         ) from None
     if heads is None or list(heads) == list(settings["architecture"]["heads"]):
@@ -223,16 +181,19 @@ def refuse_larger_network(architecture: dict, num_bytes: int) -> None:
         raise ValueError(f"they need {needed:,} bytes or more, and the file has {num_bytes:,}")
 
 
-def find_model(path=None) -> Path:
+def find_model(path=None) -> Path | StoredModel:
     """Find the model file to use.
 
     Args:
-        path: what the user chose: a file, a folder that train.py wrote, or SHIPPED. None takes the
-            first of MODELS that exists in the current directory, else in the folder of the project.
+        path: what the user chose: a `StoredModel`, which is returned as it is, a file, a folder
+            that train.py wrote, or SHIPPED. None takes the first of MODELS that exists in the
+            current directory, else in the folder of the project.
 
     Raises:
         FileNotFoundError: the user chose none, and there is none; or the folder holds none.
     """
+    if isinstance(path, StoredModel):
+        return path
     home = Path() if Path().resolve() == PROJECT else PROJECT  # short where it can be
     if str(path) == SHIPPED:
         return home / MODELS[1]

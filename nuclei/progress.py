@@ -14,6 +14,9 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from nuclei.quiet import hush_readers
+from nuclei.streams import visible
+
 BAR_CHARACTERS = 10  # leaves room for numbers and a note on a terminal of 80 columns
 REDRAWS_PER_SECOND = 4  # of the bar; more would take time from the work
 LOG_SECONDS = 5  # between two plain lines: a short task needs none
@@ -22,7 +25,11 @@ IS_QUIET: ContextVar[bool] = ContextVar("IS_QUIET", default=False)  # see `quiet
 
 @contextlib.contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
-    """Inside, nothing goes to stdout and no `Progress` is shown, if `quiet`."""
+    """Inside, nothing goes to stdout and no `Progress` is shown, if `quiet`.
+
+    What readers of images log is not shown in any case; see `hush_readers`.
+    """
+    hush_readers()
     if not quiet:
         yield
         return
@@ -100,6 +107,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a message on stderr on a line of its own, such as a file that was skipped."""
+        message = visible(message)
         if self.bar:  # rich puts it above the bar
             self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -107,7 +115,7 @@ class Progress:
 
     def tell(self, message: str) -> None:
         """Print a message on stdout on a line of its own, such as what was chosen in a file."""
-        print(message, flush=True)
+        print(visible(message), flush=True)
 
     def tenths(self) -> int:
         """Finished tenths of the work, 0...10; sums of fractions may miss the last digit."""

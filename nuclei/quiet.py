@@ -8,19 +8,27 @@ on a machine where nothing is wrong. Settings of these libraries do not stop the
 they are imported. So the descriptor itself is held. What Python writes to `sys.stderr`, such as our
 own messages, warnings and tracebacks, is shown as ever.
 
+    hush_readers()
+
+What readers of images log and warn about is not shown either: it stands beside our own message on
+the same file, or concerns nobody.
+
 TF_CPP_MIN_LOG_LEVEL=0 shows every line at once: for a program that dies without a word.
 """
 
 import contextlib
 import faulthandler
 import io
+import logging
 import os
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 
 STDERR = 2  # the file descriptor
+READERS = "PIL|tifffile|imagecodecs|bioio|zarr|openslide|roifile"  # modules that warn
 WANTED = ("0", "1")  # values of TF_CPP_MIN_LOG_LEVEL of a user who wants to see the lines
 
 
@@ -74,7 +82,8 @@ class Terminal:
         with self.lock:
             if show:
                 self.held.seek(0)
-                write_all(self.fd, self.held.read())
+                with contextlib.suppress(OSError):
+                    write_all(self.fd, self.held.read())
                 self.held.truncate(0)
                 self.held.seek(0)
             self.num_holders -= 1
@@ -124,7 +133,8 @@ class VisibleStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write at once; descriptor 2 has no buffer either."""
-        write_all(TERMINAL.fd, text.encode(self.encoding, "backslashreplace"))
+        with contextlib.suppress(OSError):  # a reader that has left, or a full disk: see streams
+            write_all(TERMINAL.fd, text.encode(self.encoding, "backslashreplace"))
         return len(text)
 
 
@@ -159,6 +169,16 @@ def hold_noise() -> Iterator[Hold]:
         raise
     finally:
         hold.release()
+
+
+def hush_readers() -> None:
+    """Keep the log and the warnings of libraries that read images out of sight, from now on."""
+    if is_wanted() or sys.warnoptions:  # the user asked for them
+        return
+    root = logging.getLogger()
+    if not root.handlers:  # without any, Python itself writes the lines to stderr
+        root.addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=READERS)
 
 
 def is_wanted() -> bool:

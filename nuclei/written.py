@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nuclei.contents import content_size, digest, hash_of, identity, state_of
+from nuclei.full_disk import explaining_full_disk
+from nuclei.leftovers import writing_into
 
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
@@ -174,8 +176,7 @@ class Record:
 
     def write(self, text):
         """Add whole lines in one call, so that two programs do not mix theirs."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.journal, "ab", buffering=0) as file:
+        with explaining_full_disk(self.journal), open(self.journal, "ab", buffering=0) as file:
             if file.tell():
                 with open(self.journal, "rb") as old:
                     old.seek(-1, os.SEEK_END)
@@ -208,18 +209,33 @@ class Record:
 
 @contextlib.contextmanager
 def recording(folder, overwrite=False, inputs=()) -> Iterator[Record]:
-    """Keep the record of a folder while results are written there. Args: as of `Record`."""
-    record = Record(folder, overwrite, inputs)
-    record.read()
-    earlier = OPEN.get(str(record.folder))
-    OPEN[str(record.folder)] = record
-    try:
-        yield record
-    finally:
-        record.close()
-        OPEN.pop(str(record.folder))
-        if earlier is not None:
-            OPEN[str(record.folder)] = earlier
+    """Keep the record of a folder while results are written there.
+
+    What a killed run left half-written there is removed first.
+
+    Args:
+        folder, overwrite, inputs: as of `Record`.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    with writing_into(folder):
+        record = Record(folder, overwrite, inputs)
+        record.read()
+        earlier = OPEN.get(str(record.folder))
+        OPEN[str(record.folder)] = record
+        try:
+            yield record
+        except BaseException:
+            with contextlib.suppress(OSError):  # the fault of the work counts, not this one
+                record.close()
+            raise
+        else:
+            record.close()
+        finally:
+            OPEN.pop(str(record.folder))
+            if earlier is not None:
+                OPEN[str(record.folder)] = earlier
 
 
 def join(folder: str, overwrite: bool, known: dict) -> None:

@@ -5,6 +5,7 @@ import signal
 import tempfile
 
 import pytest
+from history_tools import find_browser
 
 from nuclei.machine import set_up_backend
 
@@ -24,3 +25,17 @@ def prepared_models():
         yield folder
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One browser for all tests: playwright runs once in a process."""
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chrome or Chromium on the path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as engine:
+        started = engine.chromium.launch(executable_path=path)
+        yield started
+        started.close()

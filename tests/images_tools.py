@@ -43,7 +43,7 @@ def save(path, array, **options):
 
 def same_partition(one, other):
     """Two label images that divide the pixels alike, whatever the ids."""
-    pairs = {*zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)}
+    pairs = {*zip(np.ravel(one).tolist(), np.ravel(other).tolist(), strict=True)}
     return (
         len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) and (0, 0) in pairs
     )

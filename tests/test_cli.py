@@ -2,23 +2,13 @@
 
 import argparse
 import io
-import os
-import signal
-import subprocess
 import sys
 
 import pytest
-from images_tools import data_set
 
-import import_data
-from nuclei.cli import (
-    Terminated,
-    choice_of,
-    microns,
-    positive,
-    user_errors_in_one_line,
-)
+from nuclei.cli import choice_of, microns, positive, user_errors_in_one_line
 from nuclei.progress import Progress
+from nuclei.stopping import Terminated
 
 
 @pytest.mark.parametrize(
@@ -31,6 +21,10 @@ from nuclei.progress import Progress
         (OSError("write failed (errno = 28, 'No space left on device')"), 1, "the disk is full"),
         (OSError(5, "Input/output error"), 1, "Input/output error"),
         (MemoryError(), 1, "out of memory"),
+        (MemoryError("64 MB are too few"), 1, "64 MB are too few"),
+        (RuntimeError("std::bad_alloc"), 1, "out of memory"),
+        (ImportError("a.so: failed to map segment from shared object"), 1, "out of memory"),
+        (OSError(12, "Cannot allocate memory"), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (Terminated(), 143, "stopped by SIGTERM"),
     ],
@@ -45,15 +39,6 @@ def test_a_users_mistake_ends_in_one_line(capsys, error, status, line):
     assert stderr.startswith("test_cli.py: ") and line in stderr and stderr.count("\n") == 1
 
 
-def test_sigterm_ends_a_program_as_ctrl_c_does(capsys):
-    @user_errors_in_one_line
-    def main(argv=None):
-        signal.raise_signal(signal.SIGTERM)
-
-    assert main([]) == 143 and "stopped by SIGTERM" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 def test_a_programming_error_keeps_its_traceback():
     @user_errors_in_one_line
     def main(argv=None):
@@ -61,20 +46,6 @@ def test_a_programming_error_keeps_its_traceback():
 
     with pytest.raises(KeyError):
         main([])
-
-
-@pytest.mark.parametrize("buffered", [True, False])
-def test_a_reader_that_leaves_is_no_error(tmp_path, buffered):
-    data_set(tmp_path, 2)
-    reading, writing = os.pipe()
-    os.close(reading)
-    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
-    command = [sys.executable, import_data.__file__, tmp_path]
-    run = subprocess.run(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    os.close(writing)
-    assert (run.returncode, run.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932", "utf-8"])

@@ -38,7 +38,17 @@ TOP = [
 ]
 LIBRARIES = {"unet", "import_data"}  # the scripts that may be imported
 FLOORS = (  # from the ground up: a room imports its own wing and lower floors
-    {"version", "quiet", "schema", "hdf5", "contents"},
+    {
+        "version",
+        "quiet",
+        "schema",
+        "hdf5",
+        "contents",
+        "stopping",
+        "streams",
+        "full_disk",
+    },
+    {"leftovers", "csv_cells"},
     {"written"},
     {
         "files",
@@ -50,6 +60,7 @@ FLOORS = (  # from the ground up: a room imports its own wing and lower floors
         "progress",
         "model_settings",
     },
+    {"stored_model"},
     {"images", "model_file"},
     {"truth", "instances"},
     {"datasets", "scores"},

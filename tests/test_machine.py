@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import keras
 import pytest
+from training_tools import write_pair
 
+import predict
 from nuclei.machine import (
     find_device,
     find_gpu,
@@ -14,6 +16,7 @@ from nuclei.machine import (
     memory_bytes,
     num_cores,
     require,
+    require_memory,
     start_backend,
 )
 
@@ -58,6 +61,18 @@ def test_cores_are_limited_by_the_usual_variable(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
     assert num_cores() >= 1
     assert memory_bytes() > 1e8
+
+
+def test_too_little_memory_is_told_before_an_engine_waits_for_it(tmp_path, monkeypatch, capsys):
+    require_memory()
+    monkeypatch.setattr("nuclei.machine.memory_bytes", lambda: 5e8)
+    with pytest.raises(MemoryError, match="may use 500 MB of memory, and the network needs 1,000"):
+        require_memory()
+    write_pair(tmp_path, "a")
+    command = [str(tmp_path / "raw"), "--model", "shipped", "--out", str(tmp_path / "out")]
+    assert predict.main(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("predict.py: this process may use") and error.count("\n") == 1
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them():

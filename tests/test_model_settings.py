@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import h5py
 import pytest
 from blob_model import write_blob_model
-from mutation_tools import mutated_bytes, mutated_texts
 
 import predict
+from experiments.campaign.damage import mutated_bytes, mutated_texts
 from nuclei.formats.bioimageio import package_text
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import (

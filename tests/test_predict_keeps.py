@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from blob_model import write_blob_model
+from disk_tools import short_files
 from inference_tools import blobs, read_files, read_rows, run_predict, write_blobs
 from PIL import Image
 
+import exports
 import nuclei.inference.folder
+import report
 from nuclei.images.reading import open_image
 from nuclei.written import RECORD
 
@@ -24,16 +27,24 @@ def images(tmp_path):
     return write_blobs(tmp_path / "images", 2)
 
 
-def test_a_file_of_the_user_stops_the_run_before_it_replaces_anything(
-    model, images, tmp_path, capsys
-):
+def test_a_file_of_the_user_stays_and_the_other_images_are_done(model, images, tmp_path, capsys):
     (tmp_path / "masks").mkdir()
     shutil.copy(images / "image1.png", tmp_path / "masks" / "image0.png")
     before = read_files(tmp_path)
-    assert run_predict(model, tmp_path, images) == 1
+    image = images / "image0.png"
+    assert run_predict(model, tmp_path, image) == 1  # nothing can be done
     error = capsys.readouterr().err
     assert "image0.png was not written by this program" in error and error.count("\n") == 1
     assert read_files(tmp_path) == before
+    assert run_predict(model, tmp_path, images) == 1
+    assert f"place of results (give --out another place, or --overwrite): {tmp_path}" in (
+        error := capsys.readouterr().err
+    )
+    assert error.count("\n") == 1
+    after = read_files(tmp_path)
+    assert before.items() <= after.items() and Path("masks/image1.png") in after
+    assert not any("image0" in path.name for path in after.keys() - before.keys())
+    assert [row["image"] for row in read_rows(tmp_path / "summary.csv")] == ["image1"]
     assert run_predict(model, tmp_path, images, "--overwrite") == 0
     assert read_files(tmp_path)[Path("masks/image0.png")] != before[Path("masks/image0.png")]
 
@@ -123,3 +134,52 @@ def test_names_of_any_length_and_bytes_are_predicted_or_skipped(model, images, t
     assert "its name is too long" in capsys.readouterr().err
     assert {row["image"] for row in read_rows(out / "summary.csv")} == {"image1", "ÿä"}
     assert sorted(os.listdir(out)) == ["geojson", "summary.csv", RECORD]
+
+
+def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(model, images, tmp_path, capsys):
+    for limit in (100, 3000):  # bytes of a file: of a mask, of a table that grows
+        out = tmp_path / str(limit)
+        with short_files(limit):
+            assert run_predict(model, out, images) == 1
+        error = capsys.readouterr().err
+        assert f"predict.py: {out}" in error and "cannot be written" in error
+        assert error.count("\n") == 1
+        assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+        assert run_predict(model, out, images) == 0
+    assert (tmp_path / "100" / "nuclei.csv").read_bytes() == (
+        tmp_path / "3000" / "nuclei.csv"
+    ).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(
+    model, images, tmp_path, capsys
+):
+    assert run_predict(model, images / "image0.png", images) == 1
+    output = capsys.readouterr()
+    assert "image0.png is a file; results need a folder" in output.err
+    assert output.err.count("\n") == 1 and not output.out
+
+
+def test_names_that_a_terminal_or_a_spreadsheet_would_obey_are_harmless(model, tmp_path, capsys):
+    images = write_blobs(tmp_path / "images", 1)
+    names = ["=1+1.png", "-2+3.png", "line\nbreak\x1b[2J.png", "+bad\n.png"]
+    try:
+        for name in names[:3]:
+            shutil.copy(images / "image0.png", images / name)
+        (images / names[3]).write_text("no picture")
+    except OSError:
+        pytest.skip("this disk does not take such names")
+    out = tmp_path / "out"
+    assert run_predict(model, out, images) == 1
+    output = capsys.readouterr()
+    assert "\x1b" not in output.err + output.out and "+bad␊.png is no image" in output.err
+    text = (out / "summary.csv").read_text(encoding="utf-8") + (out / "nuclei.csv").read_text()
+    assert not [line for line in text.splitlines() if line[:1] in "=+-@"]
+    expected = ["'-2+3", "'=1+1", "image0", "line␊break␛[2J"]
+    assert sorted(row["image"] for row in read_rows(out / "summary.csv")) == expected
+    (images / names[3]).unlink()
+    assert run_predict(model, out, images) == 0 and "Nothing to do" in capsys.readouterr().out
+    assert exports.main([str(out), "--formats", "geojson,csv"]) == 0
+    assert (out / "csv" / "=1+1.csv").is_file()
+    assert report.main([str(out)]) == 0
+    assert "'=1+1" not in (out / "report.html").read_text(encoding="utf-8")

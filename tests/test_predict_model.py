@@ -73,3 +73,22 @@ def test_the_export_of_a_model_falls_back_to_the_shipped_one(tmp_path, monkeypat
     for words in ([], ["--model", "shipped"], ["--model", "Saved_Model"]):
         assert exports.main(["--model-out", "onnx", *words]) == 0
     assert exported == [Path("Saved_Model/pretrained.onnx")] * 3
+
+
+def test_a_model_file_that_is_replaced_meanwhile_changes_nothing(
+    model, tmp_path, capsys, monkeypatch
+):
+    path = shutil.copy(model / "trained_model.h5", tmp_path / "model.h5")
+    images = write_blobs(tmp_path / "in", 3)
+    assert run_predict(path, tmp_path / "one", images) == 0
+
+    def replaced(*arguments):
+        Path(path).write_bytes(b"half of a new mod")
+
+    monkeypatch.setattr("predict.describe_model_used", replaced)
+    assert run_predict(path, tmp_path / "two", images) == 0
+    assert [(tmp_path / folder / "nuclei.csv").read_bytes() for folder in ("one", "two")] == [
+        (tmp_path / "one" / "nuclei.csv").read_bytes()
+    ] * 2
+    makers = [read_rows(tmp_path / out / "summary.csv")[0]["made_by"] for out in ("one", "two")]
+    assert makers[0] == makers[1]

@@ -1,6 +1,7 @@
 """What libraries write to descriptor 2 is held and shown on failure; what Python writes is seen."""
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ import warnings
 
 import pytest
 
-from nuclei.quiet import TERMINAL, hold_noise
+from nuclei.quiet import TERMINAL, hold_noise, hush_readers
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +112,25 @@ def test_without_a_descriptor_to_hold_all_goes_on(capfd, monkeypatch):
             write("seen\n")
             assert not noise.is_held and sys.stderr is before
     assert capfd.readouterr().err == "seen\n"
+
+
+def test_readers_of_images_neither_log_nor_warn(monkeypatch, capsys):
+    def warn(module):
+        warnings.warn_explicit("odd tag", UserWarning, "file.py", 1, module=module)
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program, not in pytest
+    monkeypatch.setattr(sys, "warnoptions", ["default"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hush_readers()  # who gives -W wants to see them
+        logging.getLogger("tifffile").error("invalid tag 0")
+        with pytest.raises(UserWarning):
+            warn("PIL.TiffImagePlugin")
+        monkeypatch.setattr(sys, "warnoptions", [])
+        hush_readers()
+        logging.getLogger("bioio.plugins").error("invalid tag 1")
+        warn("PIL.TiffImagePlugin")
+        with pytest.raises(UserWarning):
+            warn("nuclei.images.reading")
+    error = capsys.readouterr().err
+    assert "tag 0" in error and "tag 1" not in error

@@ -105,6 +105,10 @@ def spoil_count(found):
     change(found / "nuclei.csv", lambda table: table.iloc[1:])
 
 
+def spoil_size(found):
+    change(found / "summary.csv", lambda table: table.assign(height_px="1e999"))
+
+
 def spoil_order(found):
     change(found / "nuclei.csv", lambda table: table.iloc[::-1])
 
@@ -128,6 +132,7 @@ def spoil_all_pictures(found):
         (spoil_missing_column, ["summary.csv", "intensity_low", "--overwrite"]),
         (spoil_formats, ["no labels or no csv", "--formats labels,csv"]),
         (spoil_number, ["summary.csv", "no number"]),
+        (spoil_size, ["summary.csv", "no number"]),
         (spoil_count, ["count differently", "fluorescence_a"]),
         (spoil_order, ["not numbered"]),
         (spoil_labels, ["fluorescence_a.png", "ids up to 0", "--overwrite"]),

@@ -17,7 +17,13 @@ from nuclei.inference.find import Found
 from nuclei.results.evaluation import write_evaluation
 from nuclei.results.image import DEFAULT_FORMATS, result_files
 from nuclei.results.plot_page import write_plot_page
-from nuclei.results.tables import append_table, replace_row, rewrite_rows, write_table
+from nuclei.results.tables import (
+    append_table,
+    merge_changed_rows,
+    replace_row,
+    rewrite_rows,
+    write_table,
+)
 from nuclei.slides.fields import Field, field_files, write_fields
 from nuclei.slides.found import write_parquet_parts
 from nuclei.written import OPEN, RECORD, Protected, Record, join, recording
@@ -41,6 +47,11 @@ def write_field(out):
     write_fields(out, [Field("a_field_1", image, labels, table)], {"image": "a"})
 
 
+def write_row(out):
+    replace_row(out, SUMMARY_ROW)
+    merge_changed_rows(out)
+
+
 # By name: (what writes, a file that it replaces).
 WRITERS = {
     **{
@@ -51,10 +62,7 @@ WRITERS = {
     "labels of the other kind": (write_format("labels"), lambda out: out / "labels" / "a.tif"),
     "nuclei.csv": (write_format("csv"), lambda out: out / "nuclei.csv"),
     "summary.csv": (write_format("csv"), lambda out: out / "summary.csv"),
-    "row": (
-        lambda out: replace_row(out / "summary.csv", SUMMARY_ROW),
-        lambda out: out / "summary.csv",
-    ),
+    "row": (write_row, lambda out: out / "summary.csv"),
     "no row": (
         lambda out: rewrite_rows(out / "nuclei.csv", lambda row: None),
         lambda out: out / "nuclei.csv",

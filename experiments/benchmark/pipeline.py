@@ -125,7 +125,7 @@ def one_after_the_other(files, model, out):
         def prepare(part, intensity=intensity):
             return normalise(part, intensity)
 
-        scale, maps = estimate_scale(
+        scale, maps, _ = estimate_scale(
             model, image, prepare, measure=lambda maps: median_diameter(timed_separate(maps))
         )
         if maps is None:

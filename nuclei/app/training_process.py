@@ -55,8 +55,14 @@ class TrainingProcess:
         return self.out / "trained_model.h5"
 
     def status(self) -> int | None:
-        """The exit status; None while it runs."""
-        return self.process.poll()
+        """The exit status; None while it runs.
+
+        It is 0, too, where train.py came to its end without pairs that it could not read: the
+        checkpoint is gone, then.
+        """
+        status = self.process.poll()
+        is_whole = self.model.is_file() and not (self.out / "checkpoint.h5").exists()
+        return 0 if status == 1 and is_whole else status
 
     def stop(self) -> None:
         """End it, and wait for that."""

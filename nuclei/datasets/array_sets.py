@@ -11,6 +11,7 @@ import numpy as np
 
 from nuclei.datasets.dsb2018 import Imported, Target
 from nuclei.files import first_line
+from nuclei.full_disk import DiskFull
 from nuclei.images.folder import image_files
 from nuclei.images.labels import without_gaps
 from nuclei.images.writing import write_png
@@ -60,7 +61,9 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
                     continue
                 try:
                     import_one(stem, image, ids_of(truth, truth_path), target, result)
-                except ValueError as error:
+                except (OSError, ValueError) as error:
+                    if isinstance(error, DiskFull):
+                        raise
                     result.problems.append(f"{stem}: {first_line(error)}")
     return result
 

@@ -9,7 +9,6 @@ The source is a folder or a zip. A zip is checked before anything is unpacked.
 import contextlib
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,16 +18,18 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.archives import DAMAGED_ARCHIVE, is_companion, refuse_unsafe_archive
-from nuclei.files import first_line, replacing
+from nuclei.files import fault_of, first_line, replacing
+from nuclei.full_disk import DiskFull, explaining_full_disk
 from nuclei.images.folder import image_files
 from nuclei.images.labels import merge_masks
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import normal
 from nuclei.images.writing import write_png
+from nuclei.leftovers import temporary_name
 from nuclei.progress import Progress
 from nuclei.truth.masks import read_nucleus
 
-UNREADABLE = (ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
+UNREADABLE = (OSError, ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
 
 
 class Members(NamedTuple):
@@ -118,7 +119,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
     target = Target(
         out_dir, overwrite, {part: image_files(out_dir / part) for part in ("raw", "gt")}
     )
-    with open_source(Path(source).resolve()) as opened:
+    with open_source(Path(source).resolve(), out_dir) as opened:
         members = dsb2018_members(opened.names)
         if not any(files.images and files.masks for files in members.values()):
             raise ValueError(
@@ -143,7 +144,9 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                         stems.add(stem)
                         import_image(stem, files, opened.fetch, target, result)
                     except UNREADABLE as error:
-                        message = str(error) or "its member of the zip is cut short"
+                        if isinstance(error, DiskFull):
+                            raise
+                        message = fault_of(error) or "its member of the zip is cut short"
                         message = message.replace(f"{opened.scratch}{os.sep}", "")
                         result.problems.append(f"{place}: {message}")
     return result
@@ -173,8 +176,12 @@ def import_image(
 
 
 @contextlib.contextmanager
-def open_source(source: Path) -> Iterator[Source]:
+def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
     """Open a folder or a zip of images.
+
+    Args:
+        source: the folder or zip.
+        out_dir: members of a zip are unpacked there, one at a time, to a temporary folder.
 
     Raises:
         FileNotFoundError: there is no such source.
@@ -183,7 +190,8 @@ def open_source(source: Path) -> Iterator[Source]:
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist; expected a DSB2018 folder or zip")
     with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch = temporary_name(out_dir / "member")
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         if source.is_dir():
             paths = {
                 f"{source.name}/{path.relative_to(source).as_posix()}": path
@@ -202,10 +210,15 @@ def open_source(source: Path) -> Iterator[Source]:
 
         def fetch(name: str) -> Path:
             # One member at a time, under the last part of its name only.
+            scratch.mkdir(parents=True, exist_ok=True)
             for earlier in scratch.iterdir():
                 earlier.unlink()
             path = scratch / Path(name).name
-            with archive.open(members[name]) as packed, open(path, "wb") as unpacked:
+            with (
+                archive.open(members[name]) as packed,
+                explaining_full_disk(path),
+                open(path, "wb") as unpacked,
+            ):
                 shutil.copyfileobj(packed, unpacked)
             return path
 

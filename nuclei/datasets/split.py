@@ -10,7 +10,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from nuclei.files import first_line
+from nuclei.files import first_line, named
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import tabled_stem
 
@@ -88,7 +88,8 @@ def split_of_rows(rows: csv.DictReader, csv_path: Path) -> dict[str, str]:
     """The rows of a split file as {stem: part}. Raises: as `read_split`."""
     if not {"stem", "split"} <= set(rows.fieldnames or ()):
         raise ValueError(
-            f"{csv_path} has the columns {rows.fieldnames}; expected stem and split among them"
+            f"{csv_path} has the columns {named(rows.fieldnames or ['(none)'])}; expected stem and "
+            "split among them"
         )
     split: dict[str, str] = {}
     for row in rows:
@@ -96,8 +97,8 @@ def split_of_rows(rows: csv.DictReader, csv_path: Path) -> dict[str, str]:
         part = (row["split"] or "").strip().lower()
         if part not in PARTS or not stem:
             raise ValueError(
-                f"{csv_path} line {rows.line_num}: stem {stem!r}, split {part!r}; expected a stem "
-                "and train, validation or test"
+                f"{csv_path} line {rows.line_num}: stem {stem!r:.80}, split {part!r:.80}; expected "
+                "a stem and train, validation or test"
             )
         if split.setdefault(stem, part) != part:
             raise ValueError(

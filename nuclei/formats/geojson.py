@@ -23,6 +23,8 @@ from nuclei.polygons import outlines
 
 CLASS_NAME = "Nucleus"  # class of the detections in QuPath, and COCO's one category
 CLASS_COLOUR = (255, 221, 0)  # RGB; yellow stands out from purple tissue and grey fluorescence
+# Classes of immunostained nuclei. QuPath knows both names, counts them and gives "Positive %".
+IMMUNO_CLASSES = {1: ("Positive", (250, 62, 62)), 0: ("Negative", (112, 112, 225))}  # its colours
 NAMESPACE = uuid.UUID("5d0a3c1e-7d0f-5c55-9f4e-2f6a2f0f8d11")  # fixed, so that UUIDs are repeatable
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of every zip member: the real date would change equal files
 CERTAINTY = {"confidence": "Detection probability", "mean_probability": "Mean probability"}
@@ -107,7 +109,10 @@ def features_of_outlines(stem, outlined, table, editable=False):
             QuPath shows faster and measures.
     """
     rows = finite_rows(table, measurement_names(table, editable))
-    for (index, polygons), measurements in zip(outlined, rows, strict=True):
+    classes = classes_of(table)
+    for (index, polygons), measurements, (name, colour) in zip(
+        outlined, rows, classes, strict=True
+    ):
         coordinates = [[closed_ring(ring) for ring in rings] for rings in polygons]
         in_one_piece = len(coordinates) == 1
         yield {
@@ -120,10 +125,16 @@ def features_of_outlines(stem, outlined, table, editable=False):
             "properties": {
                 "objectType": "annotation" if editable else "detection",
                 "name": f"{CLASS_NAME} {index}",
-                "classification": {"name": CLASS_NAME, "color": list(CLASS_COLOUR)},
+                "classification": {"name": name, "color": list(colour)},
                 "measurements": measurements,
             },
         }
+
+
+def classes_of(table):
+    """The class of each nucleus in QuPath: a list of (name, RGB colour)."""
+    values = table["positive"] if "positive" in table else [None] * len(table)
+    return [IMMUNO_CLASSES.get(value, (CLASS_NAME, CLASS_COLOUR)) for value in values]
 
 
 @contextlib.contextmanager

@@ -8,17 +8,20 @@ The label images are needed. nuclei.csv and summary.csv add measurements, file n
 a pixel; with the images at hand, the nuclei are measured again.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nuclei.files import named
+from nuclei.csv_cells import plain_table
+from nuclei.files import named, reading_own_table
 from nuclei.formats.registry import Nuclei
 from nuclei.images.folder import find_images
 from nuclei.images.labels import read_labels
 from nuclei.images.modality import modality
 from nuclei.images.reading import read_image
+from nuclei.images.stains import has_dab
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure
 
@@ -60,7 +63,6 @@ def open_predictions(folder, images_dir=None):
     Raises:
         FileNotFoundError, ValueError: there are no label images, or an image is missing.
     """
-    import pandas as pd
 
     folder = Path(folder)
     labels = find_images(labels_dir(folder))
@@ -69,23 +71,62 @@ def open_predictions(folder, images_dir=None):
         raise ValueError(
             f"{images_dir} lacks the images of {len(missing)} label images: {named(missing)}"
         )
-    tables, file_names, mpp, choices = {}, {}, {}, {}
-    if (folder / "nuclei.csv").is_file():
-        rows = read_rows(folder / "nuclei.csv")
+    tables = tables_of(folder / "nuclei.csv", labels)
+    return Predictions(labels, images, tables, *facts_of(folder / "summary.csv"))
+
+
+def tables_of(path, labels):
+    """The rows of nuclei.csv as {stem: DataFrame}; empty where there is no such file.
+
+    Args:
+        path: of the table.
+        labels: {stem: path of the label image}.
+
+    Raises:
+        ValueError: the table is damaged.
+    """
+    if not path.is_file():
+        return {}
+    with reading_own_table(path):
+        rows = read_rows(path)
         groups = {stem: group for stem, group in rows.groupby("image", sort=False)}
+        tables = {}
         for stem in labels:
             table = groups.get(stem, rows.iloc[:0]).reset_index(drop=True)
             tables[stem] = table.drop(columns="image")
-    if (folder / "summary.csv").is_file():
-        summary = pd.read_csv(folder / "summary.csv", dtype=str, keep_default_na=False)
+            table["id"]  # which every reader needs
+    return tables
+
+
+def facts_of(path):
+    """What summary.csv says: (file_names, mpp, choices) of `Predictions`.
+
+    Raises:
+        ValueError: the table is damaged.
+    """
+    import pandas as pd
+
+    file_names, mpp, choices = {}, {}, {}
+    if not path.is_file():
+        return file_names, mpp, choices
+    with reading_own_table(path):
+        summary = plain_table(pd.read_csv(path, dtype=str, keep_default_na=False))
         file_names = dict(zip(summary["image"], summary["file"], strict=True))
         if "mpp" in summary:
             pairs = zip(summary["image"], summary["mpp"], strict=True)
-            mpp = {stem: float(text) for stem, text in pairs if text}
+            mpp = {stem: pixel_size(text) for stem, text in pairs if text}
         if {"channel", "plane"} <= set(summary):
             columns = zip(summary["image"], summary["channel"], summary["plane"], strict=True)
             choices = {stem: (channel or None, plane or None) for stem, channel, plane in columns}
-    return Predictions(labels, images, tables, file_names, mpp, choices)
+    return file_names, mpp, choices
+
+
+def pixel_size(text):
+    """µm per pixel of a cell of summary.csv. Raises: ValueError."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{text} µm per pixel")
+    return value
 
 
 def labels_dir(folder):
@@ -112,13 +153,15 @@ def read_rows(path):
     """
     import pandas as pd
 
-    numbers = [name for name in pd.read_csv(path, nrows=0) if name != "image"]
-    return pd.read_csv(
-        path,
-        dtype={"image": str},
-        keep_default_na=False,
-        na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
-    )
+    with reading_own_table(path):
+        numbers = [name for name in pd.read_csv(path, nrows=0) if name != "image"]
+        rows = pd.read_csv(
+            path,
+            dtype={"image": str},
+            keep_default_na=False,
+            na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
+        )
+        return plain_table(rows)
 
 
 def load_nuclei(predictions, stem, mpp=None, editable=False):
@@ -183,7 +226,8 @@ def measurements(stem, labels, image, stored):
     if stored is not None and image is None:
         return stored
     is_tissue = image is not None and modality(image) == "tissue"
-    table = pd.DataFrame(measure(labels, image, stained=is_tissue))
+    is_immunostained = is_tissue and has_dab(image)
+    table = pd.DataFrame(measure(labels, image, stained=is_tissue, dab=is_immunostained))
     if stored is not None:
         for name in PROBABILITIES:
             if name in stored:

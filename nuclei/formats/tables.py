@@ -4,13 +4,14 @@ CSV is for a spreadsheet, Parquet for pandas, polars and R. Both hold the same c
 that read Parquet take the folder of all images as one table.
 """
 
+from nuclei.csv_cells import safe_table
 from nuclei.files import replacing
 
 
 def write_csv(path, nuclei):
     """Write the table of a `Nuclei` as CSV: UTF-8, commas, lines that end with "\\n"."""
     with replacing(path) as temporary:
-        nuclei.table.to_csv(temporary, index=False, lineterminator="\n")
+        safe_table(nuclei.table).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def write_parquet(path, nuclei):

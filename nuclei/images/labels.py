@@ -14,12 +14,15 @@ import numpy as np
 
 from nuclei.images.reading import read_stored
 
+TABLE_IDS = 1 << 24  # ids below which a table of them fits into memory
+BAND_ROWS = 1024  # rows of an image that are worked on at once where temporary arrays are wide
+
 
 def joined(values: np.ndarray) -> np.ndarray:
     """Regions of one value other than 0, joined by edges or corners, as (H, W) labels from 1 on."""
     from skimage.measure import label  # late: it brings SciPy, which reading an image does not need
 
-    return label(values, background=0, connectivity=2)
+    return label(values)  # 0 is the background, and corners connect
 
 
 def components(mask: np.ndarray) -> np.ndarray:
@@ -36,13 +39,25 @@ def without_gaps(ids: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) int32.
     """
-    if ids.max() < 1 << 24:  # a table is much faster than sorting all pixels
-        present = np.zeros(int(ids.max()) + 1, np.int32)
-        present[ids.astype(np.intp, copy=False)] = 1
-        present[0] = 0
-        return present.cumsum(dtype=np.int32)[ids]
+    if ids.max() < TABLE_IDS:  # a table is much faster than sorting all pixels
+        is_present = np.bincount(ids.ravel().astype(np.intp)) > 0
+        is_present[0] = False
+        return is_present.cumsum(dtype=np.int32)[ids]
     values, indices = np.unique(ids, return_inverse=True)
     return (indices.reshape(ids.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
+
+
+def count_pixels(labels: np.ndarray) -> np.ndarray:
+    """Number of pixels of each id, (n + 1,) int64; entry 0 is the background.
+
+    Args:
+        labels: (H, W) integer, 0 or more. A large image is counted in bands, since `np.bincount`
+            makes 8 bytes of each pixel.
+    """
+    counts = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    for start in range(0, len(labels), BAND_ROWS):
+        counts += np.bincount(labels[start : start + BAND_ROWS].ravel(), minlength=len(counts))
+    return counts
 
 
 def equivalent_diameters(areas_px: np.ndarray) -> np.ndarray:
@@ -69,7 +84,8 @@ def merge_nuclei(nuclei: list[np.ndarray], shape: tuple[int, int]) -> tuple[np.n
     Returns:
         (H, W) int32 labels and the number of pixels that two or more nuclei claim.
     """
-    labels, claims = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    labels = np.zeros(shape, np.int32)
+    claims = np.zeros_like(labels)
     for index in sorted(range(len(nuclei)), key=lambda index: (-nuclei[index].size, index)):
         labels.flat[nuclei[index]] = index + 1
         claims.flat[nuclei[index]] += 1
@@ -87,9 +103,9 @@ def read_labels(path) -> np.ndarray:
             image.
     """
     pixels = read_stored(path).pixels
-    largest = pixels.max(initial=0)
+    largest = pixels.max()
     is_integer = pixels.dtype.kind in "iu"
-    if pixels.ndim != 2 or not is_integer or pixels.min(initial=0) < 0 or largest >= 2**31:
+    if pixels.ndim != 2 or not is_integer or pixels.min() < 0 or largest >= 2**31:
         raise ValueError(
             f"{path} is no label image (shape {pixels.shape}, {pixels.dtype}); expected one id per "
             "nucleus"

@@ -25,11 +25,21 @@ MIN_NUCLEI = 3  # fewer dim blobs do not tell nuclei from a glow
 MIN_NUCLEUS_PX = 20
 
 
-def thinned(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """(brightest channel (h, w) of every n-th pixel, n)."""
+def thinned(image: np.ndarray, extreme=np.maximum) -> tuple[np.ndarray, int]:
+    """(brightest channel (h, w) of every n-th pixel, n); the darkest by `extreme=np.minimum`."""
     step = max(1, -(-max(image.shape[:2]) // LOOK_PX))
-    part = image[::step, ::step]
-    return (part.max(axis=-1) if part.ndim == 3 else part), step
+    return over_channels(extreme, image[::step, ::step]), step
+
+
+def over_channels(extreme, image: np.ndarray) -> np.ndarray:
+    """`np.maximum` or `np.minimum` of the channels: (H, W) of (H, W, C), as many times faster.
+
+    NumPy reduces a short last axis pixel by pixel.
+    """
+    result = image[..., 0]
+    for channel in range(1, image.shape[-1]):
+        result = extreme(result, image[..., channel])
+    return result
 
 
 def without_flat_border(image: np.ndarray) -> np.ndarray | None:
@@ -52,7 +62,7 @@ def without_flat_border(image: np.ndarray) -> np.ndarray | None:
     for value in (0, highest):
         flat = (np.abs(brightest.astype(np.float32) - value) <= tolerance).astype(np.uint8)
         if value:  # white in all channels
-            flat &= thinned(image.min(axis=-1))[0] >= highest - tolerance
+            flat &= thinned(image, np.minimum)[0] >= highest - tolerance
         border = touching_edge(flat)
         if not MIN_BORDER < border.mean() < 1:
             continue

@@ -13,6 +13,9 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
+from nuclei.csv_cells import plain
+from nuclei.streams import visible
+
 # Ends of stems by which programs tell an image from its truth, the longer ones first.
 IMAGE_ENDS = (".ome", "_img")
 LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -24,13 +27,14 @@ def text_of(name: str) -> str:
     """A file name as text that can be written to a file.
 
     Linux lets names hold bytes that are no UTF-8, such as names in an old archive, and Python keeps
-    them as characters that no encoding has. They are taken as Latin-1.
+    them as characters that no encoding has. They are taken as Latin-1. Line breaks and other
+    control characters become their pictures, such as ␊.
     """
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        return os.fsencode(name).decode("latin-1")
-    return name
+        name = os.fsencode(name).decode("latin-1")
+    return visible(name)
 
 
 def normal(name: str) -> str:
@@ -58,7 +62,7 @@ def named_stem(name) -> str:
 
 def tabled_stem(cell: str | None, suffixes: tuple[str, ...]) -> str:
     """The stem that a cell of a user's table names, with or without one of `suffixes`."""
-    name = (cell or "").strip()
+    name = plain((cell or "").strip())
     return normal(Path(name).stem if name.lower().endswith(suffixes) else name)
 
 

@@ -98,7 +98,7 @@ def write_labels(folder: Path, stem: str, labels) -> None:
     """
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
     if labels.max() <= MAX_PNG_LABELS:
-        write_png(small, labels.astype(np.uint16))
+        write_png(small, labels.astype(np.uint16, copy=False))
         remove(large)
     else:
         import tifffile

@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.files import first_line, replacing
+from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.runtimes import RUNTIMES, for_engines
 from nuclei.inference.threads import share_network
 from nuclei.inference.tiling import dihedral
+from nuclei.leftovers import writing_into
 from nuclei.machine import (
     find_device,
     has_nvidia,
@@ -38,9 +40,10 @@ from nuclei.model_file import (
     as_model,
     find_model,
     load_network,
-    read_settings,
+    stored_model,
 )
 from nuclei.quiet import hold_noise
+from nuclei.stored_model import StoredModel
 from unet import network_geometry
 
 ENGINES = ("litert", "keras")  # exact; "auto" takes the first one that is installed and agrees
@@ -65,7 +68,8 @@ def load_model(
     """Load a model for prediction.
 
     Args:
-        path: a file written by train.py; None takes the user's own model, else the shipped one.
+        path: a file written by train.py, or a `StoredModel`; None takes the user's own model, else
+            the shipped one.
         engine: one of ENGINES or COARSE_ENGINES. "auto" takes the first of ENGINES that is
             installed and agrees with Keras. On a GPU, and with another Keras backend than
             TensorFlow, it takes Keras.
@@ -81,8 +85,8 @@ def load_model(
         FileNotFoundError: there is no such file.
         ValueError: the file is no model, or the engine is not installed or differs from Keras.
     """
-    path = find_model(path)
-    settings = read_settings(path)
+    path = stored_model(find_model(path))
+    settings = path.settings
     set_up_backend()
     for name in candidates(engine):
         try:
@@ -94,8 +98,24 @@ def load_model(
                 raise
             say(f"{error}; going on without it")
         else:
+            network = of_equal_size(network)
             return as_model(dihedral(network) if tta else network, settings, device)
     raise ValueError("no engine is installed: python -m pip install -r requirements.txt")
+
+
+def of_equal_size(network: Callable) -> Callable:
+    """A network that refuses maps of another size: an engine may return such for want of memory."""
+
+    def call(batch):
+        maps = network(batch)
+        if maps.shape[:3] != batch.shape[:3]:
+            raise MemoryError(
+                f"the engine returned maps of {maps.shape} for images of {batch.shape}, as it does "
+                "where memory is short; use a smaller --tile or --batch-size, or --engine keras"
+            )
+        return maps
+
+    return call
 
 
 def candidates(engine: str) -> tuple[str, ...]:
@@ -133,21 +153,19 @@ def keras_device() -> str:
     return find_device(start_backend())[0]
 
 
-def start(engine: str, path: Path, settings: dict, callers: int, say) -> tuple[Callable, str]:
+def start(
+    engine: str, path: StoredModel, settings: dict, callers: int, say
+) -> tuple[Callable, str]:
     """Start one engine: the network for so many callers, and words on its device."""
     if engine == "keras":
         network, _ = load_network(path)
-        return share_network(engine, network.predict_on_batch, None, callers), keras_device()
-    network, content = cached_network(engine, path, settings, say)
-    device = f"CPU, {num_cores()} cores, with {engine}"
-    return share_network(engine, network, content, callers), device
+        return share_network(network.predict_on_batch, callers), keras_device()
+    network = cached_network(engine, path, settings, say)
+    return share_network(network, callers), f"CPU, {num_cores()} cores, with {engine}"
 
 
-def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callable, bytes]:
+def cached_network(engine: str, path: StoredModel, settings: dict, say) -> ReadyNetworks:
     """Get the network for an engine other than Keras from the cache folder, or make it now.
-
-    Returns:
-        The network, for one thread at a time, and the bytes from which the engine starts again.
 
     Raises:
         ValueError: the engine cannot run the network, or it differs too much from Keras.
@@ -156,8 +174,7 @@ def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callab
     comparison = file.with_suffix(".json")
     try:
         difference = json.loads(comparison.read_text(encoding="utf-8"))["difference"]
-        content = file.read_bytes()
-        network = RUNTIMES[engine].start(content)
+        network = RUNTIMES[engine].start(file.read_bytes())
         network(comparison_batches(settings["architecture"])[0])
     except FileNotFoundError:
         pass
@@ -165,7 +182,7 @@ def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callab
         say(f"{file} cannot be used ({first_line(error)}); it is made anew")
     else:
         check_agreement(engine, difference)
-        return network, content
+        return network
     say(f"Preparing the network for {engine}, once for each model")
     model, _ = load_network(path)
     try:
@@ -178,7 +195,7 @@ def cached_network(engine: str, path: Path, settings: dict, say) -> tuple[Callab
     with contextlib.suppress(OSError):  # without a cache the next start takes longer, no more
         write_cache(file, content, comparison, difference)
     check_agreement(engine, difference)
-    return network, content
+    return network
 
 
 def cache_folder() -> Path:
@@ -192,7 +209,7 @@ def cache_folder() -> Path:
     return Path(base) / "histology_segmentation"
 
 
-def cache_key(engine: str, path: Path, settings: dict) -> str:
+def cache_key(engine: str, path: StoredModel, settings: dict) -> str:
     """A hash of what a cached network depends on: weights, architecture, installed packages."""
     import h5py
 
@@ -204,7 +221,7 @@ def cache_key(engine: str, path: Path, settings: dict) -> str:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(item[()]))
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path.open(), "r") as file:
         file.visititems(add)
     packages = {package for names in ENGINE_PACKAGES[engine] for package in names.split()}
     for package in sorted(packages):
@@ -248,10 +265,11 @@ def largest_difference(network: Callable, model, architecture: dict) -> float:
 
 def write_cache(file: Path, content: bytes, comparison: Path, difference: float) -> None:
     """Write a network to the cache folder, and after it its comparison; remove the oldest ones."""
-    with replacing(file) as temporary:
-        temporary.write_bytes(content)
-    with replacing(comparison) as temporary:
-        temporary.write_text(json.dumps({"difference": difference}), encoding="utf-8")
+    with writing_into(file.parent):
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+        with replacing(comparison) as temporary:
+            temporary.write_text(json.dumps({"difference": difference}), encoding="utf-8")
     by_age = sorted(file.parent.glob("[!.]*.json"), key=os.path.getmtime)
     for old in by_age[:-MAX_CACHED_MODELS]:
         for path in file.parent.glob(f"{old.stem}.*"):

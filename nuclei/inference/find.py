@@ -16,9 +16,16 @@ from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
 from nuclei.images.outliers import with_mirrored_border, without_flat_border
 from nuclei.images.reading import as_rgb
-from nuclei.inference.scale import SCALE_LIMITS, estimate_scale, predict_scaled
+from nuclei.images.stains import has_dab
+from nuclei.inference.scale import (
+    SCALE_LIMITS,
+    ScaleEstimate,
+    estimate_scale,
+    predict_scaled,
+)
 from nuclei.inference.tiling import TILE_PX
 from nuclei.instances.confidence import image_uncertainty
+from nuclei.instances.holes import without_holes
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import Model
 
@@ -97,6 +104,9 @@ class Found:
         labels: (H, W) int32, 0 background, 1...n without gaps.
         maps: (H, W, K) float32 in [0, 1]; channel 0 is the nucleus probability.
         scale: how many times larger the network saw the image.
+        scale_spread: largest ratio between estimates of the scale, 1 or more; None where it was
+            given or no nuclei were found. See `ScaleEstimate`.
+        kind: of microscopy: "fluorescence", "tissue" or "brightfield"; "" has the image looked at.
     """
 
     image: np.ndarray
@@ -104,11 +114,17 @@ class Found:
     labels: np.ndarray
     maps: np.ndarray
     scale: float
+    scale_spread: float | None = None
+    kind: str = ""
+
+    def __post_init__(self):
+        if not self.kind:
+            object.__setattr__(self, "kind", modality(self.image))
 
     @cached_property
-    def kind(self) -> str:
-        """Kind of microscopy: "fluorescence", "tissue" or "brightfield"."""
-        return modality(self.image)
+    def has_dab(self) -> bool:
+        """Whether the image is tissue with DAB, so that nuclei are positive or negative."""
+        return self.kind == "tissue" and has_dab(self.image)
 
     @cached_property
     def uncertainty(self) -> float:
@@ -137,11 +153,14 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     intensity = intensity_range(image)
     inside = without_flat_border(image)
     seen = image if inside is None else with_mirrored_border(image, inside)
-    maps, scale = predict_maps(model, seen, intensity, options)
+    scale, maps, scale_spread = predict_at_scale(model, seen, intensity, options)
     if inside is not None:
         maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
-    return Found(image, intensity, labels, maps, scale)
+    kind = modality(image)
+    if kind == "tissue":
+        labels = without_holes(labels, image)
+    return Found(image, intensity, labels, maps, scale, scale_spread, kind)
 
 
 def predict_maps(
@@ -158,15 +177,29 @@ def predict_maps(
     Returns:
         (maps, scale): (H, W, K) float32 in [0, 1] at the size of the image, and the scale.
     """
-    options = options or Options()
-    scale, maps = options.scale_for(model), None
+    scale, maps, _ = predict_at_scale(model, image, intensity, options or Options())
+    return maps, scale
+
+
+def predict_at_scale(
+    model: Model, image, intensity: tuple[float, float], options: Options
+) -> ScaleEstimate:
+    """`predict_maps`, with what is known of the scale; arguments as there.
+
+    Returns:
+        A `ScaleEstimate` with maps; its spread is None where the options give the scale.
+    """
 
     def prepare(part):
         return normalise(part, intensity)
 
+    scale = options.scale_for(model)
     if scale is None:
-        scale, maps = estimate_scale(model, image, prepare)
-    if maps is None:
-        tile_px, batch_size = options.tile_px, options.batch_size
-        maps = predict_scaled(model, image, scale, prepare, tile_px, batch_size)
-    return maps, scale
+        estimate = estimate_scale(model, image, prepare)
+    else:
+        estimate = ScaleEstimate(scale, None, None)
+    if estimate.maps is not None:
+        return estimate
+    tile_px, batch_size = options.tile_px, options.batch_size
+    maps = predict_scaled(model, image, estimate.scale, prepare, tile_px, batch_size)
+    return estimate._replace(maps=maps)

@@ -5,16 +5,16 @@ share are written by one thread, in the order of the jobs.
 """
 
 import contextlib
-import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nuclei.cli import Notes
-from nuclei.files import unreadable
+from nuclei.cli import Notes, is_out_of_memory, shortened
+from nuclei.files import NAME_REFUSED, is_fault_of_name, unreadable
 from nuclei.images.reading import ImageFile, declared_pixels, open_image
 from nuclei.inference.find import NUCLEUS_UM, Options, find_nuclei
 from nuclei.inference.threads import PixelBudget, map_in_order
+from nuclei.model_file import Model
 from nuclei.progress import Progress
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
@@ -23,12 +23,12 @@ from nuclei.written import Protected
 
 # How many times --mpp may differ from what a file states before the user is told.
 MAX_MPP_RATIO = 1.5
-# Other faults of writing, such as a full disk, concern all images.
-FAULTS_OF_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
-PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each
+PIXELS_AT_ONCE = 16_000_000  # px of all images in work, about 80 bytes each; a larger one is alone
 
 
-def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> Tally:
+def predict_images(
+    jobs: Sequence[Job], run: Run, cluster=None, find: Callable | None = None
+) -> Tally:
     """Find the nuclei of images and write them, the rows of the tables in the order of the jobs.
 
     Args:
@@ -36,13 +36,15 @@ def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> Tally:
         run: what they share.
         cluster: a `Cluster` whose workers do it, each with a model of its own; None uses threads
             of this process.
+        find: as of `process_image`, where no cluster is used.
 
     Returns:
         A `Tally` of these images.
     """
     if cluster is None:
         budget = PixelBudget(PIXELS_AT_ONCE)
-        results = map_in_order(lambda job: process_image(job, run, budget), jobs)
+        find = find or find_and_measure
+        results = map_in_order(lambda job: process_image(job, run, budget, find), jobs)
     else:
         results = cluster.predict_images(jobs, run)
     tally = Tally()
@@ -61,13 +63,20 @@ def predict_images(jobs: Sequence[Job], run: Run, cluster=None) -> Tally:
     return tally
 
 
-def process_image(job: Job, run: Run, budget: PixelBudget):
+def find_and_measure(image, model: Model, options: Options):
+    """Find and measure the nuclei of an image: (found, table, lines for the user)."""
+    found = find_nuclei(image, model, options)
+    return found, measure_nuclei(found, model, options.mpp), []
+
+
+def process_image(job: Job, run: Run, budget: PixelBudget, find: Callable = find_and_measure):
     """Take one image from its file to its result files.
 
     Args:
         job: the image.
         run: with a model.
         budget: limits the pixels that all threads work on.
+        find: `find_and_measure` or a function like it.
 
     Returns:
         (table, summary, lines): two for `write_rows`, and lines for the user; or the exception
@@ -83,25 +92,25 @@ def process_image(job: Job, run: Run, budget: PixelBudget):
             return error
         try:
             options, lines = options_for(file, run.options)
-            found = find_nuclei(file.image, run.model, options)
+            found, table, more_lines = find(file.image, run.model, options)
         except (ValueError, MemoryError) as error:
             return error
+        except Exception as error:  # each engine says it in an exception of its own
+            if not is_out_of_memory(error):
+                raise
+            return MemoryError(f"there is too little memory for it ({shortened(error)})")
         seconds = time.monotonic() - started
         run = replace(run, options=options)  # with the pixel size and the channel of this file
-        table = measure_nuclei(found, run.model, options.mpp)
         table.insert(0, "image", job.stem)
         try:
             write_image(found, table, job, run)
         except Protected as error:  # the user has put a file there meanwhile
             return error
         except OSError as error:
-            if error.errno in FAULTS_OF_NAME:
-                return ValueError(
-                    f"{job.path}: its name is too long for its results, or of characters that the "
-                    "disk does not take; rename it"
-                )
-            raise
-        return table, summarise(found, table, job, run, seconds), lines
+            if not is_fault_of_name(error):
+                raise
+            return ValueError(f"{job.path}: {NAME_REFUSED}")
+        return table, summarise(found, table, job, run, seconds), [*lines, *more_lines]
 
 
 def options_for(file: ImageFile, options: Options) -> tuple[Options, list[str]]:
@@ -128,4 +137,6 @@ def describe_other_mpp(mpp: float | None, mpp_of_file: float | None) -> str:
 
 def describe_failure(job: Job, error: Exception) -> str:
     """One line on an image or slide that could not be read; it names the file."""
+    if isinstance(error, MemoryError) and not str(error):
+        return f"{job.path}: there is too little memory for it; close other programs, or cut it"
     return str(error) if str(job.path) in str(error) else f"{job.path}: {error}"

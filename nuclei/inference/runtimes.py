@@ -1,8 +1,8 @@
 """The programs other than Keras that can run the network on a CPU, and the network as they need it.
 
 A trained network is first simplified (`for_engines`), then written as the bytes of a LiteRT file
-(`Runtime.write`). From these bytes an engine starts without Keras (`Runtime.start`), on as many
-cores as it is told. OpenVINO reads the files of LiteRT.
+(`Runtime.write`). From these bytes an engine starts without Keras (`Runtime.start`). OpenVINO reads
+the files of LiteRT.
 """
 
 import functools
@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.inference.ready import ReadyNetworks
 from nuclei.machine import is_installed, num_cores
 from nuclei.quiet import hold_noise
 from unet import build_unet
-
-READY_PIXELS = 1_500_000  # px of all image shapes that a network keeps ready, about 200 bytes each
 
 
 def for_engines(model, architecture):
@@ -109,16 +108,14 @@ def write_litert(model, int8=False) -> bytes:
     return converter.convert()
 
 
-def start_litert(content: bytes, cores=None) -> Callable:
+def start_litert(content: bytes) -> ReadyNetworks:
     """Start LiteRT, from its own package or as a part of TensorFlow.
 
     Args:
         content: what `write_litert` returned.
-        cores: number of cores to use; None takes all.
 
     Returns:
-        The network: from (B, h, w, C) float32 to (B, h, w, K) float32. One thread at a time may
-            call it.
+        The network: from (B, h, w, C) float32 to (B, h, w, K) float32.
     """
     if is_installed("ai_edge_litert"):  # starts without TensorFlow
         from ai_edge_litert.interpreter import Interpreter
@@ -129,11 +126,9 @@ def start_litert(content: bytes, cores=None) -> Callable:
         # At each start TensorFlow announces ai_edge_litert, which the lines above prefer.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
 
-    def start(shape, interpreter=None):
+    def start(shape, cores, interpreter):
         with hold_noise():
-            interpreter = interpreter or Interpreter(
-                model_content=content, num_threads=cores or num_cores()
-            )
+            interpreter = interpreter or Interpreter(model_content=content, num_threads=cores)
             image = interpreter.get_input_details()[0]["index"]
             maps = interpreter.get_output_details()[0]["index"]
             interpreter.resize_tensor_input(image, shape)
@@ -146,13 +141,13 @@ def start_litert(content: bytes, cores=None) -> Callable:
 
         return call, interpreter
 
-    return by_shape(start, cores)
+    return ReadyNetworks(start)
 
 
-def start_openvino_half(content: bytes, cores=None) -> Callable:
+def start_openvino_half(content: bytes) -> ReadyNetworks:
     """Start OpenVINO, Intel's runtime, in half precision where the CPU has it.
 
-    Arguments and result are those of `start_litert`.
+    Argument and result are those of `start_litert`.
     """
     import openvino
 
@@ -162,16 +157,21 @@ def start_openvino_half(content: bytes, cores=None) -> Callable:
         path = Path(folder) / "model.tflite"
         path.write_bytes(content)
         model = core.read_model(path)
-    options = {
-        "INFERENCE_PRECISION_HINT": "f16",
-        "INFERENCE_NUM_THREADS": cores or num_cores(),
-        "ENABLE_CPU_PINNING": cores is None,  # several networks would be pinned to the same cores
-    }
     # Compiled once for any shape: one shape alone is hardly faster and is compiled each time.
     model.reshape([-1, -1, -1, model.input(0).partial_shape[3].get_length()])
-    with hold_noise():
-        compiled = core.compile_model(model, "CPU", options)
-    return lambda batch: compiled(np.ascontiguousarray(batch))[0]
+
+    def start(shape, cores, reusable):
+        options = {
+            "INFERENCE_PRECISION_HINT": "f16",
+            "INFERENCE_NUM_THREADS": cores,
+            # Several networks would be pinned to the same cores.
+            "ENABLE_CPU_PINNING": cores == num_cores(),
+        }
+        with hold_noise():
+            compiled = core.compile_model(model, "CPU", options)
+        return (lambda batch: compiled(batch)[0]), None
+
+    return ReadyNetworks(start, any_shape=True)
 
 
 class Runtime(NamedTuple):
@@ -179,11 +179,11 @@ class Runtime(NamedTuple):
 
     Attributes:
         write: from a model of `for_engines` to the bytes that the engine starts from.
-        start: from these bytes, and a number of cores or None, to the network.
+        start: from these bytes to the network.
     """
 
     write: Callable
-    start: Callable
+    start: Callable[[bytes], ReadyNetworks]
 
 
 RUNTIMES = {
@@ -191,35 +191,3 @@ RUNTIMES = {
     "litert-int8": Runtime(functools.partial(write_litert, int8=True), start_litert),
     "openvino-half": Runtime(write_litert, start_openvino_half),
 }
-
-
-def by_shape(start, cores=None) -> Callable:
-    """Make a network from networks for one shape of image each. Those used last are kept ready.
-
-    Args:
-        start: from a shape, and the second value that it returned for a network no longer needed
-            (or None), to (network for this shape, a value from which a network for another shape
-            can be made sooner, or None).
-        cores: number of cores that the network uses, with which its share of READY_PIXELS goes;
-            None for all.
-
-    Returns:
-        The network, for one thread at a time.
-    """
-    max_values = 3 * READY_PIXELS * (cores or num_cores()) // num_cores()
-    # shape -> (network, what another can be made from, largest size so far); last used at the end
-    ready = {}
-
-    def network(batch):
-        entry = ready.pop(batch.shape, None)
-        if entry is None:
-            reusable, size = None, batch.size
-            while ready and sum(largest for *_, largest in ready.values()) + size > max_values:
-                _, reusable, largest = ready.pop(next(iter(ready)))
-                # A network that is changed to another shape keeps its memory.
-                size = batch.size if reusable is None else max(batch.size, largest)
-            entry = (*start(batch.shape, reusable), size)
-        ready[batch.shape] = entry
-        return entry[0](np.ascontiguousarray(batch))
-
-    return network

@@ -3,10 +3,14 @@
 The network looks at a part of the image, its nuclei are measured, and the scale follows from them.
 A network that misses half of the nuclei at the wrong size still shows whether the others are too
 large or too small.
+
+One size is not enough evidence: pieces of large nuclei have the known size, too. So the network
+looks at half the scale as well, and both sizes, both uncertainties and what is lost are compared.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,12 +23,20 @@ from nuclei.instances.separate import median_diameter, separate
 from nuclei.model_file import Model
 
 SCALE_LIMITS = (0.1, 3.0)  # of the estimate: nuclei of 8 to 240 px for a network that knows 24 px
+# An estimate is one of so many for each doubling. Images of one size then become images of few
+# sizes, for each of which an engine prepares itself. A step is smaller than MAX_MISFIT.
+STEPS_PER_OCTAVE = 4
 MAX_MISFIT = 1.35  # ratio of sizes up to which nothing is rescaled: the training varies as much
+MAX_OVERSIZE = 1.2  # the same for nuclei that look too large: they may be larger than they look
 MAX_LOOKS = 5  # to find the scale; three are the rule where it is far off
 PROBE_SCALES = (0.4, 2.5)  # tried where no nuclei are found
 PROBE_PX = 768  # side of a look at most; a smaller image is seen whole, and the look is the result
-# A scale is left for another one that has at most this share of its uncertainty. From 0.78 to 0.89
-# validation images get equal scores.
+# Half the scale is taken where nuclei look so many times too large from there, for the root of the
+# ratio of the uncertainties. At the right scale it is 0.8 to 1.7, of pieces of nuclei 1.5 to 5.
+MIN_LARGENESS = 1.9
+MAX_WORRY = 1.25  # and where the uncertainty rises by no more than this factor
+MIN_KEPT = 0.6  # and where so much of the nuclei is seen from there, too: pale ones may vanish
+# Twice the scale is taken where it has at most this share of the uncertainty.
 MAX_UNCERTAINTY_SHARE = 0.85
 # No smaller scale is tried below this uncertainty: no validation image below it was better smaller.
 CERTAIN = 0.06
@@ -80,12 +92,35 @@ def busiest_window(image, height: int, width: int) -> tuple[int, int]:
     return min(top, image.shape[0] - height), min(left, image.shape[1] - width)
 
 
+def nearest_step(scale: float) -> float:
+    """The scale of STEPS_PER_OCTAVE nearest to another one; outside of SCALE_LIMITS the limit."""
+    if not SCALE_LIMITS[0] < scale < SCALE_LIMITS[1]:
+        return float(np.clip(scale, *SCALE_LIMITS))
+    return 2.0 ** (round(STEPS_PER_OCTAVE * np.log2(scale)) / STEPS_PER_OCTAVE)
+
+
 def measure_diameter(maps) -> float | None:
     """Median diameter in px of the nuclei in maps (h, w, K), or None without any.
 
     The default thresholds are used: a model's own were chosen at the scales that these give.
     """
     return median_diameter(separate(maps))
+
+
+class ScaleEstimate(NamedTuple):
+    """What is known of the scale of an image.
+
+    Attributes:
+        scale: how many times larger the network should see the image.
+        maps: (H, W, K) of the whole image at its own size, where the last look saw all of it; else
+            None.
+        spread: largest ratio between estimates of the size of the nuclei, 1 or more: by the halves
+            of the image and by half or twice the scale. None without nuclei.
+    """
+
+    scale: float
+    maps: np.ndarray | None
+    spread: float | None
 
 
 @dataclass(frozen=True)
@@ -105,13 +140,21 @@ class Look:
 
 @dataclass(frozen=True)
 class ScaleEstimator:
-    """Looks at one image at several scales. Attributes: as of `estimate_scale`."""
+    """Looks at one image at several scales.
+
+    Attributes:
+        model, image, prepare, measure, uncertainty: as of `estimate_scale`.
+        looks: all looks so far, by scale and box.
+        others: ratios of the size at another scale to the size at the scale taken.
+    """
 
     model: Model
     image: object
     prepare: Callable | None
     measure: Callable
     uncertainty: Callable | None
+    looks: dict = field(default_factory=dict)
+    others: list = field(default_factory=list)
 
     def size(self, scale: float) -> tuple[int, int]:
         """Height and width of the image at a scale."""
@@ -121,9 +164,11 @@ class ScaleEstimator:
         """Run the network over a part of the image: the busiest one where no box is given."""
         resized = Resized(self.image, scale) if scale != 1 else self.image
         box = self.busiest_box(scale, resized.shape[:2]) if box is None else box
-        part = resized[box.place]
-        part = part if self.prepare is None else self.prepare(part)
-        return Look(scale, box, predict_tiled(self.model, part))
+        if (scale, box) not in self.looks:
+            part = resized[box.place]
+            part = part if self.prepare is None else self.prepare(part)
+            self.looks[scale, box] = Look(scale, box, predict_tiled(self.model, part))
+        return self.looks[scale, box]
 
     def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:
         """The busiest part of at most PROBE_PX, in px of the image at this scale."""
@@ -141,6 +186,11 @@ class ScaleEstimator:
         known_px = self.model.diameter_px
         return max(diameter_px / known_px, known_px / diameter_px) if diameter_px else np.inf
 
+    def fits(self, diameter_px: float) -> bool:
+        """Whether nuclei of this diameter, as measured, need no other scale."""
+        ratio = diameter_px / self.model.diameter_px
+        return 1 / MAX_MISFIT <= ratio <= MAX_OVERSIZE
+
     def fit(self) -> tuple[float, Look | None]:
         """Rescale until the nuclei that are found have the known size.
 
@@ -156,15 +206,22 @@ class ScaleEstimator:
                     return 1.0, None
                 scale = untried.pop(0)
                 continue
-            if self.misfit(diameter_px) <= MAX_MISFIT or scale in SCALE_LIMITS:
+            if self.fits(diameter_px) or scale in SCALE_LIMITS:
                 return scale, look
-            scale = float(np.clip(scale * self.model.diameter_px / diameter_px, *SCALE_LIMITS))
+            scale = nearest_step(scale * self.model.diameter_px / diameter_px)
             if max(scale, 1 / scale) <= MAX_MISFIT**0.5:
                 scale = 1.0  # interpolation would cost more than so small a change gains
         return scale, None
 
+    def fitted(self, look: Look) -> Look:
+        """A look at the scale that the nuclei of this one ask for, where they do not fit."""
+        diameter_px = self.measure(look.maps)
+        if not diameter_px or self.fits(diameter_px):
+            return look
+        return self.look(nearest_step(look.scale * self.model.diameter_px / diameter_px))
+
     def refine(self, look: Look, factor: float) -> Look:
-        """Go to scales `factor` times as large, again and again, while the uncertainty falls."""
+        """Go to scales `factor` times as large, again and again, while these are better."""
         limit = CERTAIN if factor < 1 else UNCERTAIN
         while (
             SCALE_LIMITS[0] <= look.scale * factor <= SCALE_LIMITS[1]
@@ -192,14 +249,49 @@ class ScaleEstimator:
         if not box.area_px:
             return None
         other = self.look(scale, box)
-        if self.uncertainty(other.maps) > MAX_UNCERTAINTY_SHARE * self.uncertainty(part):
+        here, there = self.measure(part), self.measure(other.maps)
+        if here and there:
+            self.others.append(there / factor / here)
+        if not there or not self.is_better(part, other.maps, there, factor):
             return None
-        # At twice the size clumps of tiny nuclei fall apart and fit better. So do nuclei of the
-        # right size, but these then fit worse.
-        misfit = self.misfit(self.measure(other.maps))
-        if factor > 1 and misfit >= self.misfit(self.measure(part)):
-            return None
+        if here:
+            self.others[:] = [1 / self.others[-1]]  # seen from the scale that is taken
         return other
+
+    def is_better(self, part, other, diameter_px: float, factor: float) -> bool:
+        """Whether maps at a scale `factor` times as large are better than those of `part`.
+
+        Args:
+            part, other: (h, w, K) maps of the same place at both scales.
+            diameter_px: measured in `other`.
+            factor: 0.5 or 2.
+        """
+        worry = self.uncertainty(other) / max(self.uncertainty(part), 1e-9)
+        if factor > 1:
+            # At twice the size clumps of tiny nuclei fall apart and fit better. So do nuclei of the
+            # right size, but these then fit worse.
+            is_fitting = self.misfit(diameter_px) < self.misfit(self.measure(part))
+            return worry <= MAX_UNCERTAINTY_SHARE and is_fitting
+        kept = (other[..., 0] > 0.5).mean() / max((part[..., 0] > 0.5).mean(), 1e-9)
+        largeness = diameter_px / factor / self.model.diameter_px
+        is_large = worry <= MAX_WORRY and largeness > MIN_LARGENESS * worry**0.5
+        return bool(is_large and kept >= MIN_KEPT)
+
+    def spread(self, look: Look) -> float | None:
+        """Largest ratio between estimates of the size at the scale taken, see `ScaleEstimate`."""
+        whole = self.measure(look.maps)
+        if not whole:
+            return None
+        middle_row, middle_column = (length // 2 for length in look.maps.shape[:2])
+        halves = (
+            look.maps[:middle_row],
+            look.maps[middle_row:],
+            look.maps[:, :middle_column],
+            look.maps[:, middle_column:],
+        )
+        sizes = [self.measure(half) for half in halves if half.size]
+        ratios = [1.0, *self.others, *(size / whole for size in sizes if size)]
+        return max(ratios) / min(ratios)
 
 
 def estimate_scale(
@@ -208,13 +300,14 @@ def estimate_scale(
     prepare: Callable | None = None,
     measure: Callable = measure_diameter,
     uncertainty: Callable | None = image_uncertainty,
-) -> tuple[float, np.ndarray | None]:
+) -> ScaleEstimate:
     """Estimate how many times larger the network should see an image.
 
     The image is rescaled until its nuclei fit. But a network takes nuclei that are much too large
     to pieces of the size that it knows. So it looks again at half the scale, unless it is certain,
-    and stays there if the uncertainty is lower. Where it is very uncertain it looks at twice the
-    scale, too, and stays there if the nuclei also fit better.
+    and stays there if nuclei look large from there, no less certain, and none are lost. Where it is
+    very uncertain it looks at twice the scale, too, and stays there if the uncertainty is lower and
+    the nuclei fit better.
 
     Args:
         model: a `Model`, which knows nuclei of `diameter_px`.
@@ -224,16 +317,16 @@ def estimate_scale(
         uncertainty: from maps to how undecided they are; None goes by the size alone.
 
     Returns:
-        (scale, maps): maps (H, W, K) of the whole image at its own size where the last look saw all
-        of it, else None. Without nuclei at any scale (1, None).
+        A `ScaleEstimate`; without nuclei at any scale its scale is 1.
     """
     estimator = ScaleEstimator(model, image, prepare, measure, uncertainty)
     scale, look = estimator.fit()
     if look is None:
-        return scale, None
+        return ScaleEstimate(scale, None, None)
     if uncertainty is not None:
         refined = estimator.refine(look, 0.5)
-        look = refined if refined is not look else estimator.refine(look, 2.0)
+        look = estimator.refine(look, 2.0) if refined is look else estimator.fitted(refined)
+    spread = estimator.spread(look)
     if look.maps.shape[:2] != tuple(estimator.size(look.scale)):
-        return look.scale, None
-    return look.scale, resize_maps(look.maps, image.shape[:2])
+        return ScaleEstimate(look.scale, None, spread)
+    return ScaleEstimate(look.scale, resize_maps(look.maps, image.shape[:2]), spread)

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from nuclei.inference.runtimes import READY_PIXELS, RUNTIMES
+from nuclei.inference.ready import READY_PIXELS, ReadyNetworks
 from nuclei.machine import num_cores
 
 WORKERS = min(8, (os.cpu_count() or 1) + 1)  # images worked on at once
 
 
-def share_network(engine: str, network: Callable, content: bytes | None, callers: int) -> Callable:
+def share_network(network: Callable, callers: int) -> Callable:
     """Make a network that several threads may call at the same time.
 
     Two cores finish two images sooner with one core each than with both cores on one image after
@@ -27,9 +27,7 @@ def share_network(engine: str, network: Callable, content: bytes | None, callers
     the other.
 
     Args:
-        engine: name of the engine.
-        network: the network on all cores, for one thread at a time.
-        content: bytes that the engine starts from; None for Keras.
+        network: `ReadyNetworks` of an engine, or a network for one thread at a time.
         callers: number of threads; with 1 the network comes back as it is.
 
     Returns:
@@ -37,23 +35,22 @@ def share_network(engine: str, network: Callable, content: bytes | None, callers
     """
     if callers == 1:
         return network
-    whole, cores, num_networks = one_at_a_time(network), num_cores(), min(callers, num_cores())
-    if engine not in RUNTIMES or num_networks == 1:
+    whole, cores, num_shares = one_at_a_time(network), num_cores(), min(callers, num_cores())
+    if not isinstance(network, ReadyNetworks) or num_shares == 1:
         return whole
-    max_values = 3 * READY_PIXELS // num_networks
-    free = queue.LifoQueue()  # the network used last has the shapes ready that are in use now
-    for place in range(num_networks):
-        share = cores // num_networks + (place < cores % num_networks)
-        free.put(RUNTIMES[engine].start(content, share))
+    max_values = 3 * READY_PIXELS // num_shares
+    free = queue.SimpleQueue()
+    for place in range(num_shares):
+        free.put(cores // num_shares + (place < cores % num_shares))
 
     def shared_network(batch):
         if batch.size > max_values:
             return whole(batch)
-        one = free.get()
+        share = free.get()
         try:
-            return one(batch)
+            return network(batch, share)
         finally:
-            free.put(one)
+            free.put(share)
 
     return shared_network
 

@@ -4,7 +4,8 @@ Tiles overlap, and each keeps only its core, far enough from its border. The cor
 image. Maps that were put together from tiles equal those of the whole image.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +119,15 @@ def predict_tiled(
     height, width = image.shape[:2]
     maps = np.empty((height, width, model.num_maps), np.float32)
     windows = cut(height, width, tile_px, model.margin_px, model.multiple_px)
+    for core, core_maps in predict_windows(model, image, windows, prepare, batch_size):
+        maps[core.place] = core_maps
+    return maps
+
+
+def predict_windows(
+    model: Model, image, windows: list[Window], prepare: Callable | None, batch_size: int
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Run a model over some tiles. Yields (core, its maps). Args: as of `predict_tiled`."""
     for first in range(0, len(windows), batch_size):
         group = windows[first : first + batch_size]
         tiles = [read_window(image, window.box) for window in group]
@@ -125,8 +135,26 @@ def predict_tiled(
             tiles = [prepare(tile) for tile in tiles]
         batch = np.stack(tiles).astype(np.float32, copy=False)
         for (box, core), tile_maps in zip(group, np.asarray(model(batch)), strict=True):
-            maps[core.place] = tile_maps[core.relative_to(box).place]
-    return maps
+            yield core, tile_maps[core.relative_to(box).place]
+
+
+def predict_strips(
+    model: Model, image, prepare: Callable | None = None, tile_px=TILE_PX, batch_size=1
+) -> Iterator[np.ndarray]:
+    """The maps of `predict_tiled` from top to bottom, one row of tiles at a time.
+
+    Yields:
+        (rows, W, num_maps) float32; the strips follow each other without gaps.
+    """
+    height, width = image.shape[:2]
+    windows = cut(height, width, tile_px, model.margin_px, model.multiple_px)
+    for top, row in itertools.groupby(windows, lambda window: window.core.top):
+        row = list(row)
+        strip = np.empty((row[0].core.bottom - top, width, model.num_maps), np.float32)
+        for core, core_maps in predict_windows(model, image, row, prepare, batch_size):
+            strip[:, core.left : core.right] = core_maps
+        yield strip
+        del strip  # before the next one is made
 
 
 def dihedral(network: Callable) -> Callable:

@@ -28,7 +28,7 @@ class WorkerSource:
     """From what a worker loads its model.
 
     Attributes:
-        path: the model file, absolute.
+        path: the model file, absolute: a copy in the folder of the results.
         digest: SHA-256 of the file.
         engine, tta: as of `load_model`.
         program: hash of the program, see `program_hash`.
@@ -113,14 +113,14 @@ def missing_in_worker(source: WorkerSource, mark) -> str | None:
         return (
             f"has another version of the program in {PROJECT}: give it this one, and start it again"
         )
+    if not Path(mark).is_file():
+        return (
+            f"does not see {Path(mark).parent}: --out must be where all machines see it by one path"
+        )
     if not Path(source.path).is_file() or sha256(source.path) != source.digest:
         return (
             f"does not see this model at {source.path}: put it where all machines see it by one "
             "path"
-        )
-    if not Path(mark).is_file():
-        return (
-            f"does not see {Path(mark).parent}: --out must be where all machines see it by one path"
         )
     if source.engine != "auto" and (packages := missing_packages(source.engine)):
         return f"lacks what --engine {source.engine} needs: python -m pip install {packages}"

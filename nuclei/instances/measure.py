@@ -13,6 +13,7 @@ import numpy as np
 
 from nuclei.images.box import Box
 from nuclei.images.labels import equivalent_diameters
+from nuclei.images.stains import optical_densities, stain_densities, white_of
 from nuclei.instances.neighbours import count_touching, measure_neighbours
 from nuclei.instances.pixels import NucleusPixels
 from nuclei.instances.shape import hull_measures, perimeters
@@ -27,6 +28,9 @@ STAIN_COLUMNS = (
     "dab_od_max",
     "total_od",
 )
+# A nucleus is positive where its mean optical density of DAB reaches this, QuPath's own default ...
+POSITIVE_DAB_OD = 0.2
+POSITIVE_BROWN_OD = 0.0  # ... and it is brown: it dims blue by so much more than green, or more
 
 
 class ImagePart(NamedTuple):
@@ -43,7 +47,7 @@ class ImagePart(NamedTuple):
     white_level: int | None = None
 
 
-def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None):
+def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None, dab=False):
     """Measure every nucleus.
 
     Args:
@@ -55,6 +59,8 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None):
         mpp: µm per pixel; None leaves the columns in µm out.
         part: `ImagePart`, where the image is a part of a larger one. Places are then those in the
             larger image.
+        dab: whether the image is immunostained, see `has_dab`. Otherwise no nucleus is called
+            positive or negative.
 
     Returns:
         A dict of columns, each with n values:
@@ -71,6 +77,7 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None):
         - mean_intensity, std_intensity, min_intensity, max_intensity (of the mean of red, green and
           blue, in grey levels of the image), mean_red, mean_green, mean_blue
         - STAIN_COLUMNS: optical densities, means unless std or max is said; see `stain_densities`
+        - positive: 1 where a nucleus has DAB, else 0; NaN where `dab` is not set
         - touching_nuclei, nuclei_nearby (centroids up to `NEIGHBOURHOOD_PX` away), nearest_id (0:
           none), nearest_distance_px (between centroids; NaN: none), touches_border (1 where a
           nucleus may continue outside the image)
@@ -94,14 +101,13 @@ def measure(labels, image=None, maps=None, stained=False, mpp=None, part=None):
     if image is not None:
         colours = image.reshape(-1, 3)[nuclei.pixels].astype(float)
         columns.update(intensity_columns(nuclei, colours))
-        # Cameras of 10 to 16 bits all give uint16: there the brightest value is the background.
-        white = part.white_level
-        white = white or (255 if image.dtype == np.uint8 else int(image.max(initial=1)))
-        columns.update(
-            stain_columns(nuclei, colours, white)
-            if stained
-            else dict.fromkeys(STAIN_COLUMNS, np.full(len(nuclei.ids), np.nan))
-        )
+        unknown = np.full(len(nuclei.ids), np.nan)
+        columns.update(dict.fromkeys((*STAIN_COLUMNS, "positive"), unknown))
+        if stained:
+            white = part.white_level or white_of(image)
+            columns.update(stain_columns(nuclei, colours, white))
+            if dab:
+                columns["positive"] = find_positive(nuclei, colours, white, columns["dab_od"])
     columns["touching_nuclei"] = count_touching(labels, nuclei.ids)
     columns.update(measure_neighbours(centroids, nuclei.ids))
     columns["touches_border"] = touches_border(columns, part)
@@ -201,7 +207,7 @@ def stain_columns(nuclei, colours, white):
         white: grey level of empty background.
     """
     haematoxylin, eosin, dab = stain_densities(colours, white).T
-    total = -np.log10((colours.mean(axis=1) + 1) / (white + 1))
+    total = optical_densities(colours.mean(axis=1), white)
     values = (
         nuclei.mean(haematoxylin),
         nuclei.std(haematoxylin),
@@ -215,23 +221,20 @@ def stain_columns(nuclei, colours, white):
     return {name: value.round(4) for name, value in zip(STAIN_COLUMNS, values, strict=True)}
 
 
-def stain_densities(colours, white):
-    """Compute optical densities of haematoxylin, eosin and DAB by colour deconvolution.
+def find_positive(nuclei, colours, white, dab_od):
+    """Find the nuclei that are stained with DAB: (n,) int, 1 or 0.
+
+    The deconvolution alone would call pale purple and grey nuclei positive. So brown is asked, too.
 
     Args:
-        colours: (n, 3) grey levels of red, green and blue.
-        white: the grey level of empty background.
-
-    Returns:
-        (n, 3) float64. A stain that is absent comes out around 0, through noise also below.
-
-    References:
-        Ruifrok & Johnston 2001, "Quantification of histochemical staining by color deconvolution".
+        nuclei: `NucleusPixels`.
+        colours: (p, 3) float64, grey levels of its pixels.
+        white: grey level of empty background.
+        dab_od: (n,) of `stain_columns`.
     """
-    from skimage.color import hed_from_rgb
-
-    # + 1: black is dense, but not infinitely.
-    return -np.log10((np.asarray(colours, float) + 1) / (white + 1)) @ hed_from_rgb
+    green, blue = optical_densities(colours[:, 1:], white).T
+    is_brown = nuclei.mean(blue - green) >= POSITIVE_BROWN_OD
+    return (is_brown & (dab_od >= POSITIVE_DAB_OD)).astype(int)
 
 
 def touches_border(places, part):

@@ -6,6 +6,7 @@ const OF_IMAGES = [ // numbers of whole images that can be compared
   { name: "nuclei_in_image", label: "nuclei in an image", of: (image) => image.found },
   { name: "nuclei_density", label: "nuclei per area", of: (image) => density(image) },
   { name: "nucleus_share", label: "nucleus share, %", of: (image) => (image.share === null ? null : 100 * image.share) },
+  { name: "positive_nuclei", label: "positive nuclei (DAB), %", of: (image) => ("positive_share" in image ? 100 * image.positive_share : null) },
 ];
 
 const hasMicrons = () => images.every((image) => image.mpp);
@@ -138,7 +139,8 @@ function prepareGroups() {
   $("colour-label").hidden = !has || !measures.length;
   if (!has) return;
   $("compared").append(...measures.map((name) => element("option", { value: name, textContent: words(name) })));
-  $("compared").append(...OF_IMAGES.map(({ name }) => element("option", { value: name, textContent: comparedLabel(name) })));
+  const known = OF_IMAGES.filter(({ of }) => images.some((image) => of(image) !== null));
+  $("compared").append(...known.map(({ name }) => element("option", { value: name, textContent: comparedLabel(name) })));
   $("compared").value = measures.includes($("across").value) ? $("across").value : OF_IMAGES[0].name;
   $("compared").addEventListener("change", compareAgain);
   $("save-groups").onclick = saveGroups;

@@ -175,7 +175,7 @@ def image_data(row, image, scores):
         "label_width": image.width,
         "thumbnail": image.thumbnail,
     }
-    for name in ("scale", "mpp"):
+    for name in ("scale", "mpp", "positive_share"):
         if math.isfinite(row.get(name, math.nan)):
             data[name] = shortened(row[name])
     if math.isfinite(row.get(OUT_OF_DISTRIBUTION, math.nan)):

@@ -5,17 +5,19 @@
 Tables that contradict one another are refused here, before anything is drawn.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
-from nuclei.files import named
+from nuclei.csv_cells import plain_table
+from nuclei.files import named, reading_own_table
 from nuclei.results.tables import read_table
 
 OUT_OF_DISTRIBUTION = "out_of_distribution"  # column of summary.csv: 1, 0, or empty where unknown
 INTENSITIES = ("intensity_low", "intensity_high")
 NEEDED = ("height_px", "width_px", "nuclei", *INTENSITIES)  # numbers without which nothing is shown
 NUMBERS = (*NEEDED, "median_diameter_px", "nucleus_share")
-OPTIONAL_NUMBERS = (OUT_OF_DISTRIBUTION, "scale", "mpp")
+OPTIONAL_NUMBERS = (OUT_OF_DISTRIBUTION, "scale", "mpp", "positive_share")
 IMAGE, SLIDE, FIELD = "image", "slide", "field"  # kinds of rows
 FIELDS = "fields"  # folder of the fields of slides, in the folder of the results
 FIELD_NAME = "_field_"  # between the stem of a slide and the number of its field
@@ -168,7 +170,8 @@ def read_nuclei(path, stems):
     if stems is None or not path.is_file():
         return read_table(path)
     settings = {"dtype": str, "keep_default_na": False, "chunksize": ROWS_AT_ONCE}
-    with pd.read_csv(path, **settings) as parts:
+    with reading_own_table(path), pd.read_csv(path, **settings) as raw_parts:
+        parts = map(plain_table, raw_parts)
         return pd.concat([part[part["image"].isin(stems)] for part in parts])
 
 
@@ -193,7 +196,8 @@ def numbers_in(summary, path):
     summary = summary.copy()
     for name in (*NUMBERS, *OPTIONAL_NUMBERS):
         if name in summary:
-            summary[name] = pd.to_numeric(summary[name], errors="coerce")
+            numbers = pd.to_numeric(summary[name], errors="coerce")
+            summary[name] = numbers.where(numbers.abs() < math.inf)
     broken = summary["image"][summary[list(NEEDED)].isna().any(axis=1)]
     if len(broken):
         raise ValueError(

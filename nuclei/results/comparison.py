@@ -1,11 +1,12 @@
 """Two folders of masks compared: files paired by stem, nuclei matched, and notes for the user.
 
     pairs, notes = pair_masks("predictions/labels", "data/test_gt")
-    comparisons, more_notes = compare_pairs(pairs)
+    comparisons, more_notes, unreadable = compare_pairs(pairs)
     comparisons["image_1"].sums    # for nuclei.scores
 
 Masks may have any form that `read_truth` reads. Where a form limits what the scores mean, a note
-says so. Missing and unreadable files stop the comparison, or are left out where the user allows it.
+says so. A missing prediction stops the comparison, unless the user allows it. A pair that cannot be
+read is left out and named.
 """
 
 import csv
@@ -16,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nuclei.csv_cells import plain
 from nuclei.datasets.pairs import find_truths
-from nuclei.files import fault_of, named
+from nuclei.files import fault_of, named, reading_own_table
 from nuclei.images.folder import find_images
 from nuclei.images.reading import IMAGE_SUFFIXES, read_stored
 from nuclei.images.stems import stem_of
@@ -145,32 +147,33 @@ def compare(predicted, truth):
     return Comparison(tally(matching), is_right, matching.predicted_areas[1:] > 0)
 
 
-def compare_pairs(pairs, allow_missing=False, ignore=()):
+def compare_pairs(pairs, ignore=()):
     """Read and compare every pair of masks.
 
     Args:
         pairs: dict, stem → (predicted file, truth file).
-        allow_missing: leave out pairs with a file that cannot be read instead of stopping.
         ignore: values of void in the true masks, as for `read_truth`.
 
     Returns:
-        dict, stem → Comparison, and a list of notes for the user.
+        dict, stem → Comparison; a list of notes for the user; a line for each pair that cannot be
+        read, has two sizes, or is one file.
 
     Raises:
-        ValueError: sizes that differ, one file under two names, files that cannot be read.
+        ValueError: no pair can be compared.
     """
     comparisons, unreadable, incomplete, num_void = {}, [], [], 0
     forms = {"predicted": Counter(), "true": Counter()}
     with Progress("Comparing", len(pairs), "pairs", log=True) as progress:
         for stem, paths in pairs.items():
-            refuse_one_file(*paths)
             progress.add(1)
             try:
+                refuse_one_file(*paths)
                 masks = read_masks(*paths, ignore)
+                refuse_other_sizes(paths, masks)
             except (OSError, ValueError) as error:
                 unreadable.append(fault_of(error))
+                progress.say(f"skipped: {unreadable[-1]}")
                 continue
-            refuse_other_sizes(paths, masks)
             for side, mask in zip(forms, masks, strict=True):
                 # A label image of a single nucleus looks binary, but it loses nothing.
                 forms[side][mask.form] += mask.labels.max() > 1
@@ -184,15 +187,13 @@ def compare_pairs(pairs, allow_missing=False, ignore=()):
             f"{num_void} of {len(comparisons)} true masks hold void, whose pixels are not scored."
         )
     if unreadable:
-        message = f"{len(unreadable)} of {len(pairs)} pairs cannot be read: {named(unreadable)}"
-        if not allow_missing or not comparisons:
-            raise ValueError(
-                f"{message}. Repair them, or leave them out of the scores with --allow-missing."
-            )
+        message = f"{len(unreadable)} of {len(pairs)} pairs cannot be compared: {named(unreadable)}"
+        if not comparisons:
+            raise ValueError(f"{message}. Repair them.")
         notes.append(f"{message}; left out.")
     if incomplete:
         notes.append(f"Left out of {len(incomplete)} files of truth: {named(incomplete)}.")
-    return comparisons, notes + notes_on_forms(forms, len(comparisons))
+    return comparisons, notes + notes_on_forms(forms, len(comparisons)), unreadable
 
 
 def notes_on_forms(forms, num_images):
@@ -227,20 +228,26 @@ def score_confidence(comparisons, nuclei_csv):
     Returns:
         (error, bins) as `expected_calibration_error`, at IoU 0.5; None without such a table or
         column.
+
+    Raises:
+        ValueError: the table is damaged.
     """
     if not nuclei_csv.is_file():
         return None
     confidences, hits = [], []
-    with open(nuclei_csv, newline="", encoding="utf-8") as file:
+    with reading_own_table(nuclei_csv), open(nuclei_csv, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not {"image", "id", "confidence"} <= set(reader.fieldnames or ()):
             return None
         for row in reader:
-            if row["image"] not in comparisons or not row["confidence"]:
+            stem = plain(row["image"])
+            if stem not in comparisons or not row["confidence"]:
                 continue
-            _, is_right, is_scored = comparisons[row["image"]]
+            _, is_right, is_scored = comparisons[stem]
             index = int(row["id"]) - 1
             if 0 <= index < len(is_right) and is_scored[index]:
                 confidences.append(float(row["confidence"]))
+                if not 0 <= confidences[-1] <= 1:
+                    raise ValueError(f"a confidence of {confidences[-1]}; expected 0 to 1")
                 hits.append(is_right[index])
     return expected_calibration_error(np.array(confidences), np.array(hits)) if hits else None

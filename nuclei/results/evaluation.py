@@ -11,6 +11,7 @@ import json
 import math
 from pathlib import Path
 
+from nuclei.csv_cells import safe
 from nuclei.files import plural, replacing
 from nuclei.instances.matching import IOU_THRESHOLDS
 from nuclei.scores import COUNTS, LEVELS
@@ -145,6 +146,11 @@ def without_nan(value):
     return value
 
 
+def evaluation_files(out):
+    """The paths of the two files of an evaluation in a folder."""
+    return Path(out) / "evaluation.csv", Path(out) / "evaluation.json"
+
+
 def write_evaluation(out, record):
     """Write `evaluation.csv` (the rows of record["images"]) and `evaluation.json` (all of it).
 
@@ -158,14 +164,15 @@ def write_evaluation(out, record):
         The two paths.
     """
     record = without_nan(record)
-    csv_path, json_path = Path(out) / "evaluation.csv", Path(out) / "evaluation.json"
+    csv_path, json_path = evaluation_files(out)
     with (
         replacing(csv_path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=list(record["images"][0]))
         writer.writeheader()
-        writer.writerows(record["images"])  # an undefined score is an empty cell
+        # An undefined score is an empty cell.
+        writer.writerows({key: safe(cell) for key, cell in row.items()} for row in record["images"])
     with replacing(json_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")

@@ -9,6 +9,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from nuclei.csv_cells import plain
+from nuclei.files import named
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import tabled_stem
 from nuclei.scores import NO_GROUP
@@ -41,12 +43,12 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
                 column = next((name for name in USUAL_COLUMNS if name in columns), USUAL_COLUMNS[0])
             if not {key, column} <= set(columns):
                 raise ValueError(
-                    f"{csv_path} has the columns {', '.join(columns) or '(none)'}; expected stem "
+                    f"{csv_path} has the columns {named(columns) or '(none)'}; expected stem "
                     f"and {column} among them: name the column of groups with --group-column"
                 )
             for row in rows:
                 stem = tabled_stem(row[key], IMAGE_SUFFIXES)
-                groups[stem] = (row[column] or "").strip() or NO_GROUP
+                groups[stem] = plain((row[column] or "").strip()) or NO_GROUP
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
     return groups

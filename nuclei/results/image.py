@@ -19,7 +19,7 @@ from nuclei.instances.measure import measure
 from nuclei.model_file import Model
 from nuclei.results.jobs import Job, Run, places
 from nuclei.results.pictures import draw_overlay, outline_colours
-from nuclei.results.tables import append_table, replace_row
+from nuclei.results.tables import append_table, positive_share, replace_row
 from nuclei.version import program_version
 
 # Written unless --formats says otherwise; csv is nuclei.csv.
@@ -40,9 +40,8 @@ def measure_nuclei(found, model: Model, mpp: float | None = None):
     """
     import pandas as pd  # late: --help does not need it
 
-    table = pd.DataFrame(
-        measure(found.labels, found.image, found.maps, stained=found.kind == "tissue", mpp=mpp)
-    )
+    stains = {"stained": found.kind == "tissue", "dab": found.has_dab}
+    table = pd.DataFrame(measure(found.labels, found.image, found.maps, mpp=mpp, **stains))
     if model.calibration is not None:
         features = confidence_features(found.labels, found.maps, found.scale)
         values = confidence(features, model.calibration).round(4)
@@ -72,9 +71,11 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
         "nuclei": len(table),
         "median_diameter_px": round(float(table["diameter_px"].median()), 2) if len(table) else "",
         "scale": round(found.scale, 3),
+        "scale_spread": "" if found.scale_spread is None else round(found.scale_spread, 3),
         "uncertainty": round(found.uncertainty, 4),
         "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
         "nucleus_share": round(float((labels > 0).mean()), 4),
+        "positive_share": positive_share(table["positive"]),
         "intensity_low": found.intensity[0],
         "intensity_high": found.intensity[1],
         "seconds": round(seconds, 3),
@@ -111,7 +112,7 @@ def write_image(found, table, job: Job, run: Run) -> None:
     """
     out, stem, labels = run.out, job.stem, found.labels
     if "masks" in job.formats:
-        write_png(out / "masks" / f"{stem}.png", (labels > 0).astype(np.uint8) * 255)
+        write_png(out / "masks" / f"{stem}.png", (labels > 0) * np.uint8(255))
     if "labels" in job.formats:
         write_labels(out / "labels", stem, labels)
     if "overlays" in job.formats:
@@ -127,7 +128,8 @@ def write_image(found, table, job: Job, run: Run) -> None:
 def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
     """Add the rows of one image or slide to the tables that all share.
 
-    The row in summary.csv is written last: it marks the image as finished.
+    The row in summary.csv is written last: it marks the image as finished. Where it replaces one,
+    `merge_changed_rows` brings it there at the end of the run.
 
     Args:
         out: the folder of the results.
@@ -143,7 +145,7 @@ def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
         for table in tables:
             append_table(out / "nuclei.csv", table)
     if job.formats_before:
-        replace_row(out / "summary.csv", summary)
+        replace_row(out, summary)
     else:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nuclei.files import plural
 from nuclei.images.stems import text_of
-from nuclei.model_file import Model
+from nuclei.model_file import Model, stored_model
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,16 @@ def places(job: Job, run: Run) -> dict[str, str]:
     return {"image": job.stem, **{column: text_of(name) for column, name in names.items()}}
 
 
-def name_maker(model_path: Path, *decisive) -> str:
+def name_maker(model, *decisive) -> str:
     """The column made_by: the model's name, and a hash of all that decides the results.
 
     Args:
-        model_path: the model file.
+        model: a `StoredModel`, or the path of a model file.
         decisive: anything whose `repr` tells runs with other results apart.
     """
-    digest = hashlib.sha256(model_path.read_bytes() + repr(decisive).encode())
-    return f"{model_path.name} {digest.hexdigest()[:12]}"
+    model = stored_model(model)
+    digest = hashlib.sha256(model.content + repr(decisive).encode())
+    return f"{model.path.name} {digest.hexdigest()[:12]}"
 
 
 def plan_jobs(

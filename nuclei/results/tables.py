@@ -4,6 +4,8 @@ nuclei.csv has a row for each nucleus, summary.csv has a row for each image.
 
 An image is finished when summary.csv has its row, which is written last. Its column `formats` names
 what was written. So a run that was stopped leaves whole images only, and the next run continues.
+Rows that replace others, since a format was added, wait in a file of their own until the run ends:
+to rewrite the table for each image would take the square of the number of images.
 """
 
 import csv
@@ -11,8 +13,11 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nuclei.files import append, named, remove, replacing
+from nuclei.csv_cells import plain, plain_table, safe, safe_table
+from nuclei.files import append, named, reading_own_table, remove, replacing
+from nuclei.written import Protected
 
+CHANGED = ".summary_changed.csv"  # rows that wait to replace those of summary.csv
 SUMMARY = (  # columns of summary.csv
     "image",
     "file",
@@ -24,9 +29,11 @@ SUMMARY = (  # columns of summary.csv
     "nuclei",
     "median_diameter_px",
     "scale",
+    "scale_spread",
     "uncertainty",
     "out_of_distribution",
     "nucleus_share",
+    "positive_share",
     "intensity_low",
     "intensity_high",
     "seconds",
@@ -37,6 +44,12 @@ SUMMARY = (  # columns of summary.csv
     "version",
     "formats",
 )
+
+
+def positive_share(positive) -> float | str:
+    """Share of positive nuclei among all, from a column of 1, 0 and NaN; "" where none is known."""
+    known = positive[positive == positive]  # not NaN
+    return round(float(known.mean()), 4) if len(known) else ""
 
 
 def read_table(path: Path):
@@ -53,12 +66,13 @@ def read_table(path: Path):
     """
     import pandas as pd  # late, here and below: --help does not need it
 
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with reading_own_table(path):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = text[: text.rfind("\n") + 1]
     if not text:
         return pd.DataFrame(columns=["image", "made_by", "formats"], dtype=str)
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        table = plain_table(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False))
     except ValueError as error:
         raise ValueError(
             f"{path} is no table of predict.py ({error}); give --out another folder"
@@ -83,7 +97,7 @@ def write_table(path: Path, table) -> None:
         remove(path)
         return
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        safe_table(table).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def append_table(path: Path, table) -> None:
@@ -98,23 +112,50 @@ def append_table(path: Path, table) -> None:
     """
     columns = None
     if path.is_file() and path.stat().st_size:
-        with open(path, newline="", encoding="utf-8") as file:
+        with reading_own_table(path), open(path, newline="", encoding="utf-8") as file:
             columns = next(csv.reader(file))
     if columns is not None:
         if new_columns := [name for name in table if name not in columns]:
             rewrite_rows(path, lambda row: row, new_columns)
         if list(table) != columns + new_columns:
             table = table.reindex(columns=columns + new_columns)
-    text = table.to_csv(header=columns is None, index=False, lineterminator="\n")
+    text = safe_table(table).to_csv(header=columns is None, index=False, lineterminator="\n")
     append(path, text.encode("utf-8"))
 
 
-def replace_row(path: Path, row: dict) -> None:
-    """Put a row into summary.csv, in the place of an earlier one of the same image."""
+def replace_row(out: Path, row: dict) -> None:
+    """Put a row into summary.csv, in the place of an earlier one of the same image.
+
+    The row waits in CHANGED until `merge_changed_rows`: summary.csv is written once for all rows.
+
+    Args:
+        out: the folder of the results.
+        row: of summary.csv.
+    """
     import pandas as pd
 
-    table = read_table(path)
-    write_table(path, pd.concat([table[table["image"] != row["image"]], pd.DataFrame([row])]))
+    append_table(out / CHANGED, pd.DataFrame([row]))
+
+
+def merge_changed_rows(out: Path) -> None:
+    """Bring the rows of `replace_row` into summary.csv, also those of a run that was killed.
+
+    Raises:
+        Protected: the user has changed summary.csv. The rows are dropped: without them the formats
+            are only written once more.
+    """
+    import pandas as pd
+
+    if not (out / CHANGED).is_file():
+        return
+    path = out / "summary.csv"
+    rows = pd.concat([read_table(path), read_table(out / CHANGED)])
+    try:
+        write_table(path, rows.drop_duplicates("image", keep="last").fillna(""))
+    except Protected:
+        remove(out / CHANGED)
+        raise
+    remove(out / CHANGED)
 
 
 def rewrite_rows(
@@ -134,20 +175,27 @@ def rewrite_rows(
         ValueError: the file is no table of this program.
     """
 
-    def rows(file):
+    def reader(file):
         return csv.DictReader((line for line in file if line.endswith("\n")), restval="")
+
+    def rows(file):
+        for row in reader(file):
+            row["image"] = plain(row["image"])
+            if (row := change(row)) is not None:
+                row["image"] = safe(row["image"])
+                yield row
 
     new_columns = list(new_columns)
     if not path.is_file():
         return
-    with open(path, newline="", encoding="utf-8") as old:
-        header = rows(old).fieldnames or []
+    with reading_own_table(path), open(path, newline="", encoding="utf-8") as old:
+        header = reader(old).fieldnames or []
         if header and "image" not in header:
             refuse(path, header)
         old.seek(0)
         num_lines = sum(bool(line) for line in old) - 1
         old.seek(0)
-        num_rows = sum(change(row) is not None for row in rows(old))
+        num_rows = sum(1 for _ in rows(old))
         if num_rows == num_lines and not new_columns:
             return
         if not num_rows and not new_columns:
@@ -163,7 +211,7 @@ def rewrite_rows(
                 new, columns, restval="", extrasaction="ignore", lineterminator="\n"
             )
             writer.writeheader()
-            writer.writerows(row for row in map(change, rows(old)) if row is not None)
+            writer.writerows(rows(old))
 
 
 def finished_before(
@@ -184,6 +232,7 @@ def finished_before(
         ValueError: the folder holds results for these stems that were made by another model or
             with other settings.
     """
+    merge_changed_rows(out)
     summary = read_table(out / "summary.csv")
     is_wanted = summary["image"].isin(list(stems))
     wanted = summary[is_wanted]

@@ -132,7 +132,8 @@ def field_files(out, stem):
     """The images that the fields of a slide may be written to, a list of paths."""
     folder = Path(out) / FOLDER
     names = [f"{stem}_field_{number}" for number in range(1, NUM_FIELDS + 1)]
-    return [folder / part / f"{name}.png" for name in names for part in ("raw", "labels")]
+    files = [folder / part / f"{name}.png" for name in names for part in ("raw", "labels")]
+    return files + [folder / "labels" / f"{name}.tif" for name in names]
 
 
 def write_fields(out, fields, summary):

@@ -21,6 +21,7 @@ from nuclei.results.tally import Tally
 from nuclei.slides.fields import sample_fields, write_fields
 from nuclei.slides.formats import open_slide
 from nuclei.slides.search import find_nuclei_on_slide, search_tiles
+from nuclei.slides.tile_nuclei import describe_cut
 from nuclei.slides.work import WorkFolder
 from nuclei.version import program_version
 
@@ -97,10 +98,7 @@ def process_slide(job, run, cluster=None):
     say_how_to_open(job, run.out)
     fields = sample_fields(slide, found) if "overlays" in job.formats else []
     if found.num_cut:
-        print(
-            f"{job.stem}: {found.num_cut} nuclei are larger than tiles overlap; "
-            "they may be cut, or listed twice (--diameter?)"
-        )
+        print(f"{job.stem}: {describe_cut(found.num_cut)}")
     summary = {
         **found.summary(),
         **places(job, run),

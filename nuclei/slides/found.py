@@ -28,6 +28,7 @@ from nuclei.instances.confidence import EMPTY_SHARE
 from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.polygons import fill
+from nuclei.results.tables import positive_share
 from nuclei.slides.overview import draw_nuclei
 
 SLIDE_FORMATS = (
@@ -55,6 +56,7 @@ class FoundOnSlide:
         overview: (h, w, 3) uint8 or uint16, the slide as a thumbnail.
         mpp: µm per pixel, or None.
         diameters: (n,) float64, in px of the slide.
+        positive: (n,) float64, the column of `measure`.
         neighbours: columns of `measure_neighbours`, over all tiles.
         area_px: of all nuclei together.
         uncertainty: as of `image_uncertainty`, over the tiles.
@@ -65,20 +67,21 @@ class FoundOnSlide:
         self.stem, self.path = job.stem, job.path
         self.work, self.tiles, self.setup = work, tiles, setup
         self.overview, self.mpp = overview, mpp
-        centroids, diameters = [np.zeros((0, 2))], [np.zeros(0)]
+        centroids, diameters, positive = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0)]
         undecided = probability = 0.0
         self.area_px = self.num_cut = 0
         for tile in tiles:
             nuclei = work.read_tile(tile)
             centroids.append(nuclei.centroids)
             diameters.append(nuclei.columns["diameter_px"])
+            positive.append(nuclei.columns["positive"])
             undecided += nuclei.undecided
             probability += nuclei.probability
             self.area_px += int(nuclei.columns["area_px"].sum())
             self.num_cut += nuclei.num_cut
         searched_px = sum(tile.core.area_px for tile in tiles)
         self.uncertainty = undecided / max(probability, EMPTY_SHARE * searched_px, 1e-9)
-        self.diameters = np.concatenate(diameters)
+        self.diameters, self.positive = np.concatenate(diameters), np.concatenate(positive)
         ids = np.arange(1, len(self) + 1)
         self.neighbours = measure_neighbours(np.concatenate(centroids), ids)
 
@@ -118,6 +121,7 @@ class FoundOnSlide:
             "scale": round(self.setup.scale, 3),
             "uncertainty": round(self.uncertainty, 4),
             "nucleus_share": round(self.area_px / (height * width), 4),
+            "positive_share": positive_share(self.positive),
             "intensity_low": self.setup.intensity[0],
             "intensity_high": self.setup.intensity[1],
             "mpp": "" if self.mpp is None else self.mpp,

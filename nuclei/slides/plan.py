@@ -22,6 +22,7 @@ from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
 from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
 from nuclei.slides.targets import refuse_among_inputs, without_protected
 from nuclei.slides.work import work_folder
+from nuclei.stored_model import StoredModel
 
 
 class Plan(NamedTuple):
@@ -29,7 +30,7 @@ class Plan(NamedTuple):
 
     Attributes:
         out: the folder of the results.
-        model_path: the model file.
+        model: the model file, read once.
         options: what the user asked, an `Options`.
         made_by: names the model and what else decides the results, see `name_maker`.
         files: {stem: path} of images and slides.
@@ -38,7 +39,7 @@ class Plan(NamedTuple):
     """
 
     out: Path
-    model_path: Path
+    model: StoredModel
     options: Options
     made_by: str
     files: dict[str, Path]
@@ -52,10 +53,10 @@ class Plan(NamedTuple):
             record: of `out`; where the user said --overwrite, finished files are done again.
 
         Returns:
-            (jobs, files): a list of `Job`, and results that the user has changed, which stay.
+            (jobs, files): a list of `Job`, and the files that are `Staying`.
 
         Raises:
-            Protected: files of the user stand in the place of results.
+            Protected: files of the user stand in the place of all results, or of a table.
         """
         overwrite = record.overwrite
         refuse_among_inputs(self.files, self.formats, self.out)

@@ -19,7 +19,7 @@ from nuclei.slides.overview import OVERVIEW_PX
 from nuclei.slides.setup import decide
 from nuclei.slides.tile_nuclei import find_in_tile
 from nuclei.slides.tiles import cut_tiles, has_tissue, read_tile
-from nuclei.slides.tissue import find_tissue
+from nuclei.slides.tissue import find_tissue, tissue_file
 from nuclei.slides.work import work_folder
 
 MASK_PX = 1024  # longest side of the tissue mask
@@ -117,7 +117,7 @@ def begin(slide, overview, mask, job, run):
         setup = decide(slide, overview, mask, run.model, run.options, key)
         if run.options.tissue_mask:
             picture = np.repeat(mask[..., None], 3, axis=2) * np.uint8(255)
-            write_picture(run.out / "tissue" / f"{job.stem}.png", picture)
+            write_picture(tissue_file(run.out, job.stem), picture)
         work.write_setup(setup)
     work.write_mask(mask)
     return setup

@@ -4,14 +4,16 @@ All tiles share one `Setup`, also those of a later run or of another machine, so
 depend on the order of the work.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Gt
 
 from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
+from nuclei.images.stains import has_dab
 from nuclei.inference.scale import busiest_window, estimate_scale
 from nuclei.slides.tissue import UNSCANNED, is_bright_field
 
@@ -27,6 +29,9 @@ MAX_REGION_PX = 4096
 INTERPOLATION_PX = 4  # pixels at the ends of a window that interpolation may take in addition
 
 
+Positive = Annotated[int, Ge(1)]
+
+
 class Setup(NamedTuple):
     """What is decided about a slide before its tiles.
 
@@ -38,23 +43,25 @@ class Setup(NamedTuple):
         intensity: (low, high) grey levels that become 0 and 1.
         white: grey level of the background in bright field.
         kind: as of `modality`.
+        has_dab: whether it is tissue with DAB.
         side_px, margin_px, multiple_px: of the network's windows, in px that it sees.
         region_px: side of what is separated at once, in px of the slide.
         overlap_px: how far a region reaches beyond its core, in px of the slide.
     """
 
     key: str
-    shape: tuple[int, int]
-    seen_shape: tuple[int, int]
-    scale: float
+    shape: tuple[Positive, Positive]
+    seen_shape: tuple[Positive, Positive]
+    scale: Annotated[float, Gt(0)]
     intensity: tuple[float, float]
-    white: int
+    white: Annotated[int, Ge(0)]
     kind: str
-    side_px: int
-    margin_px: int
-    multiple_px: int
-    region_px: int
-    overlap_px: int
+    has_dab: bool
+    side_px: Positive
+    margin_px: Annotated[int, Ge(0)]
+    multiple_px: Positive
+    region_px: Positive
+    overlap_px: Annotated[int, Ge(0)]
 
 
 def decide(slide, overview, mask, model, options, key):
@@ -86,14 +93,17 @@ def decide(slide, overview, mask, model, options, key):
         scale = scale_of(block, intensity, model)
     scale = scale or 1.0
     region_px, overlap_px = size_regions(options.tile_px, scale, model)
+    white = 255 if slide.dtype == np.uint8 else int(sample.max())
+    kind = modality(fill_unscanned(overview))
     return Setup(
         key=key,
         shape=slide.shape[:2],
         seen_shape=slide.at(scale).shape[:2],
         scale=scale,
         intensity=intensity,
-        white=255 if slide.dtype == np.uint8 else int(sample.max()),
-        kind=modality(fill_unscanned(overview)),
+        white=white,
+        kind=kind,
+        has_dab=kind == "tissue" and has_dab(sample, white),
         side_px=options.tile_px // model.multiple_px * model.multiple_px,
         margin_px=model.margin_px,
         multiple_px=model.multiple_px,
@@ -104,8 +114,7 @@ def decide(slide, overview, mask, model, options, key):
 
 def scale_of(block, intensity, model):
     """The scale of a slide, estimated on a block (h, w, 3) of it as on an image."""
-    scale, _ = estimate_scale(model, block, lambda part: normalise(part, intensity))
-    return scale
+    return estimate_scale(model, block, lambda part: normalise(part, intensity)).scale
 
 
 def size_regions(tile_px, scale, model):

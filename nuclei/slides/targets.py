@@ -1,22 +1,45 @@
 """The files that a call of predict.py is to write, looked at before any work.
 
-    jobs, left = without_protected(jobs, out, slides, record)
+    jobs, staying = without_protected(jobs, out, slides, record)
 
-A file of the user is never lost: where one stands in the place of a result, the call stops; where
-the user has changed a result, it stays, and the rest is done. `nuclei.written` has the rule.
+A file of the user is never lost. Where one stands in the place of a result, that image is left out;
+where the user has changed a result, it stays; the rest is done. `nuclei.written` has the rule.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from nuclei.files import named
 from nuclei.results.image import result_files
 from nuclei.results.jobs import Job
 from nuclei.slides.fields import field_files
+from nuclei.slides.tissue import tissue_file
 from nuclei.written import Protected, Record
 
 TABLES = ("nuclei.csv", "summary.csv")
+
+
+class Staying(NamedTuple):
+    """Files in the place of results.
+
+    Attributes:
+        changed: results that the user has changed; their formats are not written.
+        foreign: files that this program did not write; their images are left out.
+    """
+
+    changed: list[Path]
+    foreign: list[Path]
+
+    def lines(self) -> list[str]:
+        """Lines for the user."""
+        kinds = {
+            "left as you changed them (--overwrite replaces them)": self.changed,
+            "images left out, because this program did not write these files, which stand in the "
+            "place of results (give --out another place, or --overwrite)": self.foreign,
+        }
+        return [f"{kind}: {named(paths)}" for kind, paths in kinds.items() if paths]
 
 
 def targets(out: Path, stem: str, name: str, is_slide: bool = False) -> list[Path]:
@@ -29,13 +52,14 @@ def targets(out: Path, stem: str, name: str, is_slide: bool = False) -> list[Pat
         is_slide: a slide has fields beside its overlay.
     """
     fields = field_files(out, stem) if is_slide and name == "overlays" else []
-    return [*result_files(out, stem, name), *fields]
+    tissue = [tissue_file(out, stem)] if is_slide else []
+    return [*result_files(out, stem, name), *fields, *tissue]
 
 
 def without_protected(
     jobs: Sequence[Job], out: Path, slides: Iterable[str], record: Record
-) -> tuple[list[Job], list[Path]]:
-    """Take out of the jobs what would replace results that the user has changed.
+) -> tuple[list[Job], Staying]:
+    """Take out of the jobs what would replace files of the user.
 
     Args:
         jobs: what is to be done.
@@ -47,26 +71,29 @@ def without_protected(
         (jobs, files that stay as they are). A job of which nothing remains is left out.
 
     Raises:
-        Protected: a result would be written in the place of a file that this program did not
-            write, or into a table that is not its own.
+        Protected: nothing can be done, since files that this program did not write stand in the
+            place of all results, or of a table.
     """
-    jobs_left, changed, faults = [], [], []
+    jobs_left, staying, faults = [], Staying([], []), []
     for job in jobs:
-        formats = []
+        formats, foreign = [], []
         for name in job.formats:
             paths = targets(out, job.stem, name, job.stem in slides)
             wrong = [path for path in paths if record.fault(path)]
-            faults += [record.fault(path) for path in wrong if not record.is_known(path)]
-            changed += [path for path in wrong if record.is_known(path)]
+            foreign += [path for path in wrong if not record.is_known(path)]
+            staying.changed.extend(path for path in wrong if record.is_known(path))
             formats += [] if wrong else [name]
-        if formats:
+        staying.foreign.extend(dict.fromkeys(foreign))
+        if formats and not foreign:
             jobs_left.append(replace(job, formats=tuple(formats)))
     if jobs_left:
         folders = [out, out / "fields"] if slides else [out]
         faults += filter(None, (record.fault(path / name) for path in folders for name in TABLES))
+    elif not staying.changed:
+        faults += map(record.fault, staying.foreign)
     if faults:
         raise Protected(faults[0] if len(faults) == 1 else f"{len(faults)} files: {named(faults)}")
-    return jobs_left, changed
+    return jobs_left, Staying(list(dict.fromkeys(staying.changed)), staying.foreign)
 
 
 def refuse_among_inputs(files: Mapping[str, Path], formats: Mapping, out: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from nuclei.images.box import Box
 from nuclei.images.resize import resize_maps
 from nuclei.instances.confidence import confidence, confidence_features
+from nuclei.instances.holes import without_holes
 from nuclei.instances.measure import ImagePart, measure
 from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
@@ -70,7 +71,7 @@ class TileNuclei:
             FileNotFoundError: there is no such file.
             BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged.
         """
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             names = [name for name in arrays.files if name.startswith(COLUMN)]
             return cls(
                 columns={name.removeprefix(COLUMN): arrays[name] for name in names},
@@ -101,35 +102,60 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
     region = tile.region
     corner = (tile.window.top, tile.window.left)
     maps = resize_maps(window_maps, setup.shape, setup.seen_shape, corner, region)
+    owned, centroids, columns = measure_owned(
+        tile, maps, image, setup, mask, thresholds, calibration
+    )
+    outlined = [
+        (index, [[ring + (region.top, region.left) for ring in rings] for rings in polygons])
+        for index, polygons in outlines(owned)
+    ]
+    undecided, probability = sum_probabilities(maps, tile)
+    return TileNuclei(
+        columns=columns,
+        centroids=centroids,
+        **pack([polygons for _, polygons in outlined]),
+        undecided=undecided,
+        probability=probability,
+        num_cut=count_cut(owned, region, setup.shape),
+    )
+
+
+def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
+    """Separate the nuclei of a region and measure those that its tile owns.
+
+    Args:
+        tile: a `Tile`.
+        maps: (rows, columns, K) float32, of its region.
+        image, setup, mask, thresholds, calibration: as of `find_in_tile`.
+
+    Returns:
+        (owned, centroids, columns): (rows, columns) int32 with ids from 1 on, (n, 2) in px of the
+        slide, and the columns of `TileNuclei`.
+    """
+    is_stained = setup.kind == "tissue"
     labels = separate(maps, scale=setup.scale, **thresholds)
-    areas, centroids = locate(labels, region)
+    if is_stained:
+        labels = without_holes(labels, image, setup.white)
+    areas, centroids = locate(labels, tile.region)
     is_owned = lies_in(centroids, tile.core) & (areas > 0)
     is_owned &= lies_on_tissue(centroids, mask, setup.shape)
     is_owned[0] = False  # the background
     owned_ids = np.where(is_owned, is_owned.cumsum(), 0).astype(np.int32)
     owned = owned_ids[labels]
-    outlined = [
-        (index, [[ring + (region.top, region.left) for ring in rings] for rings in polygons])
-        for index, polygons in outlines(owned)
-    ]
-    part = ImagePart(region, setup.shape, setup.white)
-    is_stained = setup.kind == "tissue"
-    columns = measure(owned, image, maps, is_stained, part=part)
+    part = ImagePart(tile.region, setup.shape, setup.white)
+    columns = measure(owned, image, maps, is_stained, part=part, dab=setup.has_dab)
     columns["touching_nuclei"] = count_touching(labels, np.flatnonzero(is_owned))
     if calibration is not None:
         features = confidence_features(owned, maps, setup.scale)
         values = confidence(features, calibration).round(4)
         columns = insert_before(columns, "mean_probability", "confidence", values)
-    nucleus = maps[tile.core.relative_to(region).place][..., 0]
-    nucleus = nucleus.astype(np.float64)
-    return TileNuclei(
-        columns=columns,
-        centroids=centroids[is_owned],
-        **pack([polygons for _, polygons in outlined]),
-        undecided=float(np.minimum(nucleus, 1 - nucleus).sum()),
-        probability=float(nucleus.sum()),
-        num_cut=count_cut(owned, region, setup.shape),
-    )
+    return owned, centroids[is_owned], columns
+
+
+def sum_probabilities(maps, tile):
+    """(undecided, probability) of `TileNuclei`, from the maps (rows, columns, K) of a region."""
+    nucleus = maps[tile.core.relative_to(tile.region).place][..., 0].astype(np.float64)
+    return float(np.minimum(nucleus, 1 - nucleus).sum()), float(nucleus.sum())
 
 
 def locate(labels, region):
@@ -192,3 +218,11 @@ def count_cut(labels, region, shape):
         if not is_border
     ]
     return int(np.count_nonzero(np.unique(np.concatenate([[0], *edges]))))
+
+
+def describe_cut(num_cut):
+    """A line for the user on nuclei that reach the ends of their regions."""
+    return (
+        f"{num_cut} nuclei are larger than tiles overlap; they may be cut, or listed twice "
+        "(--diameter?)"
+    )

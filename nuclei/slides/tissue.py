@@ -4,6 +4,8 @@ In bright field tissue is darker than the background, in fluorescence it is brig
 places count as tissue: searching them costs only time.
 """
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -17,6 +19,11 @@ TISSUE_LIMITS = (0.04, 0.10)
 SIGNAL_LIMITS = (4 / 255, 0.10)
 UNSCANNED = 0.03  # share of white below which a pixel of bright field was never scanned
 MIN_WHITE_16BIT = 2048.0  # grey levels: what a 16-bit slide must reach, if it is more than noise
+
+
+def tissue_file(out, stem) -> Path:
+    """Where the picture of a slide's tissue lies in the folder of the results."""
+    return Path(out) / "tissue" / f"{stem}.png"
 
 
 def find_tissue(overview, step=1):

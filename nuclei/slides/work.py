@@ -7,6 +7,7 @@
 A run that was killed goes on from here. Workers of a cluster read and write here, too.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import replacing
+from nuclei.files import is_system_fault, replacing
+from nuclei.schema import read_json
 from nuclei.slides.setup import Setup
 from nuclei.slides.tile_nuclei import TileNuclei
 
@@ -32,12 +34,13 @@ class WorkFolder:
         self.path = Path(path)
 
     def read_setup(self):
-        """The `Setup`, or None where there is none that can be read."""
+        """The `Setup`; None where there is none, or not the one that was written."""
         try:
             values = json.loads((self.path / "setup.json").read_text(encoding="utf-8"))
-            as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return Setup(**as_tuples)
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            if values.pop("sha256") != hash_of_values(values):
+                return None
+            return read_json(json.dumps(values), Setup)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def require_setup(self):
@@ -52,7 +55,9 @@ class WorkFolder:
     def write_setup(self, setup):
         """Write a `Setup`: from now on the folder belongs to its key."""
         with replacing(self.path / "setup.json") as temporary:
-            temporary.write_text(json.dumps(setup._asdict()), encoding="utf-8")
+            values = setup._asdict()
+            text = json.dumps({"sha256": hash_of_values(values), **values})
+            temporary.write_text(text, encoding="utf-8")
 
     def read_mask(self):
         """The tissue mask, (h, w) bool."""
@@ -82,7 +87,9 @@ class WorkFolder:
             return len(self.read_tile(tile))
         except FileNotFoundError:
             return None
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError) as error:
+            if is_system_fault(error):
+                raise
             return None  # a loss of power leaves such files
 
     def refresh(self):
@@ -95,6 +102,11 @@ class WorkFolder:
     def clear(self):
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def hash_of_values(values):
+    """The SHA-256 of a dict for JSON, which also finds a damaged number that could be right."""
+    return hashlib.sha256(json.dumps(values).encode("utf-8")).hexdigest()
 
 
 def work_folder(out, stem):

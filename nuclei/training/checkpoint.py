@@ -20,7 +20,7 @@ from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from nuclei.files import first_line, named, replacing
-from nuclei.hdf5 import refuse_endless_heap, refuse_larger_content
+from nuclei.hdf5 import hdf5_bytes, refuse_endless_heap, refuse_larger_content
 from nuclei.model_file import refuse_larger_network, save_model
 from nuclei.model_settings import Chosen, Head
 from nuclei.schema import read_json
@@ -86,19 +86,23 @@ class Checkpoint:
 
 def save_checkpoint(path, model, state):
     """Write the weights and optimiser of a compiled model and the state into one HDF5 file."""
-    import h5py
     import keras
 
     optimizer = [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
     groups = {"network": model.get_weights(), "optimizer": optimizer}
     groups |= {name: getattr(state, name) for name in WEIGHTS}
     settings = {name: value for name, value in vars(state).items() if name not in WEIGHTS}
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+
+    def fill(file):
         file.attrs["state"] = json.dumps(settings | {"recipe": asdict(state.recipe)})
         for name, arrays in groups.items():
             group = file.create_group(name)
             for index, array in enumerate(arrays):
                 group.create_dataset(f"{index:04d}", data=array)
+
+    content = hdf5_bytes(fill)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @functools.cache

@@ -29,6 +29,7 @@ class Data:
         forms: {stem: form of its truth}; with several sets the stem has the set before it.
         fingerprint: of all pixels and labels.
         origins: {name of a set: the public set of `find_origin` that it is from, or None}.
+        problems: a line for each pair that cannot be used and was left out.
     """
 
     training: list[Sample]
@@ -36,6 +37,7 @@ class Data:
     forms: dict[str, str]
     fingerprint: str
     origins: dict[str, str | None] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def set_names(self):
@@ -58,11 +60,12 @@ def read_data(recipe, say, folder=MODEL_DIR):
         FileNotFoundError, ValueError: as `load_samples`, `choose_split` and `Recipe.sets`.
     """
     samples, forms, parts, origins = {}, {}, {"train": [], "validation": []}, {}
+    problems = []
     for data_set in recipe.sets:
         is_one = len(recipe.sets) == 1
         tell = say if is_one else lambda line, name=data_set.name: say(f"{name}: {line}")
         own, own_forms = load_samples(
-            data_set.raw_dir, data_set.truth_dir, tell, folder, recipe.reading
+            data_set.raw_dir, data_set.truth_dir, tell, folder, recipe.reading, problems
         )
         if data_set.split and not recipe.split:
             tell(f"Divided as in {data_set.split}")
@@ -82,4 +85,5 @@ def read_data(recipe, say, folder=MODEL_DIR):
         f"({', '.join(f'{n} {group}' for group, n in counts)}), {len(parts['validation'])} to "
         f"validate; nucleus diameter {nucleus_size(parts['train'])['median']} px (median)"
     )
-    return Data(parts["train"], parts["validation"], forms, fingerprint(samples), origins)
+    key = fingerprint(samples)
+    return Data(parts["train"], parts["validation"], forms, key, origins, problems)

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from nuclei.full_disk import require_space
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import find_device, start_backend
 from nuclei.model_file import data_sets, load_network, read_settings
@@ -33,6 +34,10 @@ from nuclei.training.validation import validation_crops, whole_batches
 from nuclei.version import program_version
 from unet import build_unet
 
+# Of float32 on the disk: two model files and two checkpoints while one is replaced. A checkpoint
+# holds the network, its optimiser, the best weights and their mean.
+COPIES_OF_WEIGHTS = 12
+PAGE_BYTES = 12_000_000  # of the graph, twice while it is replaced, and of the preview
 MIN_STEPS = 16  # of an epoch, so that a handful of images still makes a training
 
 
@@ -99,6 +104,9 @@ def fit(recipe, data, run, checkpoint=None):
     session.drawer = drawer
     network, state, architecture = begin(recipe, data)
     model = training_model(network, architecture, recipe, session, keep_statistics(recipe, data))
+    if run.processes.is_first:
+        num_bytes = COPIES_OF_WEIGHTS * 4 * model.count_params() + PAGE_BYTES
+        require_space(run.out, num_bytes, "the files of this training")
     if checkpoint:
         state = restore(model, checkpoint, data.fingerprint)
         run.say(f"Resuming after epoch {state.num_epochs} of {recipe.epochs}")

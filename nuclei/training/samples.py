@@ -67,7 +67,9 @@ class Sample:
         return self.void | clumps
 
 
-def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC):
+def load_samples(
+    raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC, problems: list | None = None
+):
     """Read every pair of image and truth.
 
     Args:
@@ -75,14 +77,17 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
         say: called with each line for the user.
         folder: where a temporary file goes if the images need too much memory.
         reading: a `Reading`.
+        problems: gets a line for each pair that cannot be read or whose files do not fit together,
+            and such a pair is left out; with None it ends the reading.
 
     Returns:
         ({stem: Sample}, {stem: form of its truth}).
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: no pairs, no nuclei, or files that cannot be read or do not fit together.
+        ValueError: no pairs, no nuclei, or no pair that can be used.
     """
+    stops, own_problems = problems is None, []
     pairs = find_pairs(raw_dir, gt_dir)
     images = find_images(raw_dir)
     num_unpaired = len(images) + len(find_truths(gt_dir, images)) - 2 * len(pairs)
@@ -91,7 +96,7 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
             f"{num_unpaired} files of {raw_dir} and {gt_dir} have no partner and are left out; "
             "python import_data.py names them"
         )
-    samples, forms, problems, incomplete, remarks = {}, {}, [], [], Remarks()
+    samples, forms, incomplete, remarks = {}, {}, [], Remarks()
     with (
         ArrayStore(folder, say) as store,
         Notes(say) as notes,
@@ -102,7 +107,9 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
             try:
                 image, truth = read_pair(image_path, truth_path, reading, notes)
             except (OSError, ValueError) as error:
-                problems.append(fault_of(error))
+                own_problems.append(fault_of(error))
+                if not stops:
+                    progress.say(f"skipped: {own_problems[-1]}")
                 continue
             name = truth_path.name if stem in truth_path.name else image_path.name
             remarks.add(name, image, truth)
@@ -110,12 +117,13 @@ def load_samples(raw_dir, gt_dir, say=print, folder=MODEL_DIR, reading=AUTOMATIC
             forms[stem] = truth.form
             if truth.left_out:
                 incomplete.append(f"{Path(truth_path).name}: {truth.left_out}")
-    if problems:
+    if own_problems and (stops or not samples):
         raise ValueError(
-            f"{len(problems)} of {len(pairs)} pairs cannot be used: {'; '.join(problems[:5])}"
-            f"{' ...' if len(problems) > 5 else ''} (mend or remove them; `python import_data.py` "
-            "checks all)"
+            f"{len(own_problems)} of {len(pairs)} pairs cannot be used: {named(own_problems)} "
+            "(mend or remove them; `python import_data.py` checks all)"
         )
+    if problems is not None:
+        problems += own_problems
     if incomplete:
         say(f"Left out of {len(incomplete)} files of ground truth: {named(incomplete)}")
     for line in remarks.meanings():

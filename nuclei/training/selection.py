@@ -20,6 +20,7 @@ from nuclei.instances.confidence import (
     expected_calibration_error,
     image_uncertainty,
 )
+from nuclei.instances.holes import without_holes
 from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import as_model
@@ -224,6 +225,8 @@ def predict_for_search(samples, predict):
 def score_image(sample, maps, scale, thresholds):
     """The `ImageScore` of a sample whose maps were predicted at a scale."""
     labels = separate(maps, scale=scale, **thresholds)
+    if sample.group == "tissue":  # as prediction does it
+        labels = without_holes(labels, sample.image)
     matching = match(sample.labels, labels, sample.unscored)
     hits = matching.predicted_ids[matched_pairs(matching)]
     num_pixels = matching.predicted_areas[1:].sum() + matching.truth_areas[1:].sum()

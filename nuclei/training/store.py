@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.full_disk import explaining_full_disk
 from nuclei.machine import memory_bytes
 
 HELD_BYTES = 4_000_000_000  # of images and labels in memory, at 7 bytes a pixel
@@ -52,6 +53,7 @@ class ArrayStore:
     def mapped(self, array):
         """Append an array to the file and map it."""
         start = self.file.seek(0, os.SEEK_END)
-        self.file.write(np.ascontiguousarray(array))
-        self.file.flush()
+        with explaining_full_disk(self.folder / "(temporary file of the images)"):
+            self.file.write(np.ascontiguousarray(array))
+            self.file.flush()
         return np.memmap(self.file, array.dtype, "r", start, array.shape)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.files import explaining_damage, first_line
 from nuclei.images.labels import components
-from nuclei.images.reading import read_stored
+from nuclei.images.reading import Stored, read_stored
 from nuclei.truth.annotations import OUTLINE_SUFFIXES, read_outlines
 from nuclei.truth.arrays import ARRAY_SUFFIXES, read_array
 from nuclei.truth.exact_truth import (
@@ -66,7 +67,21 @@ def read_truth(
     if str(path).lower().endswith(ARRAY_SUFFIXES):
         array = read_array(path, shape)
         return with_filled_outlines(truth_from_values(array, False, path, ignore))
-    pixels, lossy, has_hidden_indices, is_stack = read_stored(path, allow_stack=True)
+    stored = read_stored(path, allow_stack=True)
+    with explaining_damage(Path(path), strange_values):  # damaged files hold values of any type
+        return truth_of_stored(stored, path, ignore)
+
+
+def strange_values(error: Exception) -> str:
+    """What is wrong with a file whose values raised this error, and the way out."""
+    return f"holds values of no mask ({first_line(error)}); save or copy it again"
+
+
+def truth_of_stored(stored: Stored, path, ignore) -> Truth:
+    """Understand the values of an image file. Args and Raises: as of `read_truth`."""
+    pixels, lossy, has_hidden_indices, is_stack = stored
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
     if is_stack:
         labels = merged_planes(pixels, Path(path))
         meaning = f"{len(pixels)} planes, each the mask of one nucleus"

@@ -9,7 +9,7 @@ import pytest
 from images_tools import dsb2018, zipped
 
 import import_data
-from nuclei.datasets.download import DownloadBar, download
+from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, DownloadBar, download
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -19,6 +19,7 @@ class Server(http.server.ThreadingHTTPServer):
     cut_after = None  # bytes after which the connection ends
     announces_length = True
     status = 200
+    location = ""  # to which the reader is sent on
     num_requests = 0
 
 
@@ -26,6 +27,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.num_requests += 1
+        if server.location:
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.end_headers()
+            return
         if server.status != 200:
             self.send_error(server.status)
             return
@@ -43,6 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("nuclei.datasets.download.SCHEMES", ("http://127.0.0.1",))
     dsb2018(tmp_path / "stage1", 2)
     server = Server(("127.0.0.1", 0), Handler)
     server.content = zipped(tmp_path / "stage1", tmp_path / "train.zip").read_bytes()
@@ -75,7 +82,7 @@ def test_a_download_that_is_cut_ends_in_one_line_and_leaves_nothing(server, tmp_
     message = capsys.readouterr().err
     assert server.url in message and "700 bytes" in message and "--from" in message
     assert "run the same command again" in message and message.count("\n") == 1
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_download_of_another_content_is_refused_and_removed(server, tmp_path):
@@ -105,9 +112,54 @@ def test_addresses_that_do_not_answer(server, tmp_path):
     with pytest.raises(OSError, match="503.*run the same command again"):
         download(server.url, tmp_path / "a.zip")
     assert server.num_requests == 2
-    for url in ("file:///etc/passwd", "ftp://127.0.0.1/a.zip"):
-        with pytest.raises(ValueError, match="no http or https address"):
+
+
+def test_only_https_is_asked_and_no_answer_leads_elsewhere(server, tmp_path, monkeypatch):
+    server.location = "http://localhost/a.zip"
+    with pytest.raises(ValueError, match="127.0.0.1.* http://localhost/a.zip is no https address"):
+        download(server.url, tmp_path / "a.zip")
+    monkeypatch.undo()
+    for url in ("http://127.0.0.1/a.zip", "file:///etc/passwd", "ftp://127.0.0.1/a.zip"):
+        with pytest.raises(ValueError, match="no https address"):
             download(url, tmp_path / "a.zip")
+    assert server.num_requests == 1
+
+
+@pytest.mark.parametrize("announces_length", [True, False])
+def test_a_download_has_limits_of_size_time_and_disk(
+    server, tmp_path, monkeypatch, announces_length
+):
+    server.announces_length = announces_length
+    room = "nuclei.datasets.download."
+    with monkeypatch.context() as patch:
+        patch.setattr(room + "MAX_BYTES", 100)
+        patch.setattr(room + "CHUNK_BYTES", 64)
+        with pytest.raises(ValueError, match="has more than 100 bytes.*--from"):
+            download(server.url, tmp_path / "a.zip")
+    with monkeypatch.context() as patch:
+        patch.setattr(room + "MAX_SECONDS", -3600)
+        with pytest.raises(ValueError, match="was not there after -1 hours"):
+            download(server.url, tmp_path / "a.zip")
+    if announces_length:
+        monkeypatch.setattr("nuclei.full_disk.free_bytes", lambda folder: 9)
+        monkeypatch.setattr(room + "CHUNK_BYTES", 64)
+        with pytest.raises(OSError, match="has 9 bytes free, and the bytes of the download need"):
+            download(server.url, tmp_path / "a.zip")
+    assert not list(tmp_path.glob("*a.zip"))
+
+
+def test_the_public_set_has_a_hash_and_another_address_none(monkeypatch, tmp_path):
+    asked = []
+
+    def note(url, path, sha256):
+        asked.append((url, sha256))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("import_data.download", note)
+    out = ["--out", str(tmp_path / "data")]
+    assert import_data.main(["--download", *out]) == 1
+    assert import_data.main(["--download", "--url", "https://a.org/a.zip", *out]) == 1
+    assert asked == [(PUBLIC_URL, PUBLIC_SHA256), ("https://a.org/a.zip", None)]
 
 
 def test_a_length_that_is_not_announced_is_no_fault(server, tmp_path):

@@ -63,3 +63,13 @@ def test_a_given_split_is_read_and_its_faults_are_named(tmp_path):
         read_split(path)
     with pytest.raises(FileNotFoundError, match="columns stem and split"):
         read_split(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize(
+    "text", ["stem," + "a" * 70_000 + "\na,b\n", "stem,split\na," + "b" * 70_000]
+)
+def test_the_message_on_a_damaged_split_is_short(tmp_path, text):
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(ValueError, match="split.csv") as raised:
+        read_split(tmp_path / "split.csv")
+    assert len(str(raised.value)) < 1000

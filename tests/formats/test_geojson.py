@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import shapely
 from formats_tools import nuclei_of, run
+from stains_tools import immunostained
 
 from nuclei.formats.geojson import geojson_features, write_features
 from nuclei.formats.registry import Nuclei
@@ -103,6 +104,19 @@ def test_a_uuid_belongs_to_a_nucleus_not_to_its_number(examples):
     assert not before & {
         feature["id"] for feature in geojson_features(nuclei._replace(stem="other"))
     }
+
+
+def test_immunostained_nuclei_are_positive_or_negative_and_others_have_one_class():
+    image, labels, is_brown = immunostained()
+    for is_immunostained, names in (
+        (True, ["Positive" if brown else "Negative" for brown in is_brown]),
+        (False, ["Nucleus"] * len(is_brown)),
+    ):
+        table = pd.DataFrame(measure(labels, image, stained=True, dab=is_immunostained))
+        features = geojson_features(Nuclei("a", "a.png", labels, table))
+        classes = [feature["properties"]["classification"] for feature in features]
+        assert [one["name"] for one in classes] == names
+        assert len({tuple(one["color"]) for one in classes}) == len(set(names))
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".geojson.gz", ".geojson.zip"])

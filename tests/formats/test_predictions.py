@@ -36,3 +36,29 @@ def test_a_folder_without_labels_says_what_to_do(tmp_path, capsys):
     (tmp_path / "fields").mkdir()  # of a slide
     with pytest.raises(FileNotFoundError, match="for a slide give predict.py the --formats"):
         open_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("summary.csv", "file\na.png\n", "no column 'image'"),
+        ("summary.csv", "image\na\n", "no column 'file'"),
+        ("summary.csv", "image,file,mpp\na,a.png,wide\n", "wide"),
+        ("summary.csv", "image,file,mpp\na,a.png,-1\n", "-1 µm per pixel"),
+        ("summary.csv", "image,file\n\xff,a.png\n", "codec"),
+        ("summary.csv", "", "No columns"),
+        ("nuclei.csv", "id\n1\n", "no column 'image'"),
+        ("nuclei.csv", "image\na\n", "no column 'id'"),
+        ("nuclei.csv", 'image,id\n"a,1\n', "EOF"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, capsys, name, text, fault):
+    image, labels = draw("fluorescence", 60, 70, num_nuclei=4, diameter=14, seed=2)
+    maps = np.full((*labels.shape, 1), 0.9, np.float32)
+    found = Found(image, (0.0, 255.0), labels, maps, 1.0)
+    write_predictions(tmp_path, found, "a", formats=("labels", "csv"))
+    (tmp_path / name).write_bytes(text.encode("latin-1" if "\xff" in text else "utf-8"))
+    assert run(tmp_path, "--formats", "geojson") == 1
+    error = capsys.readouterr().err
+    assert f"{name} is damaged, or no table of predict.py" in error and error.count("\n") == 1
+    assert fault in error and "predict the images again" in error

@@ -38,7 +38,7 @@ def quick_litert(monkeypatch):
         networks[content] = model.predict_on_batch
         return content
 
-    runtime = Runtime(write, lambda content, cores=None: networks[content])
+    runtime = Runtime(write, networks.get)
     monkeypatch.setitem(RUNTIMES, "litert", runtime)
 
 
@@ -105,8 +105,8 @@ def test_an_engine_that_differs_is_not_used(saved, monkeypatch, quick_litert):
     path, network = saved
     write, start = RUNTIMES["litert"]
 
-    def start_wrong(content, cores=None):
-        return lambda batch: start(content, cores)(batch) + 0.01
+    def start_wrong(content):
+        return lambda batch: start(content)(batch) + 0.01
 
     monkeypatch.setitem(RUNTIMES, "litert", Runtime(write, start_wrong))
     images = random_images(1, 16, 16, 3)
@@ -124,7 +124,7 @@ def test_an_engine_that_differs_is_not_used(saved, monkeypatch, quick_litert):
 
 def test_an_engine_that_fails_is_not_used(saved, monkeypatch):
     path, _ = saved
-    failing = Runtime(lambda model: b"", lambda content, cores=None: 1 / 0)
+    failing = Runtime(lambda model: b"", lambda content: 1 / 0)
     monkeypatch.setitem(RUNTIMES, "litert", failing)
     lines = []
     load_model(path, say=lines.append)

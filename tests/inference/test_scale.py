@@ -9,9 +9,12 @@ from nuclei.inference.find import Options, predict_maps
 from nuclei.inference.scale import (
     MAX_MISFIT,
     PROBE_PX,
+    SCALE_LIMITS,
+    STEPS_PER_OCTAVE,
     UNCERTAIN,
     busiest_window,
     estimate_scale,
+    nearest_step,
 )
 
 MODEL = model_of(lambda batch: batch[..., :2])  # its maps are the image
@@ -36,7 +39,8 @@ def diameter_of(maps):
 
 
 def estimate(image, measure, uncertainty=None):
-    return estimate_scale(MODEL, image, None, measure, uncertainty)
+    scale, maps, _ = estimate_scale(MODEL, image, None, measure, uncertainty)
+    return scale, maps
 
 
 @pytest.mark.parametrize("diameter", [7, 9, 17, 24, 31, 60, 130])
@@ -48,6 +52,26 @@ def test_the_scale_brings_nuclei_to_the_known_size(diameter):
         assert scale == 1  # nothing is resampled where it would not pay
     if maps is not None:
         assert maps.shape == (*image.shape[:2], 2)
+
+
+def test_estimates_are_few_and_near_what_was_measured():
+    measured = np.geomspace(*SCALE_LIMITS, 500)[1:-1]
+    steps = [nearest_step(scale) for scale in measured]
+    assert len(set(steps)) <= 1 + STEPS_PER_OCTAVE * np.log2(SCALE_LIMITS[1] / SCALE_LIMITS[0])
+    change = np.abs(np.log2(np.divide(steps, measured)))
+    assert change.max() <= 0.5 / STEPS_PER_OCTAVE + 1e-9
+    # Half and twice a step are steps, to the last bit, so that a look can be used again.
+    assert {step / 2 for step in steps[250:]} | {1.0} <= set(steps)
+    assert [nearest_step(scale) for scale in (0.01, 50.0)] == list(SCALE_LIMITS)
+
+
+def test_the_network_sees_no_part_twice():
+    seen = []
+    model = model_of(lambda batch: (seen.append(batch.shape), batch[..., :2])[1])
+    image = discs(120, 144, 12)
+    # Uncertain throughout: the last look, at half of twice the size, is the first one.
+    estimate_scale(model, image, None, diameter_of, lambda maps: float(maps.shape[0]))
+    assert len(seen) == len(set(seen)) > 1
 
 
 def test_a_network_that_errs_at_the_wrong_size_still_leads_to_the_right_one():
@@ -117,7 +141,7 @@ def test_nuclei_that_are_taken_to_pieces_are_shown_smaller_until_no_uncertainty_
 def test_clumps_that_are_uncertain_are_shown_larger(diameter):
     image = discs(120, 120, diameter)
     clumps = lambda maps: (
-        29.0 if diameter_of(maps) < 18 else diameter_of(maps)
+        28.0 if (diameter_of(maps) or 99) < 18 else diameter_of(maps)
     )  # of small ones, which pass for nuclei
     scale, _ = estimate(image, clumps, lambda m: 3 * uncertainty_of(m))
     assert scale == 2
@@ -129,6 +153,43 @@ def test_nuclei_that_fit_stay_where_a_larger_view_only_looks_more_certain():
     less_uncertain_when_large = lambda maps: 4 / diameter_of(maps)
     scale, _ = estimate(image, pieces_of_large, less_uncertain_when_large)
     assert scale == 1 and less_uncertain_when_large(image) > UNCERTAIN
+
+
+def test_pale_nuclei_that_vanish_at_half_the_size_keep_the_scale():
+    """Half of the nuclei are pale, as in immunostains; from afar only the dark ones are seen."""
+    image = discs(300, 300, 24)
+    image[100:] *= 0.6
+
+    def network(batch):  # shows pale discs only where they are large
+        pale = np.asarray(batch)[..., :2]
+        area_px = (pale[..., 0] > 0.3).sum()
+        return np.where((pale < 0.9) & (area_px < 2000), 0.3 * pale, pale)
+
+    dark_alone = lambda maps: 0.05 if (maps[..., 0] > 0.5).sum() < 1200 else 0.2
+    large_from_afar = lambda maps: 24.0
+    scale, _, _ = estimate_scale(model_of(network), image, None, large_from_afar, dark_alone)
+    assert scale == 1
+    all_dark = np.where(image > 0, 1, image).astype(np.float32)
+    assert estimate_scale(MODEL, all_dark, None, large_from_afar, dark_alone).scale < 1
+
+
+def test_the_spread_is_small_where_all_evidence_agrees_and_large_where_it_does_not():
+    equal = discs(192, 192, 24, number=8)
+    spread = lambda image: estimate_scale(MODEL, image, None, diameter_of, uncertainty_of).spread
+    assert 1 <= spread(equal) < 1.1
+    mixed = np.concatenate([discs(120, 240, 14, number=8), discs(120, 240, 40, number=3)])
+    assert spread(mixed) > 1.8
+    blank = np.zeros((70, 90, 3), np.float32)
+    assert estimate_scale(MODEL, blank, None, diameter_of, uncertainty_of).spread is None
+
+
+def test_nuclei_that_do_not_fit_at_half_the_scale_are_shown_as_large_as_they_should_be():
+    """Large nuclei pass for pieces of 24 px; at half the scale they are seen to have 36 px."""
+    image = discs(720, 720, 72)
+    calm_afar = lambda maps: 0.1 if diameter_of(maps) > 60 else 0.05
+    sizes = lambda maps: 24.0 if diameter_of(maps) > 60 else diameter_of(maps)
+    scale, _ = estimate(image, sizes, calm_afar)
+    assert scale == pytest.approx(24 / 72, rel=0.1)
 
 
 def test_in_a_large_image_both_sizes_are_judged_by_the_same_part():

@@ -10,7 +10,7 @@ import pytest
 from engine_tools import random_images, save_trained, silent
 
 from nuclei.inference.engines import ENGINES, load_model
-from nuclei.inference.runtimes import RUNTIMES, Runtime
+from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.threads import PixelBudget, map_in_order, share_network
 
 
@@ -20,6 +20,7 @@ def test_an_engine_may_be_called_by_several_threads(tmp_path, name, monkeypatch)
     monkeypatch.setattr("nuclei.inference.threads.num_cores", lambda: 2)
     # The larger batches go through the network of all cores.
     monkeypatch.setattr("nuclei.inference.threads.READY_PIXELS", 40 * 40)
+    monkeypatch.setattr("nuclei.inference.ready.READY_PIXELS", 40 * 40)
     model = load_model(path, name, callers=4, say=silent)
     sizes = [(rows, columns) for rows in (1, 2, 3) for columns in (1, 2, 3)] * 3
     batches = [random_images(1, 16 * rows, 16 * columns, 3) for rows, columns in sizes]
@@ -29,8 +30,8 @@ def test_an_engine_may_be_called_by_several_threads(tmp_path, name, monkeypatch)
         np.testing.assert_allclose(maps, network.predict_on_batch(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "at_once"), [("keras", 1), ("litert", 2)])
-def test_callers_share_the_cores_where_the_engine_can(name, at_once, monkeypatch):
+@pytest.mark.parametrize("can_share", [True, False])
+def test_callers_share_the_cores_where_the_engine_can(can_share, monkeypatch):
     running, most, shares = [], [], []
 
     def call(batch):
@@ -40,18 +41,18 @@ def test_callers_share_the_cores_where_the_engine_can(name, at_once, monkeypatch
         running.pop()
         return batch
 
-    def start(content, cores):
+    def start(shape, cores, reusable):
         shares.append(cores)
-        return call
+        return call, None
 
     monkeypatch.setattr("nuclei.inference.threads.num_cores", lambda: 5)
-    monkeypatch.setitem(RUNTIMES, "litert", Runtime(None, start))
-    network = share_network(name, call, b"", callers=2)
+    engine = ReadyNetworks(start) if can_share else call
+    network = share_network(engine, callers=2)
     batches = [np.full((1, 4, 4, 3), number, np.float32) for number in range(12)]
     with ThreadPoolExecutor(4) as pool:
         assert [batch[0, 0, 0, 0] for batch in pool.map(network, batches)] == list(range(12))
-    assert max(most) == at_once and shares == [3, 2] * (name == "litert")
-    assert share_network(name, call, b"", callers=1) is call
+    assert max(most) == 1 + can_share and sorted(shares) == [2, 3] * can_share
+    assert share_network(engine, callers=1) is engine
 
 
 def test_work_is_done_side_by_side_and_yielded_in_order():

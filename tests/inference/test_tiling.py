@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from inference_tools import model_of, model_of_unet
 
-from nuclei.inference.tiling import cut, dihedral, predict_tiled, read_window
+from nuclei.inference.tiling import (
+    cut,
+    dihedral,
+    predict_strips,
+    predict_tiled,
+    read_window,
+)
 from unet import build_unet
 
 
@@ -42,6 +48,9 @@ def test_tiled_equals_whole(shape):
     tiled = predict_tiled(model, image, tile_px=136, batch_size=3)
     assert whole.shape == (*shape, model.num_maps)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    strips = list(predict_strips(model, image, tile_px=136))
+    np.testing.assert_allclose(np.concatenate(strips), whole, atol=1e-5)
+    assert len(strips) > 1 or shape[0] <= 136
 
 
 def test_tiles_are_prepared():

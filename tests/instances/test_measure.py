@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from formats_tools import draw_examples
 from skimage.measure import regionprops
+from stains_tools import immunostained
 from synthetic import draw
 
 from nuclei.images.box import Box
-from nuclei.instances.measure import ImagePart, measure
+from nuclei.instances.measure import POSITIVE_DAB_OD, ImagePart, measure
 from nuclei.instances.neighbours import count_touching
 from nuclei.training.targets import targets
 
@@ -169,3 +170,22 @@ def test_none_and_one_nucleus_are_measured(count):
     assert all(len(values) == count for values in table.values())
     if count:
         assert table["nearest_id"][0] == 0 and np.isnan(table["nearest_distance_px"][0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_brown_nuclei_are_positive_and_blue_ones_negative(share, dtype):
+    image, labels, is_brown = immunostained(share, dtype=dtype)
+    positive = measure(labels, image, stained=True, dab=True)["positive"]
+    np.testing.assert_array_equal(positive, is_brown)
+    for settings in ({"stained": True}, {"dab": True}):
+        assert np.isnan(measure(labels, image, **settings)["positive"]).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_nucleus_of_haematoxylin_and_eosin_is_positive(seed):
+    image, labels = draw("tissue", 200, 200, diameter=20, seed=seed)
+    assert not measure(labels, image, stained=True, dab=True)["positive"].any()
+    dim = (image * 0.6).astype(np.uint8)  # the deconvolution takes all for DAB there
+    table = measure(labels, dim, stained=True, dab=True)
+    assert np.median(table["dab_od"]) > POSITIVE_DAB_OD / 2 and not table["positive"].any()

@@ -7,7 +7,14 @@ from skimage.segmentation import watershed
 from synthetic import draw
 
 from nuclei.instances.matching import average_precision, count_matches, match
-from nuclei.instances.separate import MIN_MARKER_PX, THRESHOLDS, median_diameter, separate
+from nuclei.instances.separate import (
+    MIN_MARKER_PX,
+    SMALLEST_PX,
+    THRESHOLDS,
+    marker_heights,
+    median_diameter,
+    separate,
+)
 from nuclei.training.targets import targets
 
 
@@ -112,6 +119,77 @@ def test_shortcuts_of_the_separation_change_nothing(seed, sigma):
     np.testing.assert_array_equal(separated, expected)
 
 
+def squares(*sides, probability=0.9):
+    """Maps (H, W, 2) of separate squares, each with a marker."""
+    maps = np.zeros((max(sides) + 4, sum(sides) + 4 * len(sides), 2), np.float32)
+    left = 2
+    for side in sides:
+        maps[2 : 2 + side, left : left + side] = probability
+        left += side + 4
+    return maps
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+def test_limits_of_area_belong_to_what_stays(scale):
+    maps, counts = squares(4, 5, 6), []
+    for least_px in (15.9, 16, 16.1, 25, 25.1, 36, 37):
+        options = {"smoothing_px": 0, "min_area_px": least_px * scale**2, "scale": scale}
+        counts.append(int(separate(maps, **options).max()))
+    assert counts == [3, 3, 2, 2, 1, 1, 0]
+    assert separate(maps, smoothing_px=0, min_area_px=0).max() == 3
+
+
+def test_no_scale_makes_a_nucleus_of_what_is_smaller_than_the_smallest():
+    maps = squares(3, 4)  # 9 and 16 px
+    assert 9 < SMALLEST_PX < 16
+    assert separate(maps, smoothing_px=0, min_area_px=20, scale=8).max() == 1
+    assert separate(maps, smoothing_px=0, min_area_px=4, scale=8).max() == 2
+
+
+def test_limits_of_probability_belong_to_what_stays():
+    maps = squares(6, 7, probability=0.75)  # exact in float32
+    assert separate(maps, min_probability=0.75).max() == 2
+    assert separate(maps, min_probability=0.7501).max() == 0
+    assert separate(maps, nucleus_threshold=0.75, min_probability=0).max() == 0
+    mixed = squares(6, probability=1.0)
+    mixed[2:5, 2:8] = 0.5  # the mean counts
+    assert separate(mixed, nucleus_threshold=0.4, min_probability=0.75).max() == 1
+    assert separate(mixed, nucleus_threshold=0.4, min_probability=0.76).max() == 0
+
+
+@pytest.mark.parametrize(("side", "is_filled"), [(3, True), (4, False), (5, False)])
+def test_a_hole_as_large_as_a_nucleus_stays(side, is_filled):
+    maps = squares(20)
+    maps[8 : 8 + side, 8 : 8 + side] = 0
+    labels = separate(maps, smoothing_px=0, min_area_px=16, min_probability=0)
+    assert (labels[8 : 8 + side, 8 : 8 + side] > 0).all() == is_filled
+    diagonal = squares(20)  # holes hang together by edges only
+    diagonal[8:11, 8:11] = diagonal[11:14, 11:14] = 0
+    assert (separate(diagonal, smoothing_px=0, min_area_px=16, min_probability=0) > 0).sum() == 400
+
+
+def test_ids_are_in_the_order_of_reading_and_corners_do_not_connect():
+    maps = squares(5, 5, 5)
+    maps = np.pad(maps, ((0, 8), (0, 0), (0, 0)))
+    maps[7:12, 7:11] = 0.9  # touches the first and the second one by corners
+    labels = separate(maps, smoothing_px=0)
+    _, first = np.unique(labels, return_index=True)
+    assert labels.max() == 4 and (np.diff(first[1:]) > 0).all()
+
+
+@pytest.mark.parametrize("smoothing_px", [0, 0.4, 1, 2.6])
+@pytest.mark.parametrize("weight", [0, 0.4])
+def test_the_heights_of_markers_are_by_definition(smoothing_px, weight):
+    maps = np.random.default_rng(0).random((40, 50, 3)).astype(np.float32)
+    expected = maps[..., 1]
+    if smoothing_px:
+        expected = ndimage.gaussian_filter(expected, smoothing_px, truncate=4, mode="reflect")
+    heights = marker_heights(maps[..., :2], weight, smoothing_px)
+    np.testing.assert_allclose(heights, expected, atol=1e-3)
+    heights = marker_heights(maps, weight, smoothing_px)
+    np.testing.assert_allclose(heights, expected - weight * maps[..., 2], atol=1e-3)
+
+
 def test_every_threshold_has_an_argument_of_its_name():
     separate(np.zeros((4, 4, 2), np.float32), **THRESHOLDS)
     with pytest.raises(TypeError, match="min_area"):
@@ -141,4 +219,9 @@ def test_the_median_diameter_is_that_of_the_discs():
     for k, (row, radius) in enumerate(((20, 8), (50, 10), (80, 14)), start=1):
         labels[(y - row) ** 2 + (x - 50) ** 2 <= radius**2] = k
     assert median_diameter(labels) == pytest.approx(20, rel=0.03)
+    labels[labels == 2] = 0  # an id without pixels does not count
+    assert median_diameter(labels) == pytest.approx(22, rel=0.03)
+    labels[labels == 1] = 0
+    labels[0, 0] = 4  # a single pixel is a circle, too
+    assert median_diameter(labels) == pytest.approx((28 + 2 / np.pi**0.5) / 2, rel=0.03)
     assert median_diameter(np.zeros((5, 5), np.int32)) is None

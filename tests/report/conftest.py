@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 from browser_tools import wait
-from history_tools import find_browser
 from report_tools import make, write_evaluated_predictions
 
 
@@ -18,19 +17,6 @@ def folder(original, tmp_path):
     """A copy that a test may spoil."""
     shutil.copytree(original, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chrome or Chromium on the path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        started = engine.chromium.launch(executable_path=path)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,12 @@ from matching_tools import discs, write_masks
 from outline_tools import write_json
 from PIL import Image
 
-from nuclei.results.comparison import compare_pairs, pair_masks, read_prediction
+from nuclei.results.comparison import (
+    compare_pairs,
+    pair_masks,
+    read_prediction,
+    score_confidence,
+)
 from nuclei.scores import summarise
 
 
@@ -21,7 +26,7 @@ def labels():
 def compare(predicted_dir, truth_dir):
     """Sums of all images, and the notes."""
     pairs, notes = pair_masks(predicted_dir, truth_dir)
-    comparisons, more_notes = compare_pairs(pairs)
+    comparisons, more_notes, _ = compare_pairs(pairs)
     return [comparison.sums for comparison in comparisons.values()], notes + more_notes
 
 
@@ -81,3 +86,19 @@ def test_a_predicted_nucleus_in_two_pieces_is_one_nucleus(tmp_path):
         labels[4:14, column : column + 10] = labels[40:50, column : column + 10] = number
     Image.fromarray(labels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_prediction(tmp_path / "a.png").labels, labels)
+
+
+@pytest.mark.parametrize("row", ["a,one,0.9", "a,1,high", "a,,0.5", "a", "\xff,1,0.5"])
+def test_a_damaged_table_of_confidences_is_named(tmp_path, labels, row):
+    write_masks(tmp_path / "masks", {"a": labels})
+    write_masks(tmp_path / "truth", {"a": labels})
+    comparisons, *_ = compare_pairs(pair_masks(tmp_path / "masks", tmp_path / "truth")[0])
+    table = tmp_path / "nuclei.csv"
+    table.write_bytes(f"image,confidence,id\na,0.9,1\n{row}\n".encode("latin-1"))
+    if row in ("a", "a,,0.5"):  # no confidence: nothing to score
+        assert score_confidence(comparisons, table)
+        return
+    if row.startswith("a"):
+        table.write_text("image,id,confidence\na,1,0.9\n" + row)
+    with pytest.raises(ValueError, match="nuclei.csv is damaged.*predict the images again"):
+        score_confidence(comparisons, table)

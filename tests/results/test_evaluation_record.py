@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mutation_tools import mutated_texts
 
 import evaluate
+from experiments.campaign.damage import mutated_texts
 from nuclei.images.writing import write_labels
 from nuclei.report.inputs import Evaluation
 from nuclei.report.sections import SCORE_COLUMNS, headline, scores_section

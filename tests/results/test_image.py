@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from inference_tools import blobs, read_rows
 from results_tools import write_predictions
+from stains_tools import immunostained
 
 from nuclei.inference.find import Found, Options
 from nuclei.model_file import Model
 from nuclei.results.image import flag, measure_nuclei, summarise
 from nuclei.results.jobs import Job, Run, describe_plan, name_maker, plan_jobs
 from nuclei.results.tables import SUMMARY
+from nuclei.stored_model import StoredModel
 
 
 @pytest.fixture
@@ -48,6 +50,18 @@ def test_the_summary_has_its_columns_in_order(found, tmp_path):
     assert [flag(value) for value in (None, True, False)] == ["", 1, 0]
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_share_of_positive_nuclei_is_known_where_there_is_dab(share, tmp_path):
+    image, labels, is_brown = immunostained(share)
+    maps = (labels[..., None] > 0).astype(np.float32)
+    model, job = model_with(), Job("a", tmp_path / "a.png", ("csv",))
+    run = Run(tmp_path, model, Options(), "model 1")
+    for pixels, expected in ((image, round(float(is_brown.mean()), 4)), (image[..., ::-1], "")):
+        found = Found(np.ascontiguousarray(pixels), (0.0, 255.0), labels, maps, 1.0)
+        table = measure_nuclei(found, model)
+        assert summarise(found, table, job, run, 1.0)["positive_share"] == expected
+
+
 def test_only_the_formats_of_the_job_are_written(found, tmp_path):
     write_predictions(tmp_path, found, "a", ("masks", "geojson"))
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -70,10 +84,8 @@ def test_only_what_is_missing_is_planned(tmp_path):
 
 
 def test_runs_with_other_results_have_other_makers(tmp_path):
-    path = tmp_path / "model.h5"
-    path.write_bytes(b"weights")
-    name = name_maker(path, Options())
-    assert name.startswith("model.h5 ") and name == name_maker(path, Options())
-    assert name != name_maker(path, Options(threshold=0.4))
-    path.write_bytes(b"others")
-    assert name != name_maker(path, Options())
+    model = StoredModel(tmp_path / "model.h5", b"weights", {})
+    name = name_maker(model, Options())
+    assert name.startswith("model.h5 ") and name == name_maker(model, Options())
+    assert name != name_maker(model, Options(threshold=0.4))
+    assert name != name_maker(StoredModel(model.path, b"others", {}), Options())

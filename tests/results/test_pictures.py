@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from nuclei.images.writing import write_jpeg
+from nuclei.results import pictures
 from nuclei.results.pictures import OUTLINE_COLOUR, draw_overlay, line_width, outline_colours
 
 
@@ -70,3 +71,19 @@ def test_a_jpeg_keeps_the_colour_of_thin_lines(tmp_path):
     read = np.array(Image.open(tmp_path / "x.jpg")).astype(int)
     chroma = (read.max(-1) - read.min(-1))[line]
     assert chroma.mean() > 220  # of 255; 86 where colours are stored at half the size
+
+
+@pytest.mark.parametrize("diameter_px", [6, 30])
+def test_an_overlay_in_bands_is_that_of_the_whole_image(diameter_px, monkeypatch):
+    random = np.random.default_rng(0)
+    image = random.integers(0, 255, (150, 90, 3), np.uint8)
+    rows, columns = np.divmod(np.arange(150 * 90).reshape(150, 90), 90)
+    labels = (rows // diameter_px) * 20 + columns // diameter_px + 1
+    labels[(rows % diameter_px == 0) & (columns % 4 > 0)] = 0
+    colours = random.integers(0, 255, (labels.max() + 1, 3), np.uint8)
+    whole = draw_overlay(image, (10.0, 200.0), labels, colours)
+    for num_rows in (1, 7, 64):
+        monkeypatch.setattr(pictures, "BAND_ROWS", num_rows)
+        np.testing.assert_array_equal(
+            draw_overlay(image, (10.0, 200.0), labels, colours), whole, err_msg=str(num_rows)
+        )

@@ -3,12 +3,15 @@
 import pandas as pd
 import pytest
 
+from nuclei.results import tables
 from nuclei.results.tables import (
     append_table,
     finished_before,
+    merge_changed_rows,
     read_table,
     replace_row,
     rewrite_rows,
+    write_table,
 )
 
 
@@ -50,12 +53,83 @@ def test_finished_images_are_those_of_the_summary(tmp_path):
     assert list(read_table(tmp_path / "nuclei.csv")["image"]) == ["other"]
 
 
-def test_a_row_replaces_that_of_the_same_image(tmp_path):
-    path = tmp_path / "summary.csv"
-    for formats in ("masks", "masks csv"):
-        replace_row(path, summary_row("a", formats))
-        replace_row(path, summary_row("b", "labels"))
-    assert read_table(path).to_dict("records") == [
+def test_rows_replace_those_of_the_same_images_once_for_all(tmp_path, monkeypatch):
+    path, num_writes = tmp_path / "summary.csv", []
+    append_table(path, pd.DataFrame([summary_row(image, "masks") for image in "abc"]))
+    for image in "abd":
+        for formats in ("masks labels", "masks csv"):
+            replace_row(tmp_path, summary_row(image, formats))
+    assert list(read_table(path)["formats"]) == ["masks"] * 3  # a run that is killed here
+    monkeypatch.setattr(tables, "write_table", lambda *args: num_writes.append(write_table(*args)))
+    wanted = {"a": ["masks", "csv"], "b": ["masks", "csv"], "c": ["masks"]}
+    assert finished_before(tmp_path, "model 1", False, "abc") == wanted  # is known to the next
+    num_before = len(num_writes)
+    merge_changed_rows(tmp_path)
+    assert len(num_writes) == num_before <= 2  # and not one for each image
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["summary.csv"]
+    rows = read_table(path).to_dict("records")
+    assert sorted(rows, key=lambda row: row["image"]) == [
         summary_row("a", "masks csv"),
-        summary_row("b", "labels"),
+        summary_row("b", "masks csv"),
+        summary_row("c", "masks"),
+        summary_row("d", "masks csv"),
     ]
+
+
+NO_TEXT, LONG_CELL = b"im\xffge,id\na,1\n", b'image,id\n"' + b"a" * 200_000 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (read_table, NO_TEXT),
+        (read_table, LONG_CELL),
+        (lambda path: append_table(path, pd.DataFrame({"image": ["b"]})), NO_TEXT),
+        (lambda path: rewrite_rows(path, lambda row: None), NO_TEXT),
+        (lambda path: rewrite_rows(path, lambda row: None), LONG_CELL),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_and_stays(tmp_path, use, text):
+    path = tmp_path / "nuclei.csv"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="nuclei.csv is (damaged|no table)") as raised:
+        use(path)
+    assert len(str(raised.value)) < 1000 and path.read_bytes() == text
+
+
+def test_an_empty_table_takes_the_header_of_its_first_rows(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.touch()
+    append_table(path, pd.DataFrame({"image": ["a"], "id": [1]}))
+    append_table(path, pd.DataFrame({"image": ["b"], "id": [2]}))
+    assert path.read_text() == "image,id\na,1\nb,2\n"
+    rewrite_rows(path, lambda row: None, ["more"])  # a table of no rows keeps its new header
+    assert path.read_text() == "image,id,more\n"
+    write_table(path, pd.DataFrame({"image": ["c"], "id": [3]}))
+    assert path.read_text() == "image,id\nc,3\n"
+    write_table(path, pd.DataFrame({"image": []}))
+    assert not path.exists() and read_table(path).empty
+    assert list(read_table(path)) == ["image", "made_by", "formats"]
+
+
+def test_a_table_in_which_nothing_changes_is_left_alone(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text("image,id\na,1\nb,2\n")
+    before = path.stat().st_mtime_ns
+    rewrite_rows(path, lambda row: row)
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "nuclei.csv"])
+def test_a_table_of_others_is_refused_with_its_columns(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("size,made_by\n1,me\n")
+    expected = f"{name} is no table of predict.py: it has the columns size, made_by; give --out"
+    with pytest.raises(ValueError, match=expected):
+        read_table(path)
+    path.write_text("image,made_by\na,me\n")
+    if name == "summary.csv":  # needs formats, too
+        with pytest.raises(ValueError, match="it has the columns image, made_by"):
+            read_table(path)
+    else:
+        assert read_table(path)["image"].tolist() == ["a"]

@@ -1,14 +1,19 @@
 """A search that was killed goes on where it stopped, and other settings begin anew."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 
+import pytest
 from slides_tools import FORMATS, ROOT, contents, find
 
+from experiments.campaign.damage import mutated_bytes
 from nuclei.slides.formats import open_slide
+from nuclei.slides.setup import Setup
 from nuclei.slides.work import work_folder
 
 
@@ -54,6 +59,17 @@ def test_a_killed_run_goes_on_and_its_files_equal_those_of_one_in_one_go(
     assert contents(cut) == contents(whole) and len(contents(whole)) > len(FORMATS)
 
 
+def test_a_tile_that_was_cut_or_changed_is_done_again(readable, tmp_path):
+    work = work_folder(tmp_path, "s")
+    found = find(open_slide(readable["ome"]), tmp_path)
+    tile = found.tiles[0]
+    content, generator = work.tile_path(tile).read_bytes(), random.Random(0)
+    num_nuclei = work.count_nuclei(tile)
+    for _ in range(60):
+        work.tile_path(tile).write_bytes(mutated_bytes(content, generator))
+        assert work.count_nuclei(tile) in (None, num_nuclei)
+
+
 def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, capsys):
     slide, work = open_slide(readable["ome"]), work_folder(tmp_path, "s")
     find(slide, tmp_path)
@@ -65,6 +81,45 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
     tiles = times_of_tiles(work.path)
     assert "begun anew" in capsys.readouterr().out
     assert len(found.tiles) == len(tiles) < sum("tile" in path.name for path in before)
-    (work.path / "setup.json").write_text("{")  # damaged: nothing is known of the tiles there
+    setup = (work.path / "setup.json").read_text()
+    # Damaged, also where it can be read: nothing is known of the tiles there.
+    for damaged in ("{", "[" * 9000, setup.replace("region_px", "region"), setup.replace("1", "2")):
+        (work.path / "setup.json").write_text(damaged)
+        assert damaged != setup and work.read_setup() is None
     find(slide, tmp_path)
     assert contents(tmp_path).keys() == before.keys()
+
+
+SETUP = Setup("key", (900, 800), (450, 400), 0.5, (3.0, 250), 255, "tissue", 512, 40, 16, 2048, 60)
+
+
+def test_a_setup_comes_back_as_it_was(tmp_path):
+    work = work_folder(tmp_path, "s")
+    work.write_setup(SETUP)
+    assert work.read_setup() == work.require_setup() == SETUP
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"scale": 0},
+        {"scale": "1"},
+        {"shape": [900]},
+        {"shape": [-1, 800]},
+        {"intensity": [None, 1]},
+        {"region_px": 2.5},
+        {"multiple_px": 0},
+        {"kind": {"a": 1}},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_setup_is_none(tmp_path, damage):
+    work = work_folder(tmp_path, "s")
+    work.write_setup(SETUP)
+    path = work.path / "setup.json"
+    text = path.read_text()
+    for content in (json.dumps(json.loads(text) | damage), text[:40], "[" * 10**5, "\xff", "[]"):
+        path.write_bytes(content.encode("latin-1"))
+        assert work.read_setup() is None
+    with pytest.raises(ValueError, match="no setup.json"):
+        work.require_setup()

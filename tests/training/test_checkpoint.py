@@ -7,8 +7,8 @@ from dataclasses import asdict
 import keras
 import numpy as np
 import pytest
-from mutation_tools import mutated_bytes, mutated_texts
 
+from experiments.campaign.damage import mutated_bytes, mutated_texts
 from nuclei.schema import read_json
 from nuclei.training.checkpoint import (
     WEIGHTS,

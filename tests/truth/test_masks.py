@@ -6,6 +6,7 @@ import pytest
 from images_tools import EYE, INK, LABELS, discs, is_without_gaps, same_partition, save
 from PIL import Image
 
+from nuclei.images.reading import Stored
 from nuclei.truth.masks import read_truth
 
 
@@ -159,3 +160,13 @@ def test_truth_that_means_nothing_is_refused(tmp_path, array, message):
     options = {"photometric": "rgb" if array.ndim == 3 else "minisblack"}
     with pytest.raises(ValueError, match=message):
         read_truth(save(tmp_path / "a.tif", array, **options))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.complex64, np.float16, "U1"])
+def test_values_of_any_type_are_understood_or_named(tmp_path, monkeypatch, dtype):
+    colours = np.dstack([LABELS > 0] * 3).astype(dtype)
+    monkeypatch.setattr("nuclei.truth.masks.read_stored", lambda *_, **__: Stored(colours, False))
+    try:
+        assert np.array_equal(read_truth(tmp_path / "a.tif").labels > 0, LABELS > 0)
+    except ValueError as error:
+        assert dtype in (np.complex64, "U1") and str(tmp_path / "a.tif") in str(error)

@@ -1,0 +1,107 @@
+// Edits on their way to the program: sent one after the other, kept until each is on disk there.
+// They lie in the browser's storage too, so that a closed tab does not lose them: each tab has its own list there and holds
+// a lock of the same name. The list of a tab that is gone has no lock, and another tab takes it over.
+
+import { imagePath, post, Refused, Unreachable } from "./api.js";
+
+const STORED = "nuclei-unsent-edits ";
+const RETRY_MS = [500, 1000, 2000, 4000];
+
+const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export class Unsent {
+  // on: {answered(item, delta), refused(item, error), conflict(item, answer) -> Promise, changed()}
+  constructor(on) {
+    this.on = on;
+    this.trouble = null; // the error of the last try, while nothing gets through
+    this.failures = 0;
+    this.sending = null; // the promise of `send` while it runs
+    this.items = [];
+    this.name = STORED + randomKey();
+    navigator.locks?.request(this.name, () => new Promise(() => {})); // until the tab is closed
+  }
+
+  // Take over what tabs that were closed could not send.
+  async adopt() {
+    for (const name of Object.keys(localStorage).filter((key) => key.startsWith(STORED) && key !== this.name)) {
+      await navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
+        if (!lock) return; // that tab is open
+        this.items.push(...JSON.parse(localStorage.getItem(name)));
+        localStorage.removeItem(name);
+        this.store();
+      });
+    }
+    return this.send();
+  }
+
+  of(image) {
+    return this.items.filter((item) => item.image === image);
+  }
+
+  // The key lets the program know an edit that it has already, when its answer was lost on the way.
+  add(image, base, edit) {
+    this.items.push({ image, edit: { base, key: randomKey(), ...edit } });
+    this.store();
+    return this.send();
+  }
+
+  store() {
+    try {
+      if (this.items.length) localStorage.setItem(this.name, JSON.stringify(this.items));
+      else localStorage.removeItem(this.name);
+    } catch {
+      // no storage in this browser: the edits are still in memory
+    }
+    this.on.changed();
+  }
+
+  drop(item) {
+    this.items = this.items.filter((other) => other !== item);
+    this.store();
+  }
+
+  discard() {
+    this.items = [];
+    this.trouble = null;
+    this.store();
+  }
+
+  // Ends when nothing is left to send, or when nothing gets through.
+  send() {
+    this.sending ??= this.sendAll().finally(() => { this.sending = null; });
+    return this.sending;
+  }
+
+  async sendAll() {
+    clearTimeout(this.timer);
+    try {
+      while (this.items.length) await this.sendFirst();
+      this.failures = 0;
+    } catch (error) {
+      if (!(error instanceof Unreachable || error instanceof Refused)) throw error;
+      this.trouble = error;
+      this.timer = setTimeout(() => this.send(), RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)]);
+      this.failures += 1;
+      this.on.changed();
+    }
+  }
+
+  async sendFirst() {
+    const item = this.items[0];
+    let delta;
+    try {
+      delta = await post(`${imagePath(item.image)}/edits`, item.edit);
+    } catch (error) {
+      if (!(error instanceof Refused) || error.status === 401 || error.status >= 500) throw error; // try again later
+      this.trouble = null;
+      this.drop(item);
+      if (error.status === 409) await this.on.conflict(item, error.answer);
+      else this.on.refused(item, error);
+      return;
+    }
+    this.trouble = null;
+    for (const later of this.of(item.image)) later.edit.base = Math.max(later.edit.base, delta.revision);
+    this.on.answered(item, delta);
+    this.drop(item);
+  }
+}

@@ -1,0 +1,84 @@
+"""How a program ends that the user or the system stops: Ctrl-C and SIGTERM.
+
+    if __name__ == "__main__":
+        stop_while_importing()              # above the imports that take time
+
+    with stops_as_interrupt():              # around the work
+        ...
+    except KeyboardInterrupt as stop:
+        line, status = describe_stop(stop)
+
+Each script begins with the first of these: its imports take a second, in which Ctrl-C would end in
+the traceback of a library.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: all that Ctrl-C brings about is done for it, too."""
+
+
+def stop_while_importing() -> None:
+    """Let Ctrl-C and SIGTERM end the program at once, in one line. Nothing has begun yet."""
+    script = os.path.basename(sys.argv[0])
+
+    def end(signum, _):
+        text, status = describe_stop(Terminated() if signum == signal.SIGTERM else None)
+        with contextlib.suppress(OSError):  # stderr may be closed
+            os.write(2, f"{script}: {text}\n".encode("utf-8", "backslashreplace"))
+        os._exit(status)
+
+    end.is_early = True
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+            signal.signal(number, end)
+
+
+@contextlib.contextmanager
+def stops_as_interrupt():
+    """Raise KeyboardInterrupt in the main thread on Ctrl-C, and `Terminated` on SIGTERM.
+
+    A second Ctrl-C while the first one is being obeyed ends the program on the spot: every file is
+    written whole or not at all. Handlers of other programs stay as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum, _):
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in before.items() if is_default(handler)]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            # A script is at its end here, where Python would show the traceback of a late Ctrl-C.
+            is_early = getattr(before[number], "is_early", False)
+            signal.signal(number, signal.SIG_DFL if is_early else before[number])
+
+
+def is_default(handler) -> bool:
+    """Whether a signal handler is Python's own, the system's, or that of `stop_while_importing`."""
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    return handler in usual or getattr(handler, "is_early", False)
+
+
+def describe_stop(stop: BaseException | None) -> tuple[str, int]:
+    """A line for the user, and the exit status, of a program that was stopped.
+
+    Args:
+        stop: `Terminated`, or anything else for Ctrl-C.
+    """
+    cause, status = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+    return f"stopped by {cause}; finished files are kept, nothing is half-written", status

@@ -1,0 +1,131 @@
+"""Each tool of the page, and adding images."""
+
+import numpy as np
+import pytest
+from app_page_tools import free_place, isolated, middle, span, touching
+from browser_tools import wait
+from PIL import Image
+from synthetic import draw
+
+
+@pytest.fixture
+def labels(predicted):
+    return predicted["image0"]
+
+
+def box_of(student, index):
+    return student.ask("session.nuclei.all.get(argument).box", index)
+
+
+def area_of(box):
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def test_a_click_selects_and_a_box_selects_what_lies_in_it(student, labels):
+    first, second, *_ = isolated(labels)
+    student.click(*middle(labels, first))
+    assert student.selected() == [first]
+    student.click(*middle(labels, second), key="Shift")
+    assert student.selected() == sorted([first, second])
+    student.click(*free_place(labels))
+    assert student.selected() == []
+    rows, columns = np.nonzero(labels == first)
+    corners = [
+        (rows.min() - 2, columns.min() - 2),
+        (rows.max() + 3, columns.max() + 3),
+    ]
+    student.drag(corners, key="Shift")
+    assert student.selected() == [first]
+    student.press("x")
+    student.drag([(0, 0), (labels.shape[0] - 1, labels.shape[1] - 1)])
+    assert len(student.selected()) == labels.max()
+    student.press("Escape")
+    assert student.selected() == []
+
+
+def test_grow_and_shrink_move_the_edge(student, labels):
+    index = isolated(labels)[0]
+    student.click(*middle(labels, index))
+    before = box_of(student, index)
+    student.press("g")
+    assert area_of(box_of(student, index)) > area_of(before)
+    student.press("Shift+G")
+    student.press("Shift+G")
+    assert area_of(box_of(student, index)) < area_of(before)
+    assert student.selected() == [index]
+
+
+def test_the_brush_adds_makes_and_takes_away(student, labels):
+    index, before = isolated(labels)[0], set(student.ids())
+    (row, left), (_, right) = span(labels, index)
+    student.press("b")
+    student.press("[")
+    wide = box_of(student, index)
+    student.drag([middle(labels, index), (row, right)])
+    assert set(student.ids()) == before and box_of(student, index)[2] > wide[2]
+    student.press("Escape")
+    student.drag([free_place(labels)] * 2)
+    assert len(set(student.ids()) - before) == 1
+    student.press("Escape")
+    student.press("e")
+    narrow = box_of(student, index)
+    student.drag([middle(labels, index), (row, left - 3)])
+    assert box_of(student, index)[0] > narrow[0]
+
+
+def test_two_clicks_split_and_a_region_is_predicted_anew(student, labels):
+    first, second = touching(labels)
+    student.click(*middle(labels, first))
+    student.click(*middle(labels, second), key="Shift")
+    student.press("m")
+    ids = set(student.ids())
+    student.press("t")
+    student.click(*middle(labels, first))
+    student.click(*middle(labels, second))
+    student.settle()
+    assert len(set(student.ids()) - ids) == 1 and len(student.selected()) == 2
+    student.press("r")
+    assert student.page.locator("#threshold").is_visible()
+    edges = [(1, 1), (labels.shape[0] - 2, labels.shape[1] - 2)]
+    student.drag(edges)
+    student.hears("proposed in this region")
+    first_proposal = set(student.ids())
+    for threshold in ("0.7", "0.9"):  # each takes the place of the one before
+        student.page.locator("#threshold").fill(threshold)
+    wait(student.page, "document.getElementById('saved').textContent.includes('on disk')")
+    student.settle()
+    assert set(student.ids()) != first_proposal
+    assert student.ask("session.image.undo") == 3  # merge, split, the last proposal
+
+
+def test_what_makes_no_sense_is_said(student, labels):
+    student.press("m")
+    student.hears("Select at least two nuclei")
+    student.press("s")
+    row, column = free_place(labels)
+    student.drag([(row, column - 3), (row, column + 3)])
+    student.hears("crosses no nucleus")
+    index = isolated(labels)[0]
+    row, column = middle(labels, index)
+    student.drag([(row, column - 1), (row, column + 1)])
+    student.hears("begin and end it outside")  # the sentence of the program
+    assert student.page.locator("#said.flag").is_visible()
+
+
+def test_the_delete_key_takes_the_nucleus_below_the_mouse(student, labels):
+    index = isolated(labels)[0]
+    student.page.mouse.move(*student.spot(*middle(labels, index)))
+    assert f"Nucleus {index}" in student.page.locator("#nucleus").text_content()
+    student.press("Delete")
+    assert index not in student.ids()
+
+
+def test_images_are_added_and_never_replace_one(student, folder, tmp_path):
+    image, _ = draw("fluorescence", 64, 80, num_nuclei=3, diameter=14, seed=9)
+    for name in ("new.png", "image0.png"):
+        Image.fromarray(image).save(tmp_path / name)
+    before = (folder / "raw" / "image0.png").read_bytes()
+    student.page.locator("#files").set_input_files([tmp_path / "new.png"])
+    student.page.get_by_role("button", name="new.png").wait_for()
+    assert (folder / "raw" / "new.png").read_bytes() == (tmp_path / "new.png").read_bytes()
+    assert (folder / "raw" / "image0.png").read_bytes() == before

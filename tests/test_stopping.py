@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM, at any time, in any script."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nuclei.cli import user_errors_in_one_line
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if "stop_while" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_program_in_one_line_and_its_cleaning_up_runs(capsys, number, status):
+    before, cleaned = signal.getsignal(number), []
+
+    @user_errors_in_one_line
+    def main(argv=None):
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(signal.getsignal(number))
+
+    assert main([]) == status
+    line = f"stopped by {'SIGTERM' if number == signal.SIGTERM else 'Ctrl-C'}"
+    assert line in (stderr := capsys.readouterr().err) and stderr.count("\n") == 1
+    assert cleaned == [signal.SIG_DFL]  # a second signal ends it on the spot
+    assert signal.getsignal(number) is before
+
+
+def test_handlers_of_others_stay():
+    def theirs(*_):
+        pass
+
+    @user_errors_in_one_line
+    def main(argv=None):
+        assert signal.getsignal(signal.SIGTERM) is theirs
+        return 0
+
+    before = signal.signal(signal.SIGTERM, theirs)
+    try:
+        assert main([]) == 0 and signal.getsignal(signal.SIGTERM) is theirs
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_each_script_can_be_stopped_from_its_first_import_on():
+    names = {path.stem for path in SCRIPTS}
+    assert names >= {"train", "predict", "evaluate", "report", "graph", "exports", "import_data"}
+    for path in SCRIPTS:
+        imports = path.read_text("utf-8").partition("stop_while_importing()")[0]
+        assert imports.count("\nfrom ") + imports.count("\nimport ") == 1, path.name
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_among_the_imports_leaves_no_traceback(tmp_path, number, status):
+    # A module that lies before NumPy on the path holds the script where the library would be.
+    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(30)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    running = subprocess.Popen(
+        [sys.executable, ROOT / "import_data.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert running.stdout.readline() == "here\n"
+    began = time.monotonic()
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == status and time.monotonic() - began < 10
+    assert errors.startswith("import_data.py: stopped by ") and errors.count("\n") == 1
