@@ -20,7 +20,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 
 from data.synthetic import draw
 from nuclei.app.files import find_files
@@ -28,7 +27,7 @@ from nuclei.app.guarding import Guard
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.predictions import Prediction
 from nuclei.app.routes import make_app
-from nuclei.app.server import make_desk, open_socket
+from nuclei.app.server import make_desk, make_server, open_socket
 from nuclei.app.tiles import TILE_PX
 from nuclei.cli import command_line, positive, user_errors_in_one_line
 from nuclei.images.writing import write_png
@@ -150,8 +149,7 @@ def main(argv=None):
         workspace.put_prediction(entry, labels, Prediction(models.made_by, *labels.shape, *facts))
         listener = open_socket(None)
         guard = Guard(make_app(desk), listener.getsockname()[1], lambda line: None)
-        config = uvicorn.Config(guard, log_level="error", access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
+        server = make_server(guard)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -53,6 +53,22 @@ def make_desk(files: Files, models: ModelInUse, say: Callable[[str], object]) ->
     return Desk(workspace, Predictor(workspace, say), events, Learning(workspace, say))
 
 
+def make_server(guard: Guard):
+    """The server of a guarded application; `run(sockets=[...])` serves until it is told to end."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        guard,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SECONDS_TO_END,
+        timeout_keep_alive=SECONDS_OPEN,
+    )
+    return uvicorn.Server(config)
+
+
 def serve(
     files: Files,
     models: ModelInUse,
@@ -69,21 +85,10 @@ def serve(
         say: is told the address and what happens.
         show: opens an address in a browser; None leaves that to the user.
     """
-    import uvicorn
-
     listener = open_socket(port)
     desk = make_desk(files, models, say)
     guard = Guard(make_app(desk), listener.getsockname()[1], say)
-    config = uvicorn.Config(
-        guard,
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=SECONDS_TO_END,
-        timeout_keep_alive=SECONDS_OPEN,
-    )
-    server = uvicorn.Server(config)
+    server = make_server(guard)
     desk.predictor.start()
     say(f"Open {guard.address()}")
     if show is not None:
