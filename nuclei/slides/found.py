@@ -119,6 +119,7 @@ class FoundOnSlide:
             "nuclei": len(self),
             "median_diameter_px": round(float(np.median(self.diameters)), 2) if len(self) else "",
             "scale": round(self.setup.scale, 3),
+            "scale_spread": "",  # the scale of a slide is estimated from samples of one size
             "uncertainty": round(self.uncertainty, 4),
             "nucleus_share": round(self.area_px / (height * width), 4),
             "positive_share": positive_share(self.positive),
