@@ -16,7 +16,7 @@ from nuclei.images.resize import resize_maps
 from nuclei.slides.setup import INTERPOLATION_PX
 from nuclei.slides.tiles import Tile
 
-CORE_PX = 1536  # side of the core of a tile at most
+CORE_PX = 1024  # side of the core of a tile at most
 
 
 class MirroredBorder:
