@@ -199,6 +199,7 @@ def test_a_second_run_into_one_folder_is_refused(model, fluorescence, tmp_path, 
         assert f"process {os.getpid()}" in capsys.readouterr().err
         assert not (out / "summary.csv").exists()
     assert not list(out.glob("*"))
+    out.mkdir(exist_ok=True)
     (out / ".lock").write_text("process 1 on a machine that is off")  # of a run that was killed
     assert run(model, out, tmp_path / "a.png") == 0 and not (out / ".lock").exists()
 
