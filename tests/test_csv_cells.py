@@ -10,7 +10,13 @@ from nuclei.formats.predictions import read_rows
 from nuclei.report.predictions import read_nuclei
 from nuclei.results.comparison import score_confidence
 from nuclei.results.groups import read_groups
-from nuclei.results.tables import append_table, read_table, replace_row, rewrite_rows
+from nuclei.results.tables import (
+    append_table,
+    merge_changed_rows,
+    read_table,
+    replace_row,
+    rewrite_rows,
+)
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1+1", "'=1", "''@a"]
 OTHERS = ["a", "", "'a", "a=b", "-5", "+1.5e-3", "-.5", "é"]
@@ -43,7 +49,8 @@ def test_a_table_on_disk_is_safe_and_is_read_back(tmp_path):
         for row in csv.reader(file):
             assert not any(cell[0] in "=+-@＝" for cell in row if cell)
     assert read_table(path)["image"].tolist() == [*FORMULAS, "b"]
-    replace_row(path, {"image": "=1+1", "made_by": "n", "formats": "csv"})
+    replace_row(tmp_path, {"image": "=1+1", "made_by": "n", "formats": "csv"})
+    merge_changed_rows(tmp_path)
     assert sorted(read_table(path)["image"]) == sorted([*FORMULAS, "b"])
     rewrite_rows(path, lambda row: None if row["image"] == "@SUM(A1)" else row, ["new"])
     assert "@SUM(A1)" not in set(read_table(path)["image"])

@@ -18,11 +18,11 @@ from nuclei.model_file import (
     as_model,
     describe_model,
     find_model,
-    parse_settings,
     read_settings,
 )
 from nuclei.model_settings import Thresholds
 from nuclei.report.model_card import model_section
+from nuclei.stored_model import parse_settings
 
 ROW = {"image": "a", "part": "", "modality": "tissue", "scale": 1.0, "median_diameter_px": 8.0}
 

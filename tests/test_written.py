@@ -47,6 +47,10 @@ def write_field(out):
     write_fields(out, [Field("a_field_1", image, labels, table)], {"image": "a"})
 
 
+def last_picture(out):
+    return [path for path in field_files(out, "a") if path.suffix == ".png"][-1]
+
+
 def write_row(out):
     replace_row(out, SUMMARY_ROW)
     merge_changed_rows(out)
@@ -72,7 +76,7 @@ WRITERS = {
         lambda out: out / "summary.csv",
     ),
     "fields": (write_field, lambda out: field_files(out, "a")[0]),
-    "fields of before": (write_field, lambda out: field_files(out, "a")[-1]),
+    "fields of before": (write_field, lambda out: last_picture(out)),
     "table of fields": (write_field, lambda out: out / "fields" / "nuclei.csv"),
     "parquet of a slide": (
         lambda out: write_parquet_parts(out / "parquet" / "a.parquet", iter([ROWS])),

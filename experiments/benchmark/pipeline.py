@@ -19,8 +19,9 @@ from nuclei.images.writing import find_labels
 from nuclei.inference.engines import load_model
 from nuclei.inference.find import Found, Options
 from nuclei.inference.folder import predict_images
-from nuclei.inference.scale import estimate_scale, predict_scaled
+from nuclei.inference.scale import estimate_scale
 from nuclei.inference.threads import WORKERS
+from nuclei.inference.tiling import predict_scaled
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import median_diameter, separate
 from nuclei.machine import num_cores

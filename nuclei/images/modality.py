@@ -9,7 +9,6 @@ stain is never of one pure colour. Then shapes are asked: nuclei are round, so e
 the side that is nucleus.
 """
 
-import cv2
 import numpy as np
 
 from nuclei.images.intensity import MIN_RANGE_8BIT, MIN_RANGE_16BIT, percentiles
@@ -76,6 +75,8 @@ def modality(image: np.ndarray) -> str:
 
 def thinned(image: np.ndarray) -> np.ndarray:
     """An image of at most SAMPLE_PIXELS, each the mean of several: stains and shapes stay."""
+    import cv2  # late: import_data.py begins without it
+
     factor = float(np.sqrt(SAMPLE_PIXELS / max(1, image.shape[0] * image.shape[1])))
     if factor >= 1:
         return image
@@ -111,6 +112,8 @@ def nuclei_are_dark(sample: np.ndarray, inside: np.ndarray | None, rise: float) 
     Returns:
         None where the edges curve to both sides alike.
     """
+    import cv2  # late, as above
+
     if not PLAIN_MEDIAN < rise < 1 - PLAIN_MEDIAN:
         return rise > 0.5
     if min(sample.shape[:2]) < 3:

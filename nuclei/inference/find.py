@@ -21,9 +21,8 @@ from nuclei.inference.scale import (
     SCALE_LIMITS,
     ScaleEstimate,
     estimate_scale,
-    predict_scaled,
 )
-from nuclei.inference.tiling import TILE_PX
+from nuclei.inference.tiling import TILE_PX, predict_scaled
 from nuclei.instances.confidence import image_uncertainty
 from nuclei.instances.holes import without_holes
 from nuclei.instances.separate import THRESHOLDS, separate

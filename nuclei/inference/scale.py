@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from nuclei.images.box import Box
-from nuclei.images.resize import Resized, resize_maps
-from nuclei.inference.tiling import TILE_PX, predict_tiled
+from nuclei.images.busiest import busiest_window
+from nuclei.images.resize import Resized
+from nuclei.inference.tiling import predict_tiled
 from nuclei.instances.confidence import image_uncertainty
 from nuclei.instances.separate import median_diameter, separate
 from nuclei.model_file import Model
@@ -41,55 +41,6 @@ MAX_UNCERTAINTY_SHARE = 0.85
 # No smaller scale is tried below this uncertainty: no validation image below it was better smaller.
 CERTAIN = 0.06
 UNCERTAIN = 0.15  # a larger scale is tried above this uncertainty only, since that look is dear
-
-
-def predict_scaled(
-    model: Model,
-    image,
-    scale=1.0,
-    prepare: Callable | None = None,
-    tile_px=TILE_PX,
-    batch_size=1,
-) -> np.ndarray:
-    """Run a model over an image that it sees `scale` times as large.
-
-    Args:
-        scale: 1 for the image as it is.
-        model, image, prepare, tile_px, batch_size: as of `predict_tiled`.
-
-    Returns:
-        (H, W, num_maps) float32 at the size of `image`.
-    """
-    if scale == 1:
-        return predict_tiled(model, image, prepare, tile_px, batch_size)
-    maps = predict_tiled(model, Resized(image, scale), prepare, tile_px, batch_size)
-    return resize_maps(maps, image.shape[:2])
-
-
-def busiest_window(image, height: int, width: int) -> tuple[int, int]:
-    """Find the window of this size where grey levels change most: most nuclei lie there.
-
-    Args:
-        image: (H, W, C), an array or anything that slices like one.
-        height, width: of the window in px; cut to the size of the image.
-
-    Returns:
-        (top, left).
-    """
-    height, width = min(height, image.shape[0]), min(width, image.shape[1])
-    step = max(1, max(image.shape[:2]) // 512)  # a coarse look is enough
-    grey = np.asarray(image[::step, ::step], np.float32).mean(-1)
-    change = np.abs(np.diff(grey, axis=0, prepend=grey[:1]))
-    change += np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
-    box = (max(1, width // step), max(1, height // step))  # OpenCV's order
-    total = cv2.boxFilter(
-        change, -1, box, anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
-    )
-    num_rows, num_columns = grey.shape[0] - box[1] + 1, grey.shape[1] - box[0] + 1
-    total = total[: max(1, num_rows), : max(1, num_columns)]
-    top, left = np.unravel_index(total.argmax(), total.shape)
-    top, left = int(top) * step, int(left) * step
-    return min(top, image.shape[0] - height), min(left, image.shape[1] - width)
 
 
 def nearest_step(scale: float) -> float:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.images.box import Box
+from nuclei.images.resize import Resized, resize_maps
 from nuclei.model_file import Model
 
 TILE_PX = 2048  # side of a tile at most; smaller ones need less memory, but overlap more
@@ -183,3 +184,26 @@ def dihedral(network: Callable) -> Callable:
         return total / np.float32(8)
 
     return averaged
+
+
+def predict_scaled(
+    model: Model,
+    image,
+    scale=1.0,
+    prepare: Callable | None = None,
+    tile_px=TILE_PX,
+    batch_size=1,
+) -> np.ndarray:
+    """Run a model over an image that it sees `scale` times as large.
+
+    Args:
+        scale: 1 for the image as it is.
+        model, image, prepare, tile_px, batch_size: as of `predict_tiled`.
+
+    Returns:
+        (H, W, num_maps) float32 at the size of `image`.
+    """
+    if scale == 1:
+        return predict_tiled(model, image, prepare, tile_px, batch_size)
+    maps = predict_tiled(model, Resized(image, scale), prepare, tile_px, batch_size)
+    return resize_maps(maps, image.shape[:2])

@@ -11,10 +11,11 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from nuclei.images.box import Box
+from nuclei.images.busiest import busiest_window
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
 from nuclei.images.stains import has_dab
-from nuclei.inference.scale import busiest_window, estimate_scale
+from nuclei.inference.scale import estimate_scale
 from nuclei.slides.tissue import UNSCANNED, is_bright_field
 
 # Pixels up to which scale and grey levels are decided by the whole slide, as for an image.

@@ -7,7 +7,7 @@ from inference_tools import model_of
 
 from nuclei.images.box import Box
 from nuclei.images.resize import Resized, resize_maps, taps
-from nuclei.inference.scale import predict_scaled
+from nuclei.inference.tiling import predict_scaled
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.5, 0.9, 1.3, 2.5])

@@ -12,7 +12,6 @@ from nuclei.inference.scale import (
     SCALE_LIMITS,
     STEPS_PER_OCTAVE,
     UNCERTAIN,
-    busiest_window,
     estimate_scale,
     nearest_step,
 )
@@ -86,8 +85,6 @@ def test_nuclei_in_a_corner_of_a_large_image_are_found():
     image = discs(1500, 1700, 40, top=1000, left=1200)
     scale, maps = estimate(image, diameter_of)
     assert scale == pytest.approx(24 / 40, rel=0.1)
-    top, left = busiest_window(image, 400, 400)
-    assert image[top : top + 400, left : left + 400].sum() > 0.9 * image.sum()
 
 
 def test_without_nuclei_the_image_stays_as_it_is():

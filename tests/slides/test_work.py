@@ -90,7 +90,9 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
     assert contents(tmp_path).keys() == before.keys()
 
 
-SETUP = Setup("key", (900, 800), (450, 400), 0.5, (3.0, 250), 255, "tissue", 512, 40, 16, 2048, 60)
+SETUP = Setup(
+    "key", (900, 800), (450, 400), 0.5, (3.0, 250), 255, "tissue", False, 512, 40, 16, 2048, 60
+)
 
 
 def test_a_setup_comes_back_as_it_was(tmp_path):
