@@ -16,7 +16,7 @@ import numpy as np
 
 from nuclei.images.box import Box
 from nuclei.images.busiest import busiest_window
-from nuclei.images.resize import Resized
+from nuclei.images.resize import Resized, resize_maps
 from nuclei.inference.tiling import predict_tiled
 from nuclei.instances.confidence import image_uncertainty
 from nuclei.instances.separate import median_diameter, separate

@@ -48,7 +48,7 @@ def test_local_workers_listen_on_loopback_only_by_tls_and_without_http():
             for port in ours:
                 # In a thread: a browser of other tests may keep an event loop in this one.
                 with ThreadPoolExecutor(1) as thread:
-                    answer = thread.submit(lambda: asyncio.run(first_answer("127.0.0.1", port)))
+                    answer = thread.submit(asyncio.run, first_answer("127.0.0.1", port))
                 assert b"HTTP" not in answer.result()
         with pytest.raises(ValueError, match="no Dask scheduler answers"):  # no certificate
             connect(cluster.scheduler_address.replace("tls", "tcp"), distributed.Security())
