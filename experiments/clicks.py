@@ -3,12 +3,13 @@
     python -m experiments.clicks RAW TRUTH --split split.csv --num 20 --budget 100 --out clicks
 
 The program knows the truth and corrects as a user would. The first `--num` images marked `train`
-are the user's new images; those marked `validation` judge. A model predicts the new images. They
-are corrected in the order of the page, the most uncertain first, until the budget of corrections is
-spent. train.py learns from the images that are right then (--init, as the app starts it). For
-comparison it learns from the truth of all new images, too.
+are the user's new images; those marked `validation` judge. A model predicts the new images. The
+user cuts one field from the middle of each, in the order of the page, the most uncertain first, and
+corrects it, until the budget of corrections is spent. train.py learns from the fields that are
+right then (--init, as the app starts it). For comparison it learns from the truth of all new
+images, too. With `--field 0` whole images are corrected.
 
-    clicks/images.csv       corrections of each image, by kind
+    clicks/fields.csv       corrections of each field, by kind
     clicks/scores.csv       AP@0.5, mAP, Dice and minutes: the first model, corrected, all
 
 One correction is one edit of the page: delete, draw, one cut of a split, merge, or moving an edge.
@@ -93,27 +94,35 @@ def corrections(truth: np.ndarray, predicted: np.ndarray) -> tuple[Counter, np.n
     return counts, without_gaps(np.where(kept > 0, kept, wrong))
 
 
-def predict_all(pairs: dict, model_path: Path) -> pd.DataFrame:
-    """Correct the prediction of each image: one row each, in the order of the page."""
+def middle(shape: tuple[int, int], side: int) -> tuple[slice, slice]:
+    """The square of this side in the middle of an image (H, W); all of it for a side of 0."""
+    starts = [max(0, (length - side) // 2) if side else 0 for length in shape]
+    return tuple(slice(start, start + side if side else None) for start in starts)
+
+
+def predict_all(pairs: dict, model_path: Path, field_px: int) -> pd.DataFrame:
+    """Correct the field of each image: one row each, in the order of the page."""
     model, rows = load_model(model_path), []
     with Progress("Predicting", len(pairs), "images", log=True) as progress:
         for stem, (image_path, truth_path) in pairs.items():
             file = open_image(image_path)
             truth = read_truth(truth_path, file.image.shape[:2], stem=stem).labels
             found = find_nuclei(file.image, model, Options(mpp=file.mpp))
-            counts, labels = corrections(truth, found.labels)
-            numbers = {kind: counts[kind] for kind in KINDS}
-            row = {"stem": stem, "nuclei": int(truth.max()), "uncertainty": found.uncertainty}
+            field = middle(truth.shape, field_px)
+            counts, labels = corrections(*map(without_gaps, (truth[field], found.labels[field])))
+            numbers, num_nuclei = {kind: counts[kind] for kind in KINDS}, int(labels.max())
+            row = {"stem": stem, "nuclei": num_nuclei, "uncertainty": found.uncertainty}
             is_flagged = bool(model.is_out_of_distribution(found.uncertainty))
             row |= {"flagged": is_flagged, **numbers, "corrections": counts.total()}
-            rows.append(row | {"image": file.image, "labels": labels, "truth": truth})
+            whole = {"image": file.image, "truth": truth}
+            rows.append(row | whole | {"field": file.image[field], "labels": labels})
             progress.add(1)
     table = pd.DataFrame(rows)
     return table.sort_values(["flagged", "uncertainty"], ascending=False, ignore_index=True)
 
 
 def within(table: pd.DataFrame, budget: int) -> np.ndarray:
-    """Which images the user finishes, in their order, before the budget is spent; as bool."""
+    """Which fields the user finishes, in their order, before the budget is spent; as bool."""
     chosen, spent = [], 0
     for number in table["corrections"]:
         chosen.append(spent + number <= budget)
@@ -121,11 +130,15 @@ def within(table: pd.DataFrame, budget: int) -> np.ndarray:
     return np.array(chosen, bool)
 
 
-def learn(home: Path, rows: pd.DataFrame, column: str, model: Path, epochs: int) -> tuple:
-    """Write a set of these images and teach a model. Returns: (model file, minutes)."""
-    for row in rows.itertuples():
-        write_png(home / "raw" / f"{row.stem}.png", row.image)
-        write_labels(home / "gt", row.stem, getattr(row, column))
+def learn(home: Path, rows: pd.DataFrame, columns: tuple, model: Path, epochs: int) -> tuple:
+    """Write a set of the images and labels in two columns and teach a model.
+
+    Returns:
+        (model file, minutes).
+    """
+    for stem, image, labels in zip(rows["stem"], *(rows[name] for name in columns), strict=True):
+        write_png(home / "raw" / f"{stem}.png", image)
+        write_labels(home / "gt", stem, labels)
     out = home / "runs"
     write_split(out / "split.csv", divide(sorted(rows["stem"])))
     started = time.monotonic()
@@ -145,6 +158,7 @@ def parse_arguments(argv):
     add("--model", default=SHIPPED, help=f"{MODEL_HELP} (default {SHIPPED})")
     add("--num", type=positive, default=20, help="number of new images (default %(default)s)")
     add("--budget", type=positive, default=100, help="corrections at most (default %(default)s)")
+    add("--field", type=int, default=256, help="side of a field in px (default %(default)s)")
     add("--epochs", type=positive, default=EPOCHS, help="of each training (default %(default)s)")
     add("--out", type=Path, default=Path("clicks"), help="folder of results (default %(default)s)")
     return parser.parse_args(argv)
@@ -158,19 +172,20 @@ def main(argv=None):
     model = find_model(model)
     new = {stem: pair for stem, pair in pairs.items() if split.get(stem) == "train"}
     judges = {stem: pair for stem, pair in pairs.items() if split.get(stem) == "validation"}
-    table = predict_all(dict(list(new.items())[: args.num]), model)
+    table = predict_all(dict(list(new.items())[: args.num]), model, args.field)
     table["corrected"] = within(table, args.budget)
     chosen = table[table["corrected"]]
     if not len(chosen):
-        raise ValueError(f"no image is finished with {args.budget} corrections; give --budget more")
+        raise ValueError(f"no field is finished with {args.budget} corrections; give --budget more")
     args.out.mkdir(parents=True, exist_ok=True)
-    table.drop(columns=["image", "labels", "truth"]).to_csv(args.out / "images.csv", index=False)
+    pixels = ["image", "truth", "field", "labels"]
+    table.drop(columns=pixels).to_csv(args.out / "fields.csv", index=False)
     number = int(chosen["corrections"].sum())
-    print(f"{len(chosen)} of {len(table)} images are right after {number} corrections")
+    print(f"{len(chosen)} of {len(table)} fields are right after {number} corrections")
     models = {"first": (model, 0.0, 0)}
-    path, minutes = learn(args.out / "corrected", chosen, "labels", model, args.epochs)
+    path, minutes = learn(args.out / "corrected", chosen, ("field", "labels"), model, args.epochs)
     models["corrected"] = (path, minutes, number)
-    path, minutes = learn(args.out / "all", table, "truth", model, args.epochs)
+    path, minutes = learn(args.out / "all", table, ("image", "truth"), model, args.epochs)
     models["all"] = (path, minutes, "")
     rows = []
     for name, (path, minutes, number) in models.items():

@@ -32,7 +32,7 @@ def open_socket(port: int | None) -> socket.socket:
     Raises:
         ValueError: the port is in use.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if os.name == "posix":  # elsewhere it would let two servers share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     for candidate in (USUAL_PORT, 0) if port is None else (port,):

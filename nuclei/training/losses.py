@@ -10,6 +10,7 @@ from keras import ops
 
 DICE_WEIGHT = 1.0  # of Dice beside the cross-entropy: sparse images have few foreground pixels
 MAP_WEIGHT = 6.0  # of each map but the first: lower, and the gaps between touching nuclei come late
+CONTACT_WEIGHT = 4.0  # of a pixel where two nuclei meet, in every map: such pixels are few
 SMOOTH = 1.0  # pixels added to both sides of Dice, so that an empty image is defined
 
 
@@ -17,7 +18,8 @@ class SegmentationLoss(keras.losses.Loss):
     """Cross-entropy and Dice of the nucleus map, Kullback-Leibler divergence of each other map.
 
     The divergence is the binary cross-entropy of a soft truth minus the entropy of that truth: a
-    perfect map has a loss of 0, and the gradient is that of the cross-entropy.
+    perfect map has a loss of 0, and the gradient is that of the cross-entropy. In all maps, pixels
+    where two nuclei meet have a larger weight.
 
     Args:
         heads: names of the maps; the first is the nucleus.
@@ -39,10 +41,14 @@ class SegmentationLoss(keras.losses.Loss):
         cross_entropy = -(truth * ops.log(maps) + (1 - truth) * ops.log(1 - maps))
         clipped = ops.clip(truth, 1e-6, 1 - 1e-6)
         entropy = -(clipped * ops.log(clipped) + (1 - clipped) * ops.log(1 - clipped))
-        divergence = (cross_entropy - entropy) * known
+        weights = known
+        if "contact" in self.heads:
+            contact = truth[..., self.heads.index("contact"), None]
+            weights = known * (1 + (CONTACT_WEIGHT - 1) * contact)
+        divergence = (cross_entropy - entropy) * weights
         # One mean for each map over its known pixels.
-        num_known = ops.maximum(ops.sum(known, axis=(0, 1, 2)), 1.0)
-        per_map = ops.sum(divergence, axis=(0, 1, 2)) / num_known
+        sum_of_weights = ops.maximum(ops.sum(weights, axis=(0, 1, 2)), 1.0)
+        per_map = ops.sum(divergence, axis=(0, 1, 2)) / sum_of_weights
 
         nucleus, predicted = truth[..., 0] * known[..., 0], maps[..., 0] * known[..., 0]
         overlap = ops.sum(nucleus * predicted, axis=(1, 2))

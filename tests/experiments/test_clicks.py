@@ -47,7 +47,13 @@ def test_afterwards_every_nucleus_looks_right(seed):
     assert sum(counted(truth, predicted).values()) <= truth.max() + predicted.max()
 
 
-def test_the_budget_goes_to_the_first_images_that_fit():
+def test_a_field_lies_in_the_middle():
+    assert np.ones((40, 60))[clicks.middle((40, 60), 20)].shape == (20, 20)
+    assert np.ones((40, 10))[clicks.middle((40, 10), 20)].shape == (20, 10)
+    assert np.ones((40, 60))[clicks.middle((40, 60), 0)].shape == (40, 60)
+
+
+def test_the_budget_goes_to_the_first_fields_that_fit():
     table = pd.DataFrame({"corrections": [30, 90, 60, 10]})
     assert clicks.within(table, 100).tolist() == [True, False, True, True]
     assert not clicks.within(table, 5).any()
@@ -65,22 +71,22 @@ def test_the_loop_is_played_to_its_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparing, "load_model", lambda path, say: bright_model())
     learned = []
 
-    def learn(home, rows, column, path, epochs):
-        learned.append((home.name, sorted(rows["stem"]), column, epochs))
+    def learn(home, rows, columns, path, epochs):
+        learned.append((home.name, sorted(rows["stem"]), columns, epochs))
         return path, 1.5
 
     monkeypatch.setattr(clicks, "learn", learn)
     words = [tmp_path / "raw", tmp_path / "gt", "--split", tmp_path / "split.csv"]
     words += ["--model", model, "--num", 2, "--out", tmp_path / "out", "--epochs", 3]
     assert clicks.main([*map(str, words), "--budget", "1000"]) == 0
-    assert learned == [(name, ["a", "b"], it, 3) for name, it in LEARNED]
+    assert learned == [(name, ["a", "b"], columns, 3) for name, columns in LEARNED]
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert scores["model"].tolist() == ["first", "corrected", "all"]
-    images = pd.read_csv(tmp_path / "out" / "images.csv")
-    assert images["uncertainty"].is_monotonic_decreasing
-    assert (images[list(clicks.KINDS)].sum(axis=1) == images["corrections"]).all()
+    fields = pd.read_csv(tmp_path / "out" / "fields.csv")
+    assert fields["uncertainty"].is_monotonic_decreasing
+    assert (fields[list(clicks.KINDS)].sum(axis=1) == fields["corrections"]).all()
     assert clicks.main([*map(str, words), "--budget", "1"]) == 1
-    assert "no image is finished with 1 corrections" in capsys.readouterr().err
+    assert "no field is finished with 1 corrections" in capsys.readouterr().err
 
 
-LEARNED = (("corrected", "labels"), ("all", "truth"))
+LEARNED = (("corrected", ("field", "labels")), ("all", ("image", "truth")))

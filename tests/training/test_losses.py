@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from nuclei.training.losses import SegmentationLoss, pixel_metrics
+from nuclei.training.losses import CONTACT_WEIGHT, SegmentationLoss, pixel_metrics
 from nuclei.training.targets import UNKNOWN
 
 
@@ -34,6 +34,19 @@ def test_unknown_pixels_teach_nothing():
     assert loss_of(truth, maps) == pytest.approx(loss_of(truth, other), abs=1e-6)
     truth[..., 1] = UNKNOWN
     assert np.isfinite(loss_of(truth, maps))
+
+
+def test_an_error_where_nuclei_meet_costs_more_than_one_elsewhere():
+    truth = np.zeros((1, 16, 16, 3), np.float32)
+    truth[..., 0] = 1
+    truth[0, 7:9, :, 2] = 1  # two nuclei meet in these rows
+    there, elsewhere = truth.copy(), truth.copy()
+    there[0, 8, 3, 1] = elsewhere[0, 2, 3, 1] = 0.5
+    loss = SegmentationLoss(("nucleus", "distance", "contact"))
+    free, at_contact = float(loss(truth, elsewhere)), float(loss(truth, there))
+    assert at_contact == pytest.approx(CONTACT_WEIGHT * free, rel=0.03)
+    truth[0, 7:9, :, 2] = UNKNOWN  # nobody knows whether they meet: no weight
+    assert float(loss(truth, there)) == pytest.approx(float(loss(truth, elsewhere)), rel=1e-4)
 
 
 def test_an_empty_truth_is_a_valid_negative():
