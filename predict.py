@@ -267,7 +267,8 @@ def predict(args):
         slides = [job for job in jobs if job.stem in plan.slides]
         plain = [job for job in jobs if job.stem not in plan.slides]
         large = [job for job in plain if is_large(job.path)]
-        images = [job for job in plain if job not in large]
+        in_bands = {job.stem for job in large}
+        images = [job for job in plain if job.stem not in in_bands]
         with open_cluster(plan, args) as cluster:
             num_here = len(slides) + len(large)
             image_run, slide_run = open_models(plan, args, len(images), num_here, cluster)

@@ -41,6 +41,7 @@ class Model:
         max_uncertainty: uncertainty above which an image is out of distribution, or None where
             unknown.
         device: words for the user on what runs the network.
+        free_memory: gives back what the network keeps ready for its next call.
     """
 
     network: Callable
@@ -52,6 +53,7 @@ class Model:
     calibration: list | None = None
     max_uncertainty: float | None = None
     device: str = ""
+    free_memory: Callable[[], None] = lambda: None
 
     def __call__(self, batch):
         """Maps (B, h, w, num_maps) of a batch (B, h, w, 3)."""

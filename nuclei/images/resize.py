@@ -141,10 +141,17 @@ def resize_maps(maps, shape, whole_shape=None, origin=(0, 0), box=None) -> np.nd
     """
     whole_shape = maps.shape[:2] if whole_shape is None else whole_shape
     box = Box.of_shape(shape) if box is None else box
+    axes, needed = [], []
     for axis, span in enumerate(box.place):
-        if whole_shape[axis] == shape[axis]:
-            maps = maps.take(range(span.start - origin[axis], span.stop - origin[axis]), axis)
-            continue
-        indices, weights = taps(span.start, span.stop, whole_shape[axis], shape[axis])
-        maps = weighted(maps, axis, indices - origin[axis], weights)
-    return maps
+        first, last, around = span.start, span.stop, None
+        if whole_shape[axis] != shape[axis]:
+            around = taps(span.start, span.stop, whole_shape[axis], shape[axis])
+            first, last = int(around[0].min()), int(around[0].max()) + 1
+        axes.append((first, around))
+        needed.append(slice(first - origin[axis], last - origin[axis]))
+    maps = maps[tuple(needed)]  # along both axes first: a part may be as wide as a large image
+    for axis, (first, around) in enumerate(axes):
+        if around:
+            indices, weights = around
+            maps = weighted(maps, axis, indices - first, weights)
+    return maps if any(around for _, around in axes) else maps.copy()

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def load_model(
     set_up_backend()
     for name in candidates(engine):
         try:
-            network, device = start(name, path, settings, callers, say)
+            ready, device = start(name, path, settings, say)
         except DamagedModelError:
             raise
         except ValueError as error:
@@ -98,8 +99,10 @@ def load_model(
                 raise
             say(f"{error}; going on without it")
         else:
-            network = of_equal_size(network)
-            return as_model(dihedral(network) if tta else network, settings, device)
+            network = of_equal_size(share_network(ready, callers))
+            model = as_model(dihedral(network) if tta else network, settings, device)
+            is_kept = isinstance(ready, ReadyNetworks)
+            return replace(model, free_memory=ready.drop_idle) if is_kept else model
     raise ValueError("no engine is installed: python -m pip install -r requirements.txt")
 
 
@@ -153,15 +156,13 @@ def keras_device() -> str:
     return find_device(start_backend())[0]
 
 
-def start(
-    engine: str, path: StoredModel, settings: dict, callers: int, say
-) -> tuple[Callable, str]:
-    """Start one engine: the network for so many callers, and words on its device."""
+def start(engine: str, path: StoredModel, settings: dict, say) -> tuple[Callable, str]:
+    """Start one engine: its network, and words on its device."""
     if engine == "keras":
         network, _ = load_network(path)
-        return share_network(network.predict_on_batch, callers), keras_device()
+        return network.predict_on_batch, keras_device()
     network = cached_network(engine, path, settings, say)
-    return share_network(network, callers), f"CPU, {num_cores()} cores, with {engine}"
+    return network, f"CPU, {num_cores()} cores, with {engine}"
 
 
 def cached_network(engine: str, path: StoredModel, settings: dict, say) -> ReadyNetworks:

@@ -81,3 +81,9 @@ class ReadyNetworks:
             with self.lock:
                 self.total -= size
             raise
+
+    def drop_idle(self) -> None:
+        """Give back the memory of all networks that nobody uses now."""
+        with self.lock:
+            self.total -= sum(ready.size for ready in self.idle)
+            self.idle.clear()

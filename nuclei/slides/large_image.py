@@ -101,6 +101,7 @@ def find_in_bands(image, model, options):
     inside = without_flat_border(image)
     seen = image if inside is None else MirroredBorder(image, inside)
     setup, spread = decide_setup(image, seen, model, options)
+    model.free_memory()  # the tiles have another shape, and need the memory
     mask = np.ones((1, 1), bool) if inside is None else inside
     thresholds = options.thresholds_for(model, setup.scale)
     labels, parts, undecided, probability = np.zeros(setup.shape, np.uint16), [], 0.0, 0.0
@@ -128,6 +129,7 @@ def find_in_bands(image, model, options):
         parts.append((columns, centroids))
         sums = sum_probabilities(maps, tile)
         undecided, probability = undecided + sums[0], probability + sums[1]
+    model.free_memory()  # before pictures of the whole image are drawn
     uncertainty = undecided / max(probability, EMPTY_SHARE * labels.size)
     found = FoundInBands(
         image, setup.intensity, labels, setup.scale, spread, setup.kind, uncertainty

@@ -96,3 +96,12 @@ def test_a_network_that_cannot_be_prepared_takes_no_room():
     with pytest.raises(MemoryError):
         networks(zeros(4, 4))
     assert networks.total == 0 and not networks.idle
+
+
+def test_what_nobody_uses_can_be_given_back(networks, started):
+    for side in (4, 8):
+        networks(zeros(side, side))
+    networks.drop_idle()
+    assert not networks.idle and networks.total == 0
+    networks(zeros(4, 4))
+    assert len(started) == 3 and started[-1][-1] is None  # prepared anew, from nothing kept
