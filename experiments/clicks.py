@@ -12,8 +12,9 @@ images, too. With `--field 0` whole images are corrected.
     clicks/fields.csv       corrections of each field, by kind
     clicks/scores.csv       AP@0.5, mAP, Dice and minutes: the first model, corrected, all
 
-One correction is one edit of the page: delete, draw, one cut of a split, merge, or moving an edge.
-A nucleus that overlaps its true one with an IoU of 0.7 or more looks right, and stays as it is.
+One correction is one edit of the page: deleting what a box selects, drawing, one cut of a split, a
+merge, or moving an edge. A nucleus that overlaps its true one with an IoU of 0.7 or more looks
+right, and stays as it is.
 """
 
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import find_objects
 
 from nuclei.app.comparing import scores_of, tally_model
 from nuclei.app.held_out import divide, write_split
@@ -87,11 +89,47 @@ def corrections(truth: np.ndarray, predicted: np.ndarray) -> tuple[Counter, np.n
         if is_free and iou[place] >= LOOKS_ALIKE:
             do("edge", 1, truths[place], others[place])
     present = lambda areas: set(np.flatnonzero(areas[1:]) + 1)
-    counts["delete"] += len(present(matching.predicted_areas) - done_predicted)
+    boxes = dict(enumerate(find_objects(predicted), start=1))
+    wrong = [
+        boxes.pop(index) for index in sorted(present(matching.predicted_areas) - done_predicted)
+    ]
+    counts["delete"] += count_selections(wrong, [box for box in boxes.values() if box])
     counts["draw"] += len(present(matching.truth_areas) - done_truth)
-    wrong = np.where(np.isin(truth, right_truth), 0, truth)
+    drawn = np.where(np.isin(truth, right_truth), 0, truth)
     kept = np.where(np.isin(predicted, right_predicted), predicted + truth.max(), 0)
-    return counts, without_gaps(np.where(kept > 0, kept, wrong))
+    return counts, without_gaps(np.where(kept > 0, kept, drawn))
+
+
+def count_selections(wrong: list, others: list) -> int:
+    """How many boxes a user drags to select the nuclei that are wrong, and no other ones.
+
+    Args:
+        wrong, others: the bounding boxes of nuclei, as pairs of slices.
+
+    Returns:
+        A number of boxes that suffices: each grows to the nearest wrong nucleus while it can.
+    """
+    left = [edges(box) for box in wrong]
+    obstacles = np.array([edges(box) for box in others]).reshape(-1, 4)
+    number = 0
+    while left:
+        box, number = left.pop(0), number + 1
+        for other in sorted(left, key=lambda other: np.abs(other - box).sum()):
+            union = np.concatenate([np.minimum(box, other)[:2], np.maximum(box, other)[2:]])
+            if not reaches(union, obstacles).any():
+                box = union
+        left = [other for other in left if not reaches(box, other[None]).all()]
+    return number
+
+
+def edges(box: tuple[slice, slice]) -> np.ndarray:
+    """Top, left, bottom and right of a box."""
+    return np.array([box[0].start, box[1].start, box[0].stop, box[1].stop])
+
+
+def reaches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether a box (4,) overlaps with each of others (n, 4): (n,) bool."""
+    return ((others[:, :2] < box[2:]) & (others[:, 2:] > box[:2])).all(axis=1)
 
 
 def middle(shape: tuple[int, int], side: int) -> tuple[slice, slice]:

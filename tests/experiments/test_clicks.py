@@ -37,7 +37,7 @@ def test_each_mistake_costs_its_edit():
     assert counted(np.where(truth == 2, 1, truth), truth) == {"merge": 1}
     assert counted(truth, squares((2, 2, 1), (2, 14, 2), (2, 55, 3))) == {"edge": 1}
     assert counted(truth, np.zeros_like(truth)) == {"draw": 3}
-    assert counted(np.zeros_like(truth), truth) == {"delete": 3}
+    assert counted(np.zeros_like(truth), truth) == {"delete": 1}  # a box around all
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -45,6 +45,25 @@ def test_afterwards_every_nucleus_looks_right(seed):
     truth = clicks.without_gaps(drawn_labels(seed))
     predicted = clicks.without_gaps(drawn_labels(seed + 10))
     assert sum(counted(truth, predicted).values()) <= truth.max() + predicted.max()
+
+
+def test_one_box_deletes_what_lies_together_and_spares_what_is_right():
+    row = [(slice(0, 5), slice(left, left + 5)) for left in (0, 10, 20, 30)]
+    assert clicks.count_selections(row, []) == 1
+    assert clicks.count_selections([row[0], row[1], row[3]], [row[2]]) == 2
+    assert clicks.count_selections(row[::2], row[1::2]) == 2
+    assert clicks.count_selections([], row) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_are_at_most_as_many_as_wrong_nuclei_and_more_obstacles_need_no_fewer(seed):
+    rng = np.random.default_rng(seed)
+    starts = 10 * rng.permutation(100)[:30]
+    boxes = [
+        (slice(at // 100 * 10, at // 100 * 10 + 6), slice(at % 100, at % 100 + 6)) for at in starts
+    ]
+    wrong, others = boxes[:15], boxes[15:]
+    assert 1 == clicks.count_selections(wrong, []) <= clicks.count_selections(wrong, others) <= 15
 
 
 def test_a_field_lies_in_the_middle():
