@@ -297,7 +297,7 @@ class KernelMuon(keras.optimizers.Muon):
 
 
 def outlined(model, images):
-    """The images (N, H, W, 3) float with outlines of the nuclei found, parted at their contacts."""
+    """The images (N, H, W, 3) float with outlines of the nuclei found, divided at contacts."""
     nuclei = [label(m[..., 0] - m[..., 2] > 0.5) for m in model.predict_on_batch(images)]
     return [mark_boundaries(*pair) for pair in zip(images, nuclei, strict=True)]
 

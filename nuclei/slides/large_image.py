@@ -28,7 +28,7 @@ from nuclei.slides.setup import MAX_DIAMETERS, Setup
 from nuclei.slides.tile_nuclei import count_cut, describe_cut, measure_owned, sum_probabilities
 
 LARGE_PX = 24_000_000  # px above which an image is done in bands; at once it needs 80 bytes each
-TILE_PX = 1152  # side of the network's tiles: LiteRT takes some 290 bytes for each of their px
+TILE_PX = 1344  # side of the network's tiles: LiteRT takes some 290 bytes for each of their px
 
 
 def is_large(path):
