@@ -10,7 +10,7 @@ from pathlib import Path
 from nuclei.app.actions import do_edit
 from nuclei.app.corrected import Changes, CorrectedImage
 from nuclei.app.edits import Refused
-from nuclei.app.entry import FAILED, PREDICTING, WAITING, Entry
+from nuclei.app.entry import FAILED, PREDICTING, SLIDE, WAITING, Entry
 from nuclei.app.outlines import describe
 from nuclei.app.requests import Head
 from nuclei.app.workspace import Workspace
@@ -32,7 +32,7 @@ def nuclei(workspace: Workspace, key: str, since: int | None = None) -> dict:
     """The nuclei of an image: all of them, or what has changed since a revision."""
     entry = workspace.entry(key)
     workspace.wanted = key
-    if entry.state in (WAITING, PREDICTING, FAILED):
+    if entry.state in (WAITING, PREDICTING, FAILED, SLIDE):
         return {"revision": 0, "nuclei": [], "state": entry.state}
     corrected = workspace.corrected.get(key)
     with corrected.lock:
@@ -117,9 +117,5 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
 
 def add_image(workspace: Workspace, name: str, temporary: Path) -> dict:
     """Take a new image into the folder. Raises: ValueError, as `Files.add`."""
-    with workspace.lock:
-        stem = workspace.files.add(name, temporary)
-        entry = workspace.make_entry(stem)
-        workspace.entries[entry.key] = entry
-    workspace.tell_state()
-    return entry.describe()
+    with workspace.files.adding:
+        return workspace.add(workspace.files.add(name, temporary)).describe()
