@@ -78,11 +78,10 @@ class SlidePicture:
         else:
             part = self.overview.levels[0]
             part = part[box.scaled(*np.divide(part.shape[:2], self.shape[:2])).place]
-        size = [
-            -(-length // 2**level) for length in box.shape[::-1]
-        ]  # OpenCV wants the width first
-        shrinks = part.shape[1] > size[0]
-        return cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        width, height = (-(-length // 2**level) for length in box.shape[::-1])
+        shrinks = part.shape[1] > width
+        by = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return cv2.resize(part, (width, height), interpolation=by)
 
     def read(self, level, box: Box) -> np.ndarray:
         """A box of the slide as pixels of one of its levels, at least one in each direction."""
