@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from app_page_tools import drawn, free_place, served, write_images
 from browser_tools import is_marked, wait
-from PIL import Image
 from slides_tools import draw_fluorescence, write_pyramid
 
 from nuclei.app.entry import key_of
@@ -58,12 +57,8 @@ def test_a_box_becomes_an_image_that_is_predicted_corrected_and_accepted(student
     x, y = added(folder)[name]
     pixels = read_image(folder / "raw" / name)
     assert abs(x - 30) <= 1 and abs(y - 20) <= 1
-    assert np.array_equal(
-        pixels,
-        np.array(Image.open(folder / "raw" / "image0.png").convert("RGB"))[
-            y : y + pixels.shape[0], x : x + pixels.shape[1]
-        ],
-    )
+    whole = read_image(folder / "raw" / "image0.png")
+    assert np.array_equal(pixels, whole[y : y + pixels.shape[0], x : x + pixels.shape[1]])
     assert student.page.locator("#viewer").get_attribute("data-tool") == "select"
     student.press(".")  # the least certain nucleus
     (chosen,) = student.selected()
