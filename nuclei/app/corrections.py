@@ -118,4 +118,4 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
 def add_image(workspace: Workspace, name: str, temporary: Path) -> dict:
     """Take a new image into the folder. Raises: ValueError, as `Files.add`."""
     with workspace.files.adding:
-        return workspace.add(workspace.files.add(name, temporary)).describe()
+        return workspace.add(workspace.files.add(name, temporary))[0].describe()

@@ -59,7 +59,7 @@ def add_field(workspace: Workspace, key: str, box: Box) -> dict:
                 path = files.source / f"{stem}{'.tif' if mpp else '.png'}"
                 write_field(path, pixels, mpp)
                 files.images[stem] = path
-                return workspace.add(stem).describe()
+                return workspace.add(stem)[0].describe()
     raise Refused("There are too many fields with this corner: remove some, or choose another.")
 
 

@@ -25,9 +25,11 @@ from nuclei.images.folder import image_files
 from nuclei.images.reading import IMAGE_SUFFIXES, open_image
 from nuclei.images.stems import stem_of
 from nuclei.leftovers import temporary_name
+from nuclei.slides.formats import ONE_FILE_SUFFIXES, find_slides, is_slide, open_slide
 from nuclei.slides.formats import SUFFIXES as SLIDE_SUFFIXES
-from nuclei.slides.formats import find_slides, is_slide
 
+WITH_FOLDER = (".mrxs", ".vms", ".vmu")  # these files lie beside a folder, or others, of theirs
+WHOLE_SUFFIXES = tuple(suffix for suffix in ONE_FILE_SUFFIXES if suffix not in WITH_FOLDER)
 CORRECTED = "corrected"  # folder of the data set where the images lie flat
 CACHE = ".nuclei"  # folder of what can be made again: predictions
 MAX_NAME = 150  # characters of the name of a file that is added
@@ -97,7 +99,7 @@ class Files:
             remove_any(temporary)
 
     def add(self, name: str, temporary: Path) -> str:
-        """Take a new image into the folder; an image is never replaced.
+        """Take a new image or slide into the folder; none is ever replaced.
 
         Args:
             name: of the file, as the browser says.
@@ -112,21 +114,16 @@ class Files:
         stem = safe_stem(name)
         if stem in self.known:
             raise ValueError(f"{name}: there is an image of this name already; rename the new one")
+        kind = self.slides if is_slide(temporary) else self.images
         try:
-            open_image(temporary)
+            open_slide(temporary) if kind is self.slides else open_image(temporary)
         except (ValueError, OSError) as error:
             text = str(error).replace(str(temporary), name)
             raise ValueError(text) from None
         if os.path.lexists(self.source / name):
             raise ValueError(f"{name}: there is a file of this name already; rename the new one")
-        return self.take(name, temporary)
-
-    def take(self, name: str, temporary: Path) -> str:
-        """Give a file in `source` a name that no other file has. Returns: the stem of the image."""
-        place = self.source / name
-        os.rename(temporary, place)
-        stem = stem_of(place, IMAGE_SUFFIXES)
-        self.images[stem] = place
+        os.rename(temporary, self.source / name)
+        kind[stem] = self.source / name
         return stem
 
     def is_taken(self, stem: str) -> bool:
@@ -139,17 +136,21 @@ def safe_stem(name: str) -> str:
     """The stem of a file that a browser names.
 
     Raises:
-        ValueError: this is no plain file name of an image.
+        ValueError: this is no plain file name of an image, or of a slide in one file.
     """
+    suffixes = (*IMAGE_SUFFIXES, *WHOLE_SUFFIXES)
     is_plain = name == Path(name).name and not set(name) & set(BAD_CHARACTERS)
     is_plain = is_plain and name.isprintable() and not name.startswith((".", " ", "-"))
     if not is_plain or not 1 <= len(name) <= MAX_NAME:
         raise ValueError("this name cannot be used for a file; rename the image")
-    if name.lower().endswith(SLIDE_SUFFIXES) and not name.lower().endswith(IMAGE_SUFFIXES):
-        raise ValueError(f"{name} is a slide: copy it into the folder itself; it is listed then")
-    if not name.lower().endswith(IMAGE_SUFFIXES):
-        raise ValueError(f"{name} is no image by its name; expected {', '.join(IMAGE_SUFFIXES)}")
-    return stem_of(Path(name), IMAGE_SUFFIXES)
+    if name.lower().endswith(SLIDE_SUFFIXES) and not name.lower().endswith(suffixes):
+        raise ValueError(
+            f"{name} is a part of a slide: copy all its files into the folder itself, and it is "
+            "listed here"
+        )
+    if not name.lower().endswith(suffixes):
+        raise ValueError(f"{name} is no image by its name; expected {', '.join(suffixes)}")
+    return stem_of(Path(name), suffixes)
 
 
 def find_files(folder) -> Files:

@@ -126,13 +126,14 @@ class Workspace:
         """An image by its stem. Raises: Unknown."""
         return self.entry(key_of(stem))
 
-    def add(self, stem: str) -> Entry:
-        """Take up an image or a slide that `files` has since a moment ago."""
+    def add(self, *stems: str) -> list[Entry]:
+        """Take up images and slides that `files` has since a moment ago."""
+        entries = [self.make_entry(stem) for stem in stems]
         with self.lock:
-            entry = self.make_entry(stem)
-            self.entries[entry.key] = entry
-        self.tell_state()
-        return entry
+            self.entries |= {entry.key: entry for entry in entries}
+        if entries:
+            self.tell_state()
+        return entries
 
     def look(self) -> None:
         """Take up what other programs did in the folder: new files, and repaired ones."""
@@ -141,9 +142,8 @@ class Workspace:
         if new:
             with contextlib.suppress(OSError, ValueError):  # the next run says what is wrong there
                 truths = self.files.truths()
-        for stem in new:
-            self.truths |= {stem: truths[stem]} if stem in truths else {}
-            self.add(stem)
+        self.truths |= {stem: truths[stem] for stem in new if stem in truths}
+        self.add(*new)
         with self.lock:
             failed = [it for it in self.entries.values() if it.state == FAILED and it.seen]
         repaired = [it for it in failed if signature(it.path) not in (None, it.seen)]

@@ -68,8 +68,16 @@ def test_slides_are_told_from_images_and_have_stems_of_their_own(tmp_path):
     temporary.write_bytes((tmp_path / "a.png").read_bytes())
     with pytest.raises(ValueError, match="an image of this name already"):
         files.add("slide.png", temporary)
-    with pytest.raises(ValueError, match="new.svs is a slide: copy it into the folder"):
-        files.add("new.svs", temporary)
+    with pytest.raises(ValueError, match="new.mrxs is a part of a slide: copy all its files"):
+        files.add("new.mrxs", temporary)
+    with pytest.raises(ValueError, match="new.svs"):
+        bad = tmp_path / "temporary.svs"
+        bad.write_bytes(b"no slide")
+        files.add("new.svs", bad)
+    assert files.add("new.svs", write_svs(tmp_path / "temporary.svs", image)) == "new"
+    assert files.slides["new"] == tmp_path / "new.svs" and (tmp_path / "new.svs").is_file()
+    assert files.add("p.tif", write_pyramid(tmp_path / "temporary.tif", image)) == "p"
+    assert files.slides["p"] == tmp_path / "p.tif"
 
 
 def test_a_damaged_log_is_named_and_the_other_images_open(tmp_path):
