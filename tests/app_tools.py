@@ -164,3 +164,10 @@ def make_workspace(folder, drawn=None):
     if drawn is not None:
         predict_by_truth(workspace, drawn)
     return workspace
+
+
+def nuclei_of(workspace, key):
+    """What the page is told of an image when it opens it."""
+    from nuclei.app import corrections
+
+    return json.loads(corrections.nuclei(workspace, key))

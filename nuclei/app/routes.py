@@ -176,10 +176,14 @@ class Handlers:
         key, since = request.path_params["key"], request.query_params.get("since")
         if since is not None and not (since.isdecimal() and len(since) < 10):
             raise ValueError("since is no revision")
-        number = None if since is None else int(since)
-        found = await self.threaded(corrections.nuclei, self.workspace, key, number)
+        if since is not None:
+            found = await self.threaded(corrections.changes, self.workspace, key, int(since))
+            return answer(200, found)
+        from starlette.responses import Response
+
+        text = await self.threaded(corrections.nuclei, self.workspace, key)
         self.desk.predictor.wake()
-        return answer(200, found)
+        return Response(text, media_type="application/json")
 
     async def edit(self, request):
         """An edit."""
@@ -187,7 +191,7 @@ class Handlers:
         try:
             delta = await self.threaded(corrections.edit, self.workspace, key, wanted)
         except Stale:
-            delta = await self.threaded(corrections.nuclei, self.workspace, key, wanted.base)
+            delta = await self.threaded(corrections.changes, self.workspace, key, wanted.base)
             return answer(409, {"delta": delta, "message": STALE})
         return answer(200, delta)
 

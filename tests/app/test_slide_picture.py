@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from app_tools import make_workspace
+from app_tools import make_workspace, nuclei_of
 from slides_tools import draw_tissue, write_pyramid, write_svs, write_zarr
 
 from nuclei.app import corrections, slide_picture
@@ -81,7 +81,7 @@ def test_a_slide_in_the_folder_gives_fields(tmp_path, tissue, write, name):
     predictor.predict(entry)
     state = workspace.state()["images"][0]
     assert (state["state"], state["slide"], state["width"]) == (SLIDE, True, tissue.shape[1])
-    assert corrections.nuclei(workspace, entry.key)["nuclei"] == []
+    assert nuclei_of(workspace, entry.key)["nuclei"] == []
     field = add_field(workspace, entry.key, Box(200, 600, 300, 900))
     assert field["name"] == "s_x300_y200.tif" and field["source"]["id"] == entry.key
     file = open_image(folder / field["name"])
