@@ -44,7 +44,7 @@ def canvas_of(labels):
 
 def corrected_image(folder, labels, stem="a"):
     """An image under correction whose log lies in a folder."""
-    start = Start(labels, labels_file(labels), "drawn")
+    start = Start(labels.copy(), labels_file(labels), "drawn")
     return CorrectedImage(EditLog(folder / f"{stem}.edits.jsonl"), start)
 
 

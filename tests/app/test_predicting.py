@@ -88,6 +88,15 @@ def test_another_model_predicts_anew_what_the_user_has_not_touched(folder, tmp_p
     assert workspace.corrected.get(other) is not looked_at
 
 
+def test_a_damaged_prediction_is_named(folder):
+    workspace = make_workspace(folder)
+    predict_all(workspace)
+    for content in (b"nothing", b"\x89PNG and nothing"):
+        (folder / "corrected" / ".nuclei" / "a.png").write_bytes(content)
+        with pytest.raises(ValueError, match=".nuclei/a.png is damaged .*remove it"):
+            nuclei_of(workspace, workspace.entry_of("a").key)
+
+
 def test_the_thread_ends_when_it_is_told(folder):
     workspace = make_workspace(folder)
     predictor = Predictor(workspace, lambda line: None)
