@@ -15,16 +15,21 @@ from nuclei.images.writing import encode
 
 TILE_PX = 512
 JPEG_QUALITY = 90
-BAND_ROWS = 1024  # rows that become display colours at once: floats take four times the memory
+BAND_ROWS = 1024  # rows of 16 bits that become display colours at once: NumPy's indices are large
 MAX_CACHED_TILES = 256  # of about 60 kB
 
 
 def display(image: np.ndarray, intensity: tuple[float, float]) -> np.ndarray:
-    """An image (H, W, 3) in the colours of the overlays, uint8."""
+    """An image (H, W, 3), uint8 or uint16, in the colours of the overlays, uint8."""
+    import cv2
+
+    levels = np.arange(np.iinfo(image.dtype).max + 1, dtype=image.dtype)
+    table = (normalise(levels, intensity) * 255).astype(np.uint8)
+    if image.dtype == np.uint8:
+        return cv2.LUT(image, table)
     shown = np.empty(image.shape, np.uint8)
     for top in range(0, len(image), BAND_ROWS):
-        band = normalise(image[top : top + BAND_ROWS], intensity)
-        shown[top : top + BAND_ROWS] = (band * 255).astype(np.uint8)
+        np.take(table, image[top : top + BAND_ROWS], out=shown[top : top + BAND_ROWS])
     return shown
 
 
