@@ -14,7 +14,8 @@ one browser. Each correction is on disk before the page shows it:
     exports/                files for QuPath, ImageJ and others
 
 They lie in FOLDER where it has raw/, else in FOLDER/corrected/, which is then such a set. Your
-images are only read. Ctrl-C ends the server.
+images are only read. Files that you drop on the page, and fields that you cut from large images and
+from slides, are added beside them. Ctrl-C ends the server.
 """
 
 from nuclei.stopping import stop_while_importing
@@ -39,6 +40,7 @@ from nuclei.cli import (
 )
 from nuclei.files import plural
 from nuclei.folder_lock import only_run
+from nuclei.leftovers import adding_to
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, describe_model, find_model
 from nuclei.progress import quietly
@@ -74,10 +76,16 @@ def run(args, tell):
     chosen = None if args.model else model_used_before(files.cache)
     model_path = chosen or find_model(args.model)
     models = ModelInUse(model_path, print)
-    inputs = list(files.images.values())
-    with only_run(files.home), recording(files.home, args.overwrite, inputs):
+    inputs = list(files.known.values())
+    with (
+        only_run(files.home),
+        adding_to(files.source),
+        recording(files.home, args.overwrite, inputs),
+    ):
         print(describe_model(model_path, models.settings))
-        print(f"{plural(len(files.images), 'image')} in {files.source}; results in {files.home}/")
+        slides = f" and {plural(len(files.slides), 'slide')}" if files.slides else ""
+        images = plural(len(files.images), "image") + slides
+        print(f"{images} in {files.source}; results in {files.home}/")
         serve(files, models, args.port, tell, None if args.no_browser else webbrowser.open)
 
 

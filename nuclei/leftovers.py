@@ -50,6 +50,17 @@ def writing_into(folder) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def adding_to(folder) -> Iterator[None]:
+    """Around adding files to a folder of the user: like `writing_into`, but not what lies below.
+
+    The folder must be there, and need not be writable: perhaps nothing is added.
+    """
+    with contextlib.ExitStack() as stack:
+        enter(Path(folder), stack, depth=1)
+        yield
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder without content."""
     with contextlib.suppress(OSError):
@@ -73,7 +84,7 @@ def require_writable(folder: Path) -> None:
         raise type(error)(message) from None
 
 
-def enter(folder: Path, stack: contextlib.ExitStack) -> None:
+def enter(folder: Path, stack: contextlib.ExitStack, depth: int = DEPTH) -> None:
     """Remove what killed runs left, and let other runs know that this one writes into a folder.
 
     The operating system keeps a lock of the folder itself: it needs no file, and it ends with the
@@ -82,20 +93,21 @@ def enter(folder: Path, stack: contextlib.ExitStack) -> None:
     Args:
         folder: to write to.
         stack: the lock ends with it.
+        depth: how many folders below one another are looked at.
     """
     try:
         import fcntl
 
         descriptor = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):  # Windows, which removes no file that is open
-        remove_leftovers(folder, 0 if os.name == "nt" else OLD_SECONDS)
+        remove_leftovers(folder, 0 if os.name == "nt" else OLD_SECONDS, depth)
         return
     stack.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_leftovers(folder, 0)
+        remove_leftovers(folder, 0, depth)
     except OSError:
-        remove_leftovers(folder, OLD_SECONDS)
+        remove_leftovers(folder, OLD_SECONDS, depth)
     for _ in range(LOCK_TRIALS):  # another run may be removing files
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,10 +116,10 @@ def enter(folder: Path, stack: contextlib.ExitStack) -> None:
             time.sleep(LOCK_WAIT_SECONDS)
 
 
-def remove_leftovers(folder: Path, min_age_seconds: float) -> None:
+def remove_leftovers(folder: Path, min_age_seconds: float, depth: int = DEPTH) -> None:
     """Remove the temporary files of killed runs in a folder and a few folders below."""
     latest = time.time() - min_age_seconds
-    for path in list(temporary_files(folder, DEPTH)):
+    for path in list(temporary_files(folder, depth)):
         with contextlib.suppress(OSError):  # another run removes it, too, or it is open on Windows
             if min_age_seconds == 0 or path.lstat().st_mtime < latest:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

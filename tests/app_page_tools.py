@@ -71,8 +71,11 @@ def write_known(folder, stem, labels, uncertainty=0.2):
 
 
 @contextlib.contextmanager
-def served(folder, port=0):
-    """The server on a folder: yields its `Guard`, whose address() opens the page once."""
+def served(folder, port=0, predicts=False):
+    """The server on a folder: yields its `Guard`, whose address() opens the page once.
+
+    predicts: whether images without a prediction are predicted, and slides are read.
+    """
     files = find_files(folder)
     with recording(files.home, False, list(files.images.values())):
         listener = open_socket(port)
@@ -83,10 +86,15 @@ def served(folder, port=0):
         )
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
+        if predicts:
+            desk.predictor.start()
         try:
             yield guard
         finally:
             desk.events.close()
+            desk.predictor.stop()
+            if predicts:
+                desk.predictor.join(60)
             server.should_exit = True
             thread.join(10)
             listener.close()

@@ -44,7 +44,7 @@ def canvas_of(labels):
 
 def corrected_image(folder, labels, stem="a"):
     """An image under correction whose log lies in a folder."""
-    start = Start(labels, labels_file(labels), "drawn")
+    start = Start(labels.copy(), labels_file(labels), "drawn")
     return CorrectedImage(EditLog(folder / f"{stem}.edits.jsonl"), start)
 
 
@@ -164,3 +164,10 @@ def make_workspace(folder, drawn=None):
     if drawn is not None:
         predict_by_truth(workspace, drawn)
     return workspace
+
+
+def nuclei_of(workspace, key):
+    """What the page is told of an image when it opens it."""
+    from nuclei.app import corrections
+
+    return json.loads(corrections.nuclei(workspace, key))

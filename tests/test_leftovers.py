@@ -9,7 +9,7 @@ import pytest
 from nuclei.cli import describe_system_fault
 from nuclei.files import replacing
 from nuclei.folder_lock import only_run
-from nuclei.leftovers import OLD_SECONDS, temporary_name, writing_into
+from nuclei.leftovers import OLD_SECONDS, adding_to, temporary_name, writing_into
 from nuclei.written import recording
 
 
@@ -37,6 +37,17 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, context):
         assert not halves(tmp_path)
     assert len(list(tmp_path.rglob(".nuclei-notes.txt"))) == num_places
     assert not [path for path in tmp_path.rglob("*.zarr")]
+
+
+def test_below_a_folder_of_the_user_nothing_is_removed(tmp_path):
+    num_places = leave(tmp_path)
+    num_halves = len(halves(tmp_path))
+    with adding_to(tmp_path):
+        assert len(halves(tmp_path)) == num_halves - 1
+        assert not [path for path in halves(tmp_path) if path.parent == tmp_path]
+    assert len(list(tmp_path.rglob(".nuclei-notes.txt"))) == num_places
+    with adding_to(tmp_path / "missing"):  # it may vanish before
+        assert not (tmp_path / "missing").exists()
 
 
 def write_slowly(folder, started):

@@ -5,14 +5,22 @@ do_edit(corrected, request, picture, get_model, scale)
 
 from collections.abc import Callable
 
-import numpy as np
-
 from nuclei.app import edits
 from nuclei.app.corrected import Changes, CorrectedImage
 from nuclei.app.propose import heights_of, propose
-from nuclei.app.requests import Brush, Draw, Grow, Head, Propose, Shrink, Split, Step, points
+from nuclei.app.requests import (
+    Brush,
+    Draw,
+    Grow,
+    Head,
+    Propose,
+    Shrink,
+    Split,
+    Step,
+    box_of,
+    points,
+)
 from nuclei.app.split import split_by_points, split_by_stroke
-from nuclei.images.box import Box
 
 
 def do_edit(
@@ -41,12 +49,9 @@ def do_edit(
     if isinstance(request, Step):
         return corrected.step(request)
     if isinstance(request, Propose):
-        x0, y0, x1, y1 = request.box
-        ends = np.floor((min(y0, y1), min(x0, x1))), np.ceil((max(y0, y1), max(x0, x1)))
-        (top, left), (bottom, right) = (end.astype(int).tolist() for end in ends)
 
         def action(draft):
-            box = edits.limited(draft.canvas.around(Box(top, bottom, left, right)))
+            box = edits.limited(draft.canvas.around(box_of(request.box)))
             at = request.scale or scale()
             propose(draft, box, picture(), model(), request.threshold, at)
 

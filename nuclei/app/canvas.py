@@ -55,6 +55,8 @@ class Canvas:
         labels: (H, W) int32, 0 background; ids may have gaps.
         boxes: {id: `Box`} of all nuclei.
         next_id: an id that no nucleus has or ever had.
+        texts: {id: what the page was told of a nucleus}; see `nuclei.app.outlines.as_json`. A
+            nucleus that is changed has none.
     """
 
     def __init__(self, labels: np.ndarray) -> None:
@@ -68,6 +70,7 @@ class Canvas:
             if place is not None
         }
         self.next_id = len(places) + 1
+        self.texts: dict[int, str] = {}
 
     def draft(self) -> "Draft":
         """An edit that begins."""
@@ -100,6 +103,7 @@ class Canvas:
         ids = {*np.unique(before[is_changed]).tolist(), *np.unique(after[is_changed]).tolist()}
         ids.discard(0)
         for index in ids:
+            self.texts.pop(index, None)
             self.renew_box(index, box)
         return ids
 

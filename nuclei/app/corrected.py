@@ -31,7 +31,7 @@ class Start(NamedTuple):
     """What the edits of an image begin from.
 
     Attributes:
-        labels: (H, W) int32.
+        labels: (H, W) int32; they are edited in place.
         content: the same as a PNG or TIFF file.
         origin: what made them.
         accepted: whether they are ground truth already.
@@ -94,7 +94,7 @@ class CorrectedImage:
         self.origin = lines[0].get("origin", "") if lines else start.origin
         is_truth = lines[0].get("accepted") if lines else start.accepted
         self.accepted_at = 0 if is_truth else None
-        self.canvas = Canvas(start_labels(lines[0]) if lines else start.labels.copy())
+        self.canvas = Canvas(start_labels(lines[0]) if lines else start.labels)
         try:
             for line in lines[1:]:
                 self.replay(line)

@@ -1,23 +1,27 @@
 """What the page asks for of one image: its nuclei, an edit, that it is accepted, a new image.
 
-nuclei(workspace, key)                      # all of them
+nuclei(workspace, key)                      # all of them, as JSON
+changes(workspace, key, 7)                  # what is new since a revision
 edit(workspace, key, request)               # a change; it is on disk when this returns
 accept(workspace, key, True)                # gt/STEM.png
 """
 
+import json
 from pathlib import Path
 
 from nuclei.app.actions import do_edit
 from nuclei.app.corrected import Changes, CorrectedImage
 from nuclei.app.edits import Refused
-from nuclei.app.entry import FAILED, PREDICTING, WAITING, Entry
-from nuclei.app.outlines import describe
+from nuclei.app.entry import FAILED, PREDICTING, SLIDE, WAITING, Entry
+from nuclei.app.outlines import as_json, describe
 from nuclei.app.requests import Head
 from nuclei.app.workspace import Workspace
 from nuclei.files import remove
 from nuclei.images.labels import without_gaps
 from nuclei.images.writing import find_labels, write_labels
 from nuclei.written import Protected
+
+WITHOUT_NUCLEI = (WAITING, PREDICTING, FAILED, SLIDE)
 
 
 def confidences(entry: Entry, corrected: CorrectedImage) -> dict[int, float]:
@@ -28,19 +32,28 @@ def confidences(entry: Entry, corrected: CorrectedImage) -> dict[int, float]:
     return {index: value for index, value in known if index not in corrected.changed_at}
 
 
-def nuclei(workspace: Workspace, key: str, since: int | None = None) -> dict:
-    """The nuclei of an image: all of them, or what has changed since a revision."""
+def nuclei(workspace: Workspace, key: str) -> str:
+    """The nuclei of an image, as JSON: an object with revision, nuclei and state."""
     entry = workspace.entry(key)
     workspace.wanted = key
-    if entry.state in (WAITING, PREDICTING, FAILED):
-        return {"revision": 0, "nuclei": [], "state": entry.state}
+    revision, found = 0, "[]"
+    if entry.state not in WITHOUT_NUCLEI:
+        corrected = workspace.corrected.get(key)
+        with corrected.lock:
+            revision = corrected.revision
+            found = as_json(corrected.canvas, confidences(entry, corrected))
+    return f'{{"revision":{revision},"nuclei":{found},"state":{json.dumps(entry.state)}}}'
+
+
+def changes(workspace: Workspace, key: str, since: int) -> dict:
+    """What has changed in an image since a revision."""
+    entry = workspace.entry(key)
+    if entry.state in WITHOUT_NUCLEI:
+        nothing = {"changed": [], "removed": [], "made": (), "undo": 0, "redo": 0}
+        return {"revision": 0, "state": entry.state, **nothing}
     corrected = workspace.corrected.get(key)
     with corrected.lock:
-        if since is not None:
-            return delta(entry, corrected, corrected.changes(since))
-        known = confidences(entry, corrected)
-        found = describe(corrected.canvas, sorted(corrected.canvas.boxes), known)
-        return {"revision": corrected.revision, "nuclei": found, "state": entry.state}
+        return delta(entry, corrected, corrected.changes(since))
 
 
 def delta(entry: Entry, corrected: CorrectedImage, changes: Changes) -> dict:
@@ -117,9 +130,5 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
 
 def add_image(workspace: Workspace, name: str, temporary: Path) -> dict:
     """Take a new image into the folder. Raises: ValueError, as `Files.add`."""
-    with workspace.lock:
-        stem = workspace.files.add(name, temporary)
-        entry = workspace.make_entry(stem)
-        workspace.entries[entry.key] = entry
-    workspace.tell_state()
-    return entry.describe()
+    with workspace.files.adding:
+        return workspace.add(workspace.files.add(name, temporary))[0].describe()

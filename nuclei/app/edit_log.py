@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.app.canvas import Edit
+from nuclei.files import first_line
 from nuclei.images.box import Box
 
 SCHEMA = 1  # of the first line; a higher one is of a later version
@@ -158,10 +159,21 @@ def start_labels(line: dict) -> np.ndarray:
     Raises:
         ValueError: they are damaged.
     """
+    try:
+        return decode_labels(base64.b64decode(line["labels"], validate=True))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the first labels of an edit log are damaged ({error})") from None
+
+
+def decode_labels(content: bytes) -> np.ndarray:
+    """The labels (H, W) int32 of a file that this program wrote, PNG or TIFF.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     import cv2
 
     try:
-        content = base64.b64decode(line["labels"], validate=True)
         if content[:4] == b"\x89PNG":
             labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         else:
@@ -171,9 +183,9 @@ def start_labels(line: dict) -> np.ndarray:
 
             labels = tifffile.imread(io.BytesIO(content))
     except Exception as error:  # decoders raise errors of all kinds
-        raise ValueError(f"the first labels of an edit log are damaged ({error})") from None
+        raise ValueError(f"no label image: {first_line(error)}") from None
     if labels is None or labels.ndim != 2:
-        raise ValueError("the first labels of an edit log are damaged")
+        raise ValueError("no label image")
     return labels.astype(np.int32)
 
 

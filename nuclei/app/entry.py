@@ -17,7 +17,8 @@ PREDICTING = "predicting"
 PREDICTED = "predicted"  # perhaps corrected, and not accepted
 ACCEPTED = "accepted"
 FAILED = "failed"  # cannot be read; the note says why
-BY_NEED = (PREDICTED, PREDICTING, WAITING, FAILED, ACCEPTED)
+SLIDE = "slide"  # fields are cut from it
+BY_NEED = (PREDICTED, PREDICTING, WAITING, SLIDE, FAILED, ACCEPTED)
 
 
 @dataclass
@@ -33,6 +34,11 @@ class Entry:
         prediction: what the network said, or None.
         summary: of its edits.
         held_out: whether learning does not see it, so that models can be compared on it.
+        is_slide: whether it is a slide, which is not corrected itself.
+        step: px of it for one px of a field.
+        mpp: µm per pixel of a slide, or None.
+        source: key of what it is a field of, and (x, y) of its corner there; or None.
+        seen: signature of the file that could not be read, so that it is tried again once changed.
     """
 
     key: str
@@ -44,6 +50,11 @@ class Entry:
     prediction: Prediction | None = None
     summary: Summary = Summary()
     held_out: bool = False
+    is_slide: bool = False
+    step: float = 1.0
+    mpp: float | None = None
+    source: tuple[str, tuple[int, int]] | None = None
+    seen: tuple[int, int] | None = None
 
     def need(self) -> tuple:
         """What the images are ordered by: those that need the user most come first."""
@@ -67,7 +78,10 @@ class Entry:
             "undo": self.summary.num_undo,
             "redo": self.summary.num_redo,
             "held_out": self.held_out,
-            "mpp": self.prediction.mpp if self.prediction else None,
+            "mpp": self.prediction.mpp if self.prediction else self.mpp,
+            "slide": self.is_slide,
+            "step": self.step,
+            "source": self.source and {"id": self.source[0], "corner": self.source[1]},
         }
 
 

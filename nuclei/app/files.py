@@ -1,27 +1,35 @@
 """The folder that is corrected: where its images lie, and what is written beside them.
 
     files = find_files("my_images")
-    files.images                    # {stem: path}
+    files.images                    # {stem: path}; files.slides are those read in parts
     files.log("a")                  # the edit log of one image
 
 Two layouts are known. A data set with raw/ (and gt/) is corrected in place. Where the images lie in
 the folder itself, nothing is moved: the data set grows in FOLDER/corrected/, and an accepted image
 is linked or copied to its raw/. In both cases `train.py --data-dir HOME` reads it at any time.
+Slides are too large for this; fields of them are added as images.
 """
 
 import os
 import shutil
-import uuid
-from dataclasses import dataclass
+import threading
+from collections import ChainMap
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nuclei.app.edit_log import SUFFIX, EditLog
 from nuclei.datasets.pairs import TRUTH_SUFFIXES, find_truths
-from nuclei.files import named
+from nuclei.files import named, remove_any
 from nuclei.images.folder import image_files
 from nuclei.images.reading import IMAGE_SUFFIXES, open_image
 from nuclei.images.stems import stem_of
+from nuclei.leftovers import temporary_name
+from nuclei.slides.formats import ONE_FILE_SUFFIXES, find_slides, is_slide, open_slide
+from nuclei.slides.formats import SUFFIXES as SLIDE_SUFFIXES
 
+WITH_FOLDER = (".mrxs", ".vms", ".vmu")  # these files lie beside a folder, or others, of theirs
+WHOLE_SUFFIXES = tuple(suffix for suffix in ONE_FILE_SUFFIXES if suffix not in WITH_FOLDER)
 CORRECTED = "corrected"  # folder of the data set where the images lie flat
 CACHE = ".nuclei"  # folder of what can be made again: predictions
 MAX_NAME = 150  # characters of the name of a file that is added
@@ -37,12 +45,21 @@ class Files:
         home: with raw/ and gt/.
         source: where the images lie.
         images: {stem: path}; grows where images are added.
+        slides: the same of whole-slide images; no image has the stem of one.
+        adding: held while a file is added, so that no two take one name.
     """
 
     folder: Path
     home: Path
     source: Path
     images: dict[str, Path]
+    slides: dict[str, Path]
+    adding: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def known(self) -> Mapping[str, Path]:
+        """Images and slides, {stem: path}."""
+        return ChainMap(self.images, self.slides)
 
     @property
     def truth_dir(self) -> Path:
@@ -71,15 +88,18 @@ class Files:
         if self.source == raw or place.exists():
             return
         raw.mkdir(parents=True, exist_ok=True)
-        temporary = raw / f".{uuid.uuid4().hex[:8]}"
+        temporary = temporary_name(place)
         try:
-            os.link(path, temporary)
-        except OSError:  # another disk, or a disk without links
-            shutil.copyfile(path, temporary)
-        os.replace(temporary, place)
+            try:
+                os.link(path, temporary)
+            except OSError:  # another disk, or a disk without links
+                shutil.copyfile(path, temporary)
+            os.replace(temporary, place)
+        finally:
+            remove_any(temporary)
 
     def add(self, name: str, temporary: Path) -> str:
-        """Take a new image into the folder; an image is never replaced.
+        """Take a new image or slide into the folder; none is ever replaced.
 
         Args:
             name: of the file, as the browser says.
@@ -92,34 +112,45 @@ class Files:
             ValueError: the name or the content is none of an image, or an image has this name.
         """
         stem = safe_stem(name)
-        if stem in self.images:
+        if stem in self.known:
             raise ValueError(f"{name}: there is an image of this name already; rename the new one")
+        kind = self.slides if is_slide(temporary) else self.images
         try:
-            open_image(temporary)
+            open_slide(temporary) if kind is self.slides else open_image(temporary)
         except (ValueError, OSError) as error:
             text = str(error).replace(str(temporary), name)
             raise ValueError(text) from None
-        place = self.source / name
-        if os.path.lexists(place):
+        if os.path.lexists(self.source / name):
             raise ValueError(f"{name}: there is a file of this name already; rename the new one")
-        os.rename(temporary, place)
-        self.images[stem] = place
+        os.rename(temporary, self.source / name)
+        kind[stem] = self.source / name
         return stem
+
+    def is_taken(self, stem: str) -> bool:
+        """Whether an image has this stem, or a file that would be taken for its image."""
+        names = (f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES)
+        return stem in self.known or any(os.path.lexists(self.source / name) for name in names)
 
 
 def safe_stem(name: str) -> str:
     """The stem of a file that a browser names.
 
     Raises:
-        ValueError: this is no plain file name of an image.
+        ValueError: this is no plain file name of an image, or of a slide in one file.
     """
+    suffixes = (*IMAGE_SUFFIXES, *WHOLE_SUFFIXES)
     is_plain = name == Path(name).name and not set(name) & set(BAD_CHARACTERS)
     is_plain = is_plain and name.isprintable() and not name.startswith((".", " ", "-"))
     if not is_plain or not 1 <= len(name) <= MAX_NAME:
         raise ValueError("this name cannot be used for a file; rename the image")
-    if not name.lower().endswith(IMAGE_SUFFIXES):
-        raise ValueError(f"{name} is no image by its name; expected {', '.join(IMAGE_SUFFIXES)}")
-    return stem_of(Path(name), IMAGE_SUFFIXES)
+    if name.lower().endswith(SLIDE_SUFFIXES) and not name.lower().endswith(suffixes):
+        raise ValueError(
+            f"{name} is a part of a slide: copy all its files into the folder itself, and it is "
+            "listed here"
+        )
+    if not name.lower().endswith(suffixes):
+        raise ValueError(f"{name} is no image by its name; expected {', '.join(suffixes)}")
+    return stem_of(Path(name), suffixes)
 
 
 def find_files(folder) -> Files:
@@ -136,7 +167,26 @@ def find_files(folder) -> Files:
     is_set = (folder / "raw").is_dir()
     home = folder if is_set else folder / CORRECTED
     source = folder / "raw" if is_set else folder
-    files = image_files(source)
-    if repeated := [stem for stem, paths in files.items() if len(paths) > 1]:
+    images, slides = list_folder(source)
+    if repeated := [stem for stem, paths in images.items() if len(paths) > 1]:
         raise ValueError(f"{source}: several images are called {named(repeated)}; keep one of each")
-    return Files(folder, home, source, {stem: paths[0] for stem, paths in files.items()})
+    return Files(folder, home, source, {stem: paths[0] for stem, paths in images.items()}, slides)
+
+
+def list_folder(
+    source: Path, known: Container[Path] = ()
+) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+    """The images and slides of a folder but for `known` ones: ({stem: paths}, {stem: path})."""
+    slide_files = [(stem, path) for stem, path in find_slides(source) if path not in known]
+    found = [(stem, path) for stem, path in slide_files if is_slide(path)]  # a CZI may be none
+    images: dict[str, list[Path]] = {}
+    for stem, paths in image_files(source).items():
+        for path in (path for path in paths if path not in known):
+            if is_slide(path):
+                found.append((stem, path))
+            else:
+                images.setdefault(stem, []).append(path)
+    slides: dict[str, Path] = {}
+    for stem, path in dict.fromkeys(found):  # a.svs beside a.png is called a.svs
+        slides[path.name if stem in slides or stem in images else stem] = path
+    return images, slides

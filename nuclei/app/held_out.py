@@ -1,14 +1,16 @@
 """Which accepted images teach, and which are held out to compare the old model with the new one.
 
-parts = divide(stems)                   # {stem: "train" or "validation"}
+parts = divide(stems, known=folder)     # {stem: "train" or "validation"}
 write_split(path, parts)                # for train.py --split
 """
 
 import csv
 import io
+from collections.abc import Container
 from pathlib import Path
 
-from nuclei.datasets.split import read_split, split_stems
+from nuclei.app.field_names import origin_of
+from nuclei.datasets.split import read_split, shuffled
 from nuclei.files import replacing
 
 HELD_OUT_SHARE = 0.2  # of the accepted images; at least one of two or more
@@ -16,22 +18,35 @@ SEED = 0  # of the choice: an image stays on its side when others are added, wit
 TRAIN, VALIDATION = "train", "validation"
 
 
-def divide(stems: list[str], split_csv: Path | None = None) -> dict[str, str]:
-    """Divide the accepted images.
+def divide(
+    stems: list[str], split_csv: Path | None = None, known: Container[str] = ()
+) -> dict[str, str]:
+    """Divide the accepted images. Fields of one image, and the image itself, stay together.
 
     Args:
         stems: of the accepted images.
-        split_csv: the user's own division; what it does not know is divided as without it.
+        split_csv: the user's own division; what it does not know is divided as without it. A field
+            goes where it, or else its image, is told to.
+        known: stems of all images and slides of the folder, of which some may be fields.
 
     Returns:
-        {stem: part}. A single image teaches, and none is held out.
+        {stem: part}. A single image teaches with all its fields, and none is held out.
     """
-    parts = split_stems(dict.fromkeys(stems, ""), HELD_OUT_SHARE, SEED)
-    if len(stems) == 1:
-        parts = dict.fromkeys(stems, TRAIN)
+    members: dict[str, list[str]] = {}
+    for stem in sorted(stems):
+        members.setdefault(origin_of(stem, known), []).append(stem)
+    parts = dict.fromkeys(sorted(stems), TRAIN)
+    if len(members) > 1:
+        smallest = min(map(len, members.values()))
+        room = max(1, smallest, round(HELD_OUT_SHARE * len(stems)))
+        for origin in shuffled(members, SEED):
+            if len(members[origin]) <= room:
+                room -= len(members[origin])
+                parts |= dict.fromkeys(members[origin], VALIDATION)
     if split_csv is not None and split_csv.is_file():
         given = read_split(split_csv)
-        parts |= {stem: given[stem] for stem in stems if stem in given}
+        for stem in stems:
+            parts[stem] = given.get(stem) or given.get(origin_of(stem, known)) or parts[stem]
     return parts
 
 

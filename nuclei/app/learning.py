@@ -81,7 +81,8 @@ class Learning:
             entries = [it for it in workspace.entries.values() if it.state == ACCEPTED]
             if not entries:
                 raise Refused("Accept an image first: the model learns from accepted images.")
-            parts = divide([it.stem for it in entries], workspace.files.home / "split.csv")
+            split_csv = workspace.files.home / "split.csv"
+            parts = divide([it.stem for it in entries], split_csv, workspace.files.known)
             if TRAIN not in parts.values():
                 raise Refused("split.csv leaves no accepted image to learn from.")
             for entry in entries:

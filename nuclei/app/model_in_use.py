@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.model_file import Model, read_settings
+from nuclei.model_file import TRAINED_DIAMETER_PX, Model, read_settings
 from nuclei.results.jobs import name_maker
 
 
@@ -40,9 +40,9 @@ class ModelInUse:
             self.model: Model | None = None
 
     @property
-    def diameter_px(self) -> float | None:
+    def diameter_px(self) -> float:
         """Median diameter of the nuclei of its training, in px."""
-        return self.settings.get("trained_diameter_px")
+        return self.settings.get("trained_diameter_px", TRAINED_DIAMETER_PX)
 
     @property
     def threshold(self) -> float:

@@ -1,13 +1,15 @@
 """An image that is open: its pixels, its tiles for the page, and what the network sees in a part.
 
 picture = open_picture(path, prediction)
-picture.pyramid.tile(0, 0, 0)
+picture.tile(0, 0, 0)
+pixels, mpp = picture.cut(box)
 maps = picture.maps(model, box, scale)      # of a part, at the size of the image
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,11 +28,18 @@ class Picture:
         image: (H, W, 3) uint8 or uint16.
         intensity: grey levels that become black and white.
         mpp: µm per pixel that the file states, or None.
+        step: px of the image for one px of a field.
     """
 
     image: np.ndarray
     intensity: tuple[float, float]
     mpp: float | None
+    step: ClassVar[float] = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the image."""
+        return self.image.shape
 
     @property
     def num_pixels(self) -> int:
@@ -41,6 +50,14 @@ class Picture:
     def pyramid(self) -> Pyramid:
         """Its tiles."""
         return Pyramid(self.image, self.intensity)
+
+    def tile(self, level: int, column: int, row: int) -> bytes | None:
+        """A tile as JPEG; None where there is none."""
+        return self.pyramid.tile(level, column, row)
+
+    def cut(self, box: Box) -> tuple[np.ndarray, float | None]:
+        """The pixels of a box, (h, w, 3), and their µm or None."""
+        return self.image[box.place], self.mpp
 
     def maps(self, model, box: Box, scale: float | None) -> tuple[np.ndarray, float]:
         """What the network sees in a part of the image.

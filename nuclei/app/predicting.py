@@ -42,6 +42,7 @@ class Predictor(threading.Thread):
     def run(self) -> None:
         """Predict until it is stopped."""
         while not self.is_stopped:
+            self.workspace.look()
             entry = self.workspace.next_to_predict()
             if entry is None:
                 self.changed.wait(IDLE_SECONDS)
@@ -56,8 +57,12 @@ class Predictor(threading.Thread):
         workspace = self.workspace
         try:
             picture = workspace.pictures.get(entry.key)
+            if entry.is_slide:
+                workspace.put_slide(entry)
+                return
             made_by, model = workspace.models.made_by, workspace.models.get()
-            found = find_nuclei(picture.image, model, Options(mpp=picture.mpp))
+            options = Options(mpp=picture.mpp, scale=workspace.scale_of_source(entry))
+            found = find_nuclei(picture.image, model, options)
             prediction = describe(found, model, made_by, picture.mpp)
         except (OSError, ValueError, MemoryError) as error:
             self.say(f"{entry.path}: {first_line(error)}")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.app.edit_log import decode_labels
 from nuclei.files import replacing
-from nuclei.images.labels import read_labels
 from nuclei.images.writing import find_labels, write_labels
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.schema import read_json_file
@@ -86,6 +86,16 @@ def read_prediction(folder: Path, stem: str, made_by: str | None = None) -> Pred
 
 
 def read_predicted_labels(folder: Path, stem: str) -> tuple[np.ndarray, bytes]:
-    """The labels (H, W) int32 of a prediction that is kept, and the content of their file."""
+    """The labels (H, W) int32 of a prediction that is kept, and the content of their file.
+
+    Raises:
+        OSError, ValueError: the file is gone or damaged.
+    """
     path = find_labels(folder, stem)
-    return read_labels(path), path.read_bytes()
+    content = path.read_bytes()
+    try:
+        return decode_labels(content), content
+    except ValueError as error:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is damaged ({error}); remove it and start anew"
+        ) from None

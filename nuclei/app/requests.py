@@ -2,6 +2,7 @@
 
     request = read_edit(body)           # a `Delete`, `Merge`, `Split` ...; or ValueError
     points(request.stroke)              # (n, 2) float64
+    box_of(request.box)                 # a `Box`
 
 Points are flat lists x, y, x, y, ... in px of the image.
 """
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le, Len, Lt
 
+from nuclei.images.box import Box
 from nuclei.schema import read_json
 
 MAX_COORDINATE = 1_000_000  # px
@@ -22,6 +24,7 @@ Key = Annotated[str, Len(8, 64)]
 Id = Annotated[int, Ge(1), Lt(2**31)]
 Ids = Annotated[list[Id], Len(1, MAX_NUCLEI)]
 Number = Annotated[float, Ge(-MAX_COORDINATE), Le(MAX_COORDINATE)]  # NaN is neither
+Corners = Annotated[list[Number], Len(4, 4)]
 Points = Annotated[list[Number], Len(2, MAX_NUMBERS)]
 Steps = Annotated[int, Ge(1), Le(20)]
 
@@ -98,7 +101,7 @@ class Shrink(Head):
 class Propose(Head):
     """Predict a region anew."""
 
-    box: Annotated[list[Number], Len(4, 4)]
+    box: Corners
     threshold: Annotated[float, Gt(0), Lt(1)] | None = None
     scale: Annotated[float, Ge(0.05), Le(10)] | None = None
 
@@ -120,6 +123,13 @@ EDITS = {
     "undo": Step,
     "redo": Step,
 }
+
+
+@dataclass(frozen=True)
+class CutField:
+    """Make an image of its own of a part of an image or of a slide."""
+
+    box: Corners
 
 
 @dataclass(frozen=True)
@@ -170,3 +180,11 @@ def points(numbers: list[float]) -> np.ndarray:
     if len(numbers) % 2:
         raise ValueError("a point has no y: expected x, y, x, y, ...")
     return np.array(numbers, np.float64).reshape(-1, 2)
+
+
+def box_of(corners: list[float]) -> Box:
+    """The smallest box of whole pixels around two opposite corners x, y, x, y."""
+    x0, y0, x1, y1 = corners
+    starts, stops = np.floor((min(y0, y1), min(x0, x1))), np.ceil((max(y0, y1), max(x0, x1)))
+    (top, left), (bottom, right) = (ends.astype(int).tolist() for ends in (starts, stops))
+    return Box(top, bottom, left, right)

@@ -6,7 +6,6 @@ Work on images runs in threads, so that the server answers others meanwhile.
 """
 
 import urllib.parse
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,14 @@ from nuclei.app import corrections
 from nuclei.app.corrected import Stale
 from nuclei.app.events import Events
 from nuclei.app.exporting import available_formats, export
+from nuclei.app.fields import add_field
+from nuclei.app.files import safe_stem
 from nuclei.app.guarding import TOO_LARGE, TooLarge
 from nuclei.app.learning import Learning
 from nuclei.app.predicting import Predictor
-from nuclei.app.requests import Accept, Export, Learn, UseModel, read_edit
+from nuclei.app.requests import Accept, CutField, Export, Learn, UseModel, box_of, read_edit
 from nuclei.app.workspace import Unknown, Workspace
+from nuclei.leftovers import temporary_name
 from nuclei.schema import read_json
 
 PAGE_DIR = Path(__file__).parent / "page"
@@ -58,6 +60,7 @@ def make_app(desk: Desk):
         Route("/api/images/{key}/tiles/{level:int}/{column:int}/{row:int}.jpg", handlers.tile),
         Route("/api/images/{key}/nuclei", handlers.nuclei),
         Route("/api/images/{key}/edits", handlers.edit, methods=["POST"]),
+        Route("/api/images/{key}/fields", handlers.cut_field, methods=["POST"]),
         Route("/api/images/{key}/accept", handlers.accept, methods=["POST"]),
         Route("/api/learn", handlers.learn, methods=["POST"]),
         Route("/api/learn/stop", handlers.stop_learning, methods=["POST"]),
@@ -141,6 +144,7 @@ class Handlers:
 
     def describe(self) -> dict:
         """All that the page shows beside the nuclei."""
+        self.workspace.look()
         more = {"job": self.desk.learning.job(), "exports": available_formats()}
         return self.workspace.state() | more
 
@@ -162,7 +166,7 @@ class Handlers:
         """A tile. Raises: Unknown, where there is none."""
         self.workspace.entry(key)
         picture = self.workspace.pictures.get(key)
-        code = picture.pyramid.tile(where["level"], where["column"], where["row"])
+        code = picture.tile(where["level"], where["column"], where["row"])
         if code is None:
             raise Unknown
         return code
@@ -172,10 +176,14 @@ class Handlers:
         key, since = request.path_params["key"], request.query_params.get("since")
         if since is not None and not (since.isdecimal() and len(since) < 10):
             raise ValueError("since is no revision")
-        number = None if since is None else int(since)
-        found = await self.threaded(corrections.nuclei, self.workspace, key, number)
+        if since is not None:
+            found = await self.threaded(corrections.changes, self.workspace, key, int(since))
+            return answer(200, found)
+        from starlette.responses import Response
+
+        text = await self.threaded(corrections.nuclei, self.workspace, key)
         self.desk.predictor.wake()
-        return answer(200, found)
+        return Response(text, media_type="application/json")
 
     async def edit(self, request):
         """An edit."""
@@ -183,7 +191,7 @@ class Handlers:
         try:
             delta = await self.threaded(corrections.edit, self.workspace, key, wanted)
         except Stale:
-            delta = await self.threaded(corrections.nuclei, self.workspace, key, wanted.base)
+            delta = await self.threaded(corrections.changes, self.workspace, key, wanted.base)
             return answer(409, {"delta": delta, "message": STALE})
         return answer(200, delta)
 
@@ -193,10 +201,18 @@ class Handlers:
         image = await self.threaded(corrections.accept, self.workspace, key, wanted.accepted)
         return answer(200, image)
 
+    async def cut_field(self, request):
+        """A part of an image or a slide becomes an image."""
+        key, wanted = request.path_params["key"], read_json(await request.body(), CutField)
+        image = await self.threaded(add_field, self.workspace, key, box_of(wanted.box))
+        self.desk.predictor.wake()
+        return answer(200, image)
+
     async def upload(self, request):
         """A new image: the body is its file, the header X-Name its name."""
         name = urllib.parse.unquote(request.headers.get("x-name", ""), errors="strict")
-        temporary = self.workspace.files.source / f".{uuid.uuid4().hex[:8]}.part"
+        safe_stem(name)  # before gigabytes are sent
+        temporary = temporary_name(self.workspace.files.source / name)
         try:
             with open(temporary, "xb") as file:
                 async for part in request.stream():

@@ -7,15 +7,27 @@
 Images are known to the page by a key, never by a path. All methods may be called by any thread.
 """
 
+import contextlib
 import threading
 
 import numpy as np
 
+from nuclei.app.arrivals import Arrivals, signature
 from nuclei.app.corrected import CorrectedImage, Start
 from nuclei.app.edit_log import Summary, summarise
 from nuclei.app.edits import Refused
-from nuclei.app.entry import ACCEPTED, FAILED, PREDICTED, PREDICTING, WAITING, Entry, key_of
+from nuclei.app.entry import (
+    ACCEPTED,
+    FAILED,
+    PREDICTED,
+    PREDICTING,
+    SLIDE,
+    WAITING,
+    Entry,
+    key_of,
+)
 from nuclei.app.events import Events
+from nuclei.app.field_names import source_of
 from nuclei.app.files import Files
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.picture import Picture, open_picture
@@ -26,19 +38,15 @@ from nuclei.app.predictions import (
     write_prediction,
 )
 from nuclei.app.recent import Recent
+from nuclei.app.slide_picture import SlidePicture, open_slide_picture
 from nuclei.images.reading import declared_size
 from nuclei.images.stems import text_of
 from nuclei.images.writing import MAX_PNG_LABELS, encode
 from nuclei.inference.find import Options
 from nuclei.instances.separate import median_diameter
-from nuclei.slides.formats import is_slide
 from nuclei.truth.masks import read_truth
 
 MAX_OPEN_PIXELS = 80_000_000  # of pictures, and of labels, that stay in memory
-SLIDE_NOTE = (
-    "A slide is too large for this page: predict it first (python predict.py FILE) and correct the "
-    "fields that it leaves in predictions/fields/."
-)
 CHANGED_NOTE = "Changed since it was accepted: gt/ holds it as it was then. Accept it again."
 LACKING_NOTE = "It was accepted, but gt/ no longer has its file. Accept it again."
 
@@ -66,15 +74,17 @@ class Workspace:
             self.make_corrected, lambda it: it.canvas.labels.size, MAX_OPEN_PIXELS
         )
         self.truths = files.truths()
-        self.entries = {key_of(stem): self.make_entry(stem) for stem in files.images}
+        self.arrivals = Arrivals(files)
+        self.entries = {key_of(stem): self.make_entry(stem) for stem in files.known}
 
     def make_entry(self, stem: str) -> Entry:
-        """Find out what is known of an image, without decoding it."""
+        """Find out what is known of an image or a slide, without decoding it."""
+        if stem in self.files.slides:
+            return Entry(key_of(stem), stem, self.files.slides[stem], is_slide=True)
         path = self.files.images[stem]
         entry = Entry(key_of(stem), stem, path)
-        if is_slide(path):
-            entry.state, entry.note = FAILED, SLIDE_NOTE
-            return entry
+        if source := source_of(stem, self.files.known):
+            entry.source = key_of(source[0]), source[1]
         entry.size = declared_size(path)
         prediction = read_prediction(self.files.cache, stem)
         if prediction:
@@ -112,6 +122,36 @@ class Workspace:
                 raise Unknown
             return self.entries[key]
 
+    def entry_of(self, stem: str) -> Entry:
+        """An image by its stem. Raises: Unknown."""
+        return self.entry(key_of(stem))
+
+    def add(self, *stems: str) -> list[Entry]:
+        """Take up images and slides that `files` has since a moment ago."""
+        entries = [self.make_entry(stem) for stem in stems]
+        with self.lock:
+            self.entries |= {entry.key: entry for entry in entries}
+        if entries:
+            self.tell_state()
+        return entries
+
+    def look(self) -> None:
+        """Take up what other programs did in the folder: new files, and repaired ones."""
+        new = self.arrivals.take_up()
+        truths: dict = {}
+        if new:
+            with contextlib.suppress(OSError, ValueError):  # the next run says what is wrong there
+                truths = self.files.truths()
+        self.truths |= {stem: truths[stem] for stem in new if stem in truths}
+        self.add(*new)
+        with self.lock:
+            failed = [it for it in self.entries.values() if it.state == FAILED and it.seen]
+        repaired = [it for it in failed if signature(it.path) not in (None, it.seen)]
+        for entry in repaired:
+            entry.state, entry.note, entry.seen = WAITING, "", None
+        if repaired:
+            self.tell_state()
+
     def state(self) -> dict:
         """The images for the page, those that need the user first."""
         with self.lock:
@@ -135,11 +175,15 @@ class Workspace:
 
     # What is open
 
-    def make_picture(self, key: str) -> Picture:
-        """Open an image."""
+    def make_picture(self, key: str) -> Picture | SlidePicture:
+        """Open an image or a slide."""
         entry = self.entry(key)
-        picture = open_picture(entry.path, entry.prediction)
-        entry.size = picture.image.shape[:2]
+        if entry.is_slide:
+            picture = open_slide_picture(entry.path, self.models)
+            entry.mpp, entry.step = picture.mpp, picture.step
+        else:
+            picture = open_picture(entry.path, entry.prediction)
+        entry.size = picture.shape[:2]
         return picture
 
     def make_corrected(self, key: str) -> CorrectedImage:
@@ -163,6 +207,8 @@ class Workspace:
             shape = self.pictures.get(entry.key).image.shape[:2]
             labels = read_truth(path, shape, stem=entry.stem).labels
             return Start(labels, labels_file(labels), path.name, accepted=True)
+        if entry.is_slide:
+            raise Refused("A slide is not corrected itself: cut fields from it.")
         if entry.state in (WAITING, PREDICTING):
             raise Refused("This image is still being predicted.")
         labels, content = read_predicted_labels(self.files.cache, entry.stem)
@@ -176,6 +222,13 @@ class Workspace:
         options = Options(diameter_px=diameter_px)
         return options.scale_for(self.models.get()) if diameter_px else None
 
+    def scale_of_source(self, entry: Entry) -> float | None:
+        """The scale at which the network saw the image that a field was cut from, if it did."""
+        source = entry.source and self.entries.get(entry.source[0])
+        prediction = source and source.prediction
+        is_known = prediction and prediction.made_by == self.models.made_by
+        return prediction.scale if is_known else None
+
     # What the predicting thread asks for
 
     def next_to_predict(self) -> Entry | None:
@@ -188,6 +241,13 @@ class Workspace:
             entry.state = PREDICTING
         self.tell_state()
         return entry
+
+    def put_slide(self, entry: Entry) -> None:
+        """Note that the overview of a slide is there."""
+        with self.lock:
+            entry.state = SLIDE
+        self.tell_state()
+        self.events.tell({"image": entry.key, "revision": 0, "anew": True})
 
     def put_prediction(self, entry: Entry, labels: np.ndarray, prediction: Prediction) -> None:
         """Keep what the network found in an image."""
@@ -203,7 +263,7 @@ class Workspace:
     def fail(self, entry: Entry, error: Exception) -> None:
         """Note that an image cannot be read."""
         with self.lock:
-            entry.state = FAILED
+            entry.state, entry.seen = FAILED, signature(entry.path)
             entry.note = text_of(str(error).replace(str(entry.path), entry.path.name))
         self.tell_state()
 

@@ -8,6 +8,7 @@ Both give {stem: part}.
 
 import csv
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from nuclei.files import first_line, named
@@ -40,7 +41,7 @@ def split_stems(groups: dict[str, str], validation_share: float, seed: int) -> d
             f"a validation share of {validation_share} came; expected 0 or more and less than 1"
         )
     members: dict[str, list[str]] = {}
-    for stem in sorted(groups, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).digest()):
+    for stem in shuffled(groups, seed):
         members.setdefault(groups[stem], []).append(stem)
     num_validation = round(validation_share * len(groups))
     if validation_share > 0 and len(groups) > 1:
@@ -55,6 +56,11 @@ def split_stems(groups: dict[str, str], validation_share: float, seed: int) -> d
         taken[max(sorted(members), key=lambda group: len(members[group]))] = 1
     validation = {stem for group, stems in members.items() for stem in stems[: taken[group]]}
     return {stem: "validation" if stem in validation else "train" for stem in sorted(groups)}
+
+
+def shuffled(stems: Iterable[str], seed: int) -> list[str]:
+    """Stems in an order that depends on the seed and each stem alone."""
+    return sorted(stems, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).digest())
 
 
 def read_split(csv_path) -> dict[str, str]:

@@ -76,13 +76,18 @@ class Slide:
         levels stay those of the slide.
         """
         size = tuple(max(1, round(length * scale)) for length in self.shape[:2])
-        fine_enough = [
-            level
-            for level, downsample in zip(self.levels, self.downsamples, strict=True)
-            if downsample * scale < SAME_SCALE
-        ]
-        level = fine_enough[-1] if fine_enough else self.levels[0]
+        level, _ = self.level_for(scale)
         return level if level.shape[:2] == size else Resized(level, size=size)
+
+    def level_for(self, scale):
+        """The coarsest level that is fine enough for a scale, else the finest.
+
+        Returns:
+            (`Level`, downsample): how many pixels of the slide make one of its pixels.
+        """
+        pairs = list(zip(self.levels, self.downsamples, strict=True))
+        fine_enough = [pair for pair in pairs if pair[1] * scale < SAME_SCALE]
+        return (fine_enough or pairs[:1])[-1]
 
     def thumbnail(self, max_px):
         """The whole slide as (rows, columns, 3), averaged, with its longest side at most max_px."""

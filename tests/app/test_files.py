@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from app_tools import make_workspace, write_images
+from slides_tools import write_pyramid, write_svs, write_zarr
 
 from nuclei.app import corrections
 from nuclei.app.entry import FAILED
@@ -50,17 +51,33 @@ def test_two_images_of_one_stem_are_named(tmp_path):
         find_files(tmp_path / "images")
 
 
-def test_a_slide_says_what_to_do(tmp_path):
-    import tifffile
-
-    (tmp_path / "images").mkdir()
-    data = np.zeros((600, 600, 3), np.uint8)
-    with tifffile.TiffWriter(tmp_path / "images" / "slide.tif") as tiff:
-        tiff.write(data, subifds=1, tile=(256, 256), photometric="rgb")
-        tiff.write(data[::2, ::2], subfiletype=1, tile=(256, 256), photometric="rgb")
-    workspace = make_workspace(tmp_path / "images")
-    entry = next(iter(workspace.entries.values()))
-    assert entry.state == FAILED and "predict.py" in entry.note
+def test_slides_are_told_from_images_and_have_stems_of_their_own(tmp_path):
+    write_images(tmp_path)
+    image = np.zeros((200, 300, 3), np.uint8)
+    write_pyramid(tmp_path / "slide.tif", image)
+    write_svs(tmp_path / "a.svs", image)  # beside a.png
+    write_zarr(tmp_path / "z.zarr", image)
+    files = find_files(tmp_path)
+    assert {stem: path.name for stem, path in files.slides.items()} == {
+        "a.svs": "a.svs",
+        "slide": "slide.tif",
+        "z": "z.zarr",
+    }
+    assert set(files.images) == {"a", "b"}
+    temporary = tmp_path / "temporary.png"
+    temporary.write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(ValueError, match="an image of this name already"):
+        files.add("slide.png", temporary)
+    with pytest.raises(ValueError, match="new.mrxs is a part of a slide: copy all its files"):
+        files.add("new.mrxs", temporary)
+    with pytest.raises(ValueError, match="new.svs"):
+        bad = tmp_path / "temporary.svs"
+        bad.write_bytes(b"no slide")
+        files.add("new.svs", bad)
+    assert files.add("new.svs", write_svs(tmp_path / "temporary.svs", image)) == "new"
+    assert files.slides["new"] == tmp_path / "new.svs" and (tmp_path / "new.svs").is_file()
+    assert files.add("p.tif", write_pyramid(tmp_path / "temporary.tif", image)) == "p"
+    assert files.slides["p"] == tmp_path / "p.tif"
 
 
 def test_a_damaged_log_is_named_and_the_other_images_open(tmp_path):

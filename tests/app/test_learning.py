@@ -9,7 +9,6 @@ from app_tools import bright_model, make_workspace, write_images
 import train
 from nuclei.app import comparing, corrections
 from nuclei.app.edits import Refused
-from nuclei.app.held_out import divide
 from nuclei.app.learning import Learning, model_used_before
 from nuclei.app.training_process import TrainingProcess, flags
 from nuclei.datasets.split import read_split
@@ -153,19 +152,6 @@ def test_progress_tells_the_time_left(workspace, tmp_path):
     numbers = [left for left in lefts if left is not None]
     assert lefts[0] is None and numbers and max(numbers) < 60
     assert len(read_history(tmp_path / "history.csv")["epoch"]) == 4
-
-
-@pytest.mark.parametrize("num", (1, 2, 5, 20))
-def test_a_fifth_is_held_out_and_a_single_image_teaches(num):
-    parts = list(divide([f"image_{number}" for number in range(num)]).values())
-    assert parts.count("validation") == (0 if num == 1 else max(1, round(0.2 * num)))
-    assert "train" in parts
-
-
-def test_the_users_own_division_counts(tmp_path):
-    (tmp_path / "split.csv").write_text("stem,split\na,test\nb,validation\n")
-    parts = divide(["a", "b", "c"], tmp_path / "split.csv")
-    assert parts["a"] == "test" and parts["b"] == "validation"
 
 
 def test_two_models_are_scored_on_the_same_images(workspace, monkeypatch):

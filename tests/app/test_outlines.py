@@ -1,10 +1,13 @@
 """Outlines follow the edges of the pixels: filled by the even-odd rule they give the nucleus."""
 
+import json
+
 import numpy as np
 import pytest
-from app_tools import canvas_of, drawn_labels
+from app_tools import canvas_of, corrected_image, drawn_labels, random_edit
 
-from nuclei.app.outlines import describe
+from nuclei.app import outlines
+from nuclei.app.outlines import as_json, describe
 from nuclei.polygons import fill
 
 
@@ -43,3 +46,25 @@ def test_parts_holes_and_single_pixels():
     for nucleus in (first, pixel, corner):
         assert np.array_equal(filled(nucleus, labels.shape), labels == nucleus["id"])
     assert pixel["outline"] == [3, 28, 3, 29, 4, 29, 4, 28]
+
+
+def test_outlines_do_not_depend_on_what_is_traced_beside_them(monkeypatch):
+    labels = drawn_labels(5, num=60)
+    labels[30:33, 20:23] = labels[70:72, 70:75] = 0
+    canvas = canvas_of(labels)
+    ids = sorted(canvas.boxes)
+    together = describe(canvas, ids, {})
+    assert together == [describe(canvas, [index], {})[0] for index in ids]
+    monkeypatch.setattr(outlines, "STRIP_PX", 500)
+    assert together == describe(canvas, ids, {})
+    assert describe(canvas, [], {}) == []
+
+
+def test_what_is_kept_for_the_page_follows_each_edit(tmp_path):
+    image, random = corrected_image(tmp_path, drawn_labels(2)), np.random.default_rng(1)
+    known = {3: 0.25, 7: 0.5}
+    for _ in range(15):
+        canvas = image.canvas
+        expected = describe(canvas, sorted(canvas.boxes), known)
+        assert json.loads(as_json(canvas, known)) == expected
+        random_edit(image, random)

@@ -120,6 +120,43 @@ def test_the_delete_key_takes_the_nucleus_below_the_mouse(student, labels):
     assert index not in student.ids()
 
 
+def test_dropped_files_are_added(student, folder, tmp_path):
+    image, _ = draw("fluorescence", 64, 80, num_nuclei=3, diameter=14, seed=9)
+    Image.fromarray(image).save(tmp_path / "new.png")
+    content = (tmp_path / "new.png").read_bytes()
+    files = student.page.evaluate_handle(
+        "files => { const all = new DataTransfer(); for (const [name, bytes] of files)"
+        " all.items.add(new File([new Uint8Array(bytes)], name)); return all; }",
+        [["new.png", list(content)], ["image0.png", list(content)], ["notes.txt", [104, 105]]],
+    )
+    before = (folder / "raw" / "image0.png").read_bytes()
+    page, veil = student.page, student.page.locator("#drop")
+    page.dispatch_event("main", "dragenter", {"dataTransfer": files})
+    assert veil.is_visible()
+    page.dispatch_event("main", "dragleave", {"dataTransfer": files})
+    assert not veil.is_visible()
+    page.dispatch_event("main", "dragenter", {"dataTransfer": files})
+    page.dispatch_event("#viewer", "dragover", {"dataTransfer": files})
+    page.dispatch_event("#viewer", "drop", {"dataTransfer": files})
+    page.get_by_role("button", name="new.png").wait_for()
+    student.hears("1 image added.")
+    said = page.locator("#said").text_content()
+    assert "image0.png: there is an image of this name already" in said and "notes.txt" in said
+    assert not veil.is_visible()
+    assert (folder / "raw" / "new.png").read_bytes() == content
+    assert (folder / "raw" / "image0.png").read_bytes() == before
+    assert not (folder / "raw" / "notes.txt").exists()
+    wait(page, "document.getElementById('name').textContent === 'new.png'")  # it is opened
+
+
+def test_text_that_is_dragged_over_the_page_is_none_of_its_business(student):
+    words = student.page.evaluate_handle(
+        "() => { const one = new DataTransfer(); one.setData('text/plain', 'x'); return one; }"
+    )
+    student.page.dispatch_event("main", "dragenter", {"dataTransfer": words})
+    assert not student.page.locator("#drop").is_visible()
+
+
 def test_images_are_added_and_never_replace_one(student, folder, tmp_path):
     image, _ = draw("fluorescence", 64, 80, num_nuclei=3, diameter=14, seed=9)
     for name in ("new.png", "image0.png"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from app_tools import bright_model, make_workspace, write_images
+from app_tools import bright_model, make_workspace, nuclei_of, write_images
 
 from nuclei.app import corrections
 from nuclei.app.entry import ACCEPTED, FAILED, PREDICTED, WAITING
@@ -34,15 +34,15 @@ def test_all_images_are_predicted_and_the_next_run_knows_them(folder):
     again = make_workspace(folder)
     assert set(states(again).values()) == {PREDICTED}
     key = next(iter(again.entries))
-    assert corrections.nuclei(again, key) == corrections.nuclei(workspace, key)
-    assert len(corrections.nuclei(again, key)["nuclei"]) > 5
-    assert again.entry(key).describe()["nuclei"] == len(corrections.nuclei(again, key)["nuclei"])
+    assert nuclei_of(again, key) == nuclei_of(workspace, key)
+    assert len(nuclei_of(again, key)["nuclei"]) > 5
+    assert again.entry(key).describe()["nuclei"] == len(nuclei_of(again, key)["nuclei"])
 
 
 def test_the_image_that_the_user_looks_at_comes_first(folder):
     workspace = make_workspace(folder)
     wanted = next(key for key, it in workspace.entries.items() if it.stem == "c")
-    assert corrections.nuclei(workspace, wanted)["state"] == WAITING
+    assert nuclei_of(workspace, wanted)["state"] == WAITING
     assert workspace.next_to_predict().stem == "c"
 
 
@@ -72,7 +72,7 @@ def test_another_model_predicts_anew_what_the_user_has_not_touched(folder, tmp_p
     workspace = make_workspace(folder)
     predict_all(workspace)
     touched = next(key for key, it in workspace.entries.items() if it.stem == "a")
-    request = Delete("delete", 0, [corrections.nuclei(workspace, touched)["nuclei"][0]["id"]])
+    request = Delete("delete", 0, [nuclei_of(workspace, touched)["nuclei"][0]["id"]])
     corrections.edit(workspace, touched, request)
     labels = workspace.corrected.get(touched).canvas.labels.copy()
     other = next(key for key, it in workspace.entries.items() if it.stem == "b")
@@ -86,6 +86,15 @@ def test_another_model_predicts_anew_what_the_user_has_not_touched(folder, tmp_p
     predict_all(workspace)
     assert np.array_equal(workspace.corrected.get(touched).canvas.labels, labels)
     assert workspace.corrected.get(other) is not looked_at
+
+
+def test_a_damaged_prediction_is_named(folder):
+    workspace = make_workspace(folder)
+    predict_all(workspace)
+    for content in (b"nothing", b"\x89PNG and nothing"):
+        (folder / "corrected" / ".nuclei" / "a.png").write_bytes(content)
+        with pytest.raises(ValueError, match=".nuclei/a.png is damaged .*remove it"):
+            nuclei_of(workspace, workspace.entry_of("a").key)
 
 
 def test_the_thread_ends_when_it_is_told(folder):

@@ -257,6 +257,28 @@ def test_an_added_image_is_listed_and_never_replaces_another(served):
     assert names == {"a.png", "b.png", "new ü.png", "corrected"}
 
 
+def test_a_field_is_cut_and_what_makes_none_is_refused(served):
+    path = f"/api/images/{served.keys['a']}/fields"
+    field = served.post(path, box=[100.4, 80.0, 20.6, 30.2])
+    assert field["name"] == "a_x20_y30.png" and (field["width"], field["height"]) == (81, 50)
+    names = [it["name"] for it in served.get("/api/state")["images"]]
+    assert sorted(names) == ["a.png", "a_x20_y30.png", "b.png"]
+    for box in ([], [1, 2, 3], ["1", 2, 3, 4], [1e300, 0, 0, 0], [0, 0, 9, 9], None):
+        assert served.client.post(path, json={"box": box}).status_code == 422
+    assert served.client.post(path, content=b"[").status_code == 422
+    assert (
+        served.client.post("/api/images/nothing/fields", json={"box": [0, 0, 64, 64]}).status_code
+        == 404
+    )
+    assert (
+        served.client.post(
+            path, json={"box": [0, 0, 64, 64]}, headers={"origin": "http://x"}
+        ).status_code
+        == 403
+    )
+    assert len(served.get("/api/state")["images"]) == 3
+
+
 def test_an_image_that_waits_or_fails_says_so(tmp_path):
     folder = tmp_path / "images"
     with recording(folder / "corrected"):

@@ -116,6 +116,34 @@ def test_kill_9_in_the_middle_of_ten_edits_loses_none_that_was_answered(tmp_path
     assert reopened(found).revision == found.revision + 1
 
 
+@pytest.mark.parametrize("is_set", (False, True))
+def test_what_a_killed_server_leaves_of_an_upload_is_removed_by_the_next_one(tmp_path, is_set):
+    folder = tmp_path / "images"
+    source = folder / "raw" if is_set else folder
+    make_set(folder if is_set else folder / "corrected")
+    if not is_set:
+        write_images(source)
+    before = {path.name for path in source.iterdir()}
+    connection = None
+    with Program(folder) as program:
+        connection = http.client.HTTPConnection("127.0.0.1", program.port)
+        connection.putrequest("POST", "/api/images")
+        headers = {**program.headers, "X-Name": "new.png", "Content-Length": "99999"}
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"a part of the file")
+        end = time.monotonic() + 30
+        while not list(source.glob(".nuclei-????????.png")):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        program.process.kill()
+        program.process.wait()
+        connection.close()
+    assert len(list(source.glob(".nuclei-????????.png"))) == 1
+    with Program(folder):
+        assert {path.name for path in source.iterdir()} - {".lock"} == before
+
+
 def start_of(labels):
     from nuclei.app.corrected import Start
     from nuclei.app.workspace import labels_file

@@ -31,6 +31,7 @@ export const COMMANDS = [
   { group: "tools", label: "Brush", tool: "brush", keys: ["b"], tip: "Add to a nucleus, or make a new one" },
   { group: "tools", label: "Erase", tool: "erase", keys: ["e"], tip: "Take away from a nucleus" },
   { group: "tools", label: "Propose", tool: "propose", keys: ["r"], tip: "Predict a region anew, with another threshold and scale" },
+  { group: "tools", label: "Field", tool: "field", keys: ["f"], tip: "Make an image of a part of this one, or of a slide" },
 
   { group: "edits", label: "Delete", keys: ["Delete", "Backspace"], tip: "Delete the selected nuclei, or the one below the mouse", isReady: hasSelection, run: onTargets(1, (ids) => ({ kind: "delete", ids })) },
   { group: "edits", label: "Merge", keys: ["m"], tip: "Make one nucleus of the selected ones", isReady: ({ session }) => session.selected.size > 1, run: onTargets(2, (ids) => ({ kind: "merge", ids })) },

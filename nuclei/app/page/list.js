@@ -3,7 +3,7 @@
 import { imagePath, upload } from "./api.js";
 import { $, element, nuclei, number, plural, say } from "./words.js";
 
-const STATES = { waiting: "waiting", predicting: "predicting …", predicted: "to check", accepted: "accepted", failed: "failed" };
+const STATES = { waiting: "waiting", predicting: "predicting …", predicted: "to check", accepted: "accepted", failed: "failed", slide: "slide" };
 const TILE_PX = 512;
 
 export class ImageList {
@@ -12,6 +12,7 @@ export class ImageList {
     this.cards = new Map(); // id -> button
     session.addEventListener("state", () => this.refresh());
     session.addEventListener("image", () => this.refresh());
+    session.addEventListener("tool", () => this.describe());
     $("list").addEventListener("keydown", (event) => {
       const by = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
       const next = by && event.target.closest("li")?.[by]?.firstChild;
@@ -46,8 +47,8 @@ export class ImageList {
       $("list").replaceChildren(...wanted.map((card) => element("li", {}, card)));
       if (wanted.includes(focused)) focused.focus();
     }
-    const numAccepted = images.filter(({ state }) => state === "accepted").length;
-    $("progress").textContent = images.length ? `${number(numAccepted)} of ${plural(images.length, "image")} accepted` : "no images yet";
+    const numAccepted = images.filter(({ state }) => state === "accepted").length, numImages = images.filter(({ slide }) => !slide).length;
+    $("progress").textContent = numImages ? `${number(numAccepted)} of ${plural(numImages, "image")} accepted` : "no images yet";
     $("empty").hidden = images.length > 0;
     this.describe();
   }
@@ -59,6 +60,7 @@ export class ImageList {
     const facts = [];
     if (["predicted", "accepted"].includes(image.state)) facts.push(nuclei(image.nuclei));
     if (image.held_out) facts.push("held out");
+    if (image.state === "slide") facts.push(plural(this.session.state.images.filter(({ source }) => source?.id === image.id).length, "field"));
     parts.name.textContent = image.name;
     parts.state.textContent = STATES[image.state] + (image.flagged ? ", out of distribution" : "");
     parts.facts.textContent = facts.join(", ");
@@ -70,7 +72,7 @@ export class ImageList {
   describe() {
     const { image } = this.session;
     $("name").textContent = image?.name ?? "";
-    const facts = !image ? [] : [`${image.width} × ${image.height} px`];
+    const facts = !image?.width ? [] : [`${image.width} × ${image.height} px`];
     if (image && ["predicted", "accepted"].includes(image.state)) {
       facts.push(nuclei(image.nuclei));
       if (image.uncertainty !== null && image.uncertainty !== undefined) facts.push(`uncertainty ${image.uncertainty.toFixed(2)}`);
@@ -78,6 +80,7 @@ export class ImageList {
     $("facts").textContent = facts.join(" · ");
     $("flag").hidden = !image?.flagged;
     const waiting = { waiting: "This image waits to be predicted.", predicting: "The nuclei of this image are being predicted.", failed: `This image could not be read or predicted. ${image?.note ?? ""}` };
+    if (image?.slide) Object.assign(waiting, { waiting: "The overview of this slide is read soon.", predicting: "The overview of this slide is being read.", slide: $("viewer").dataset.tool === "field" ? "" : "A slide: choose Field (f), then click where you want to correct nuclei." });
     const text = waiting[image?.state] ?? (image?.nuclei === 0 ? "No nuclei here. Draw them, or choose Propose and drag a box." : "");
     $("nothing").textContent = text;
     $("nothing").hidden = !text;

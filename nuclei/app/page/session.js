@@ -43,10 +43,19 @@ export class Session extends EventTarget {
   async load() {
     const state = await get("/api/state");
     this.state = state;
+    this.renewPicture();
     this.changed("state");
     if (!this.image) await this.open(state.images[0]?.id);
     else if (!this.nuclei && READY.has(this.image.state)) await this.loadNuclei();
     else this.changed("image");
+  }
+
+  // The size of a slide, and of some files, is known only after they were read.
+  renewPicture() {
+    const { image, viewer } = this;
+    if (!image || !viewer.image) return;
+    if (image.width === viewer.image.width && image.height === viewer.image.height) viewer.image = image;
+    else viewer.open(image, this.nuclei);
   }
 
   replaceImage(image) {
@@ -84,6 +93,28 @@ export class Session extends EventTarget {
     document.documentElement.dataset.shown = this.image.name;
   }
 
+  // A box of the open image or slide becomes an image, which is opened.
+  async cutField(box) {
+    const source = this.image;
+    if (!source) return;
+    const field = await this.attempt(() => post(`${imagePath(source.id)}/fields`, { box }));
+    if (!field) return;
+    await this.attempt(() => this.load());
+    if (this.current !== source.id) return; // the user opened another image meanwhile
+    await this.attempt(() => this.open(field.id));
+    this.changed("cut");
+    say(`${field.name} is an image of the folder now.`);
+  }
+
+  // Fields that were cut from the open image: boxes x0, y0, x1, y1.
+  get fields() {
+    const { image } = this;
+    return this.state.images.filter(({ source }) => source && source.id === image?.id).map(({ source, width, height }) => {
+      const [x, y] = source.corner;
+      return [x, y, x + width * image.step, y + height * image.step];
+    });
+  }
+
   // --- Selection ---
 
   select(ids) {
@@ -116,7 +147,7 @@ export class Session extends EventTarget {
   // Returns a promise that ends when the edit is answered, or cannot be sent for now.
   edit(edit) {
     if (!this.canEdit) {
-      say("This image has no nuclei yet: wait until it is predicted.", true);
+      say(this.image?.slide ? "A slide is not corrected itself: cut a field from it." : "This image has no nuclei yet: wait until it is predicted.", true);
       return Promise.resolve();
     }
     this.hide(edit);

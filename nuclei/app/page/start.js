@@ -9,7 +9,7 @@ import { ImageList } from "./list.js";
 import { Pointers } from "./pointers.js";
 import { Session } from "./session.js";
 import { keyName, Toolbar } from "./toolbar.js";
-import { TOOLS } from "./tools.js";
+import { sizeOfField, TOOLS } from "./tools.js";
 import { Viewer } from "./viewer.js";
 import { $, element, plural, say } from "./words.js";
 
@@ -48,8 +48,9 @@ viewer.shapes = () => {
     else if (edit.box) shapes.push({ kind: "box", points: edit.box });
     else if (edit.points) shapes.push({ kind: "dots", points: edit.points });
   }
+  for (const box of toolbar.tool === "field" || session.image?.slide ? session.fields : []) shapes.push({ kind: "field", points: box });
   if (TOOLS.points.first) shapes.push({ kind: "dots", points: TOOLS.points.first });
-  if (pointers.stroke) shapes.push({ ...pointers.stroke, radius });
+  if (pointers.stroke) shapes.push({ ...pointers.stroke, radius, label: toolbar.tool === "field" ? sizeOfField(pointers.stroke.points, session.image) : "" });
   else if (hasBrush() && (viewer.hasCursor || hoveredPoint)) shapes.push({ kind: "circle", points: viewer.hasCursor ? [viewer.x, viewer.y] : hoveredPoint, radius });
   return shapes;
 };
@@ -182,6 +183,7 @@ async function start() {
   handleKeys({ viewer, pointers, toolbar });
   for (const name of ["image", "selection", "unsent", "state"]) session.addEventListener(name, () => { toolbar.refresh(); describeNucleus(); });
   session.addEventListener("unsent", showConnection);
+  session.addEventListener("cut", () => toolbar.choose("select")); // in the new image, clicks are for its nuclei
   session.addEventListener("state", () => {
     const folder = session.state.folder ?? "", name = folder.split(/[\\/]/).filter(Boolean).pop() ?? "";
     $("folder").textContent = name;

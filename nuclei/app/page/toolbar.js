@@ -30,7 +30,8 @@ export class Toolbar {
   }
 
   run(command) {
-    if (command.tool) this.choose(command.tool);
+    if (command.tool && !this.fits(command.tool)) say("A slide is not corrected itself: cut a field from it.", true);
+    else if (command.tool) this.choose(command.tool);
     else return command.run(this.desk);
   }
 
@@ -45,12 +46,20 @@ export class Toolbar {
     const isTouch = matchMedia("(pointer: coarse)").matches;
     $("hint").textContent = (isTouch && TOOLS[name].touchHint) || TOOLS[name].hint;
     say("");
+    this.desk.session.changed("tool");
+  }
+
+  // A slide has no nuclei: it is looked at, and fields are cut from it.
+  fits(tool) {
+    return !this.desk.session.image?.slide || tool === "select" || tool === "field";
   }
 
   // Which buttons can act now. They keep the focus, so they are not disabled but say so.
   refresh() {
     const { session } = this.desk, isAccepted = session.image?.state === "accepted";
+    if (!this.fits(this.tool)) this.choose("field");
     for (const [command, button] of this.buttons) {
+      if (command.tool) button.setAttribute("aria-disabled", String(!this.fits(command.tool)));
       if (command.isReady) button.setAttribute("aria-disabled", String(!(session.canEdit && command.isReady(this.desk))));
     }
     const accept = $("accept");

@@ -2,7 +2,10 @@
 //
 // A tool has a `shape` that dragging draws (none: dragging moves the picture) and acts on its points, in pixels of the image.
 
-import { say } from "./words.js";
+import { number, say } from "./words.js";
+
+const FIELD_PX = 512; // side of the field around a click
+const MIN_FIELD_PX = 32, MAX_FIELD_PX = 4096; // as the program has them
 
 const pairs = (points) => Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
 
@@ -30,6 +33,21 @@ function selectInBox(session, points, adds) {
 function brushed(session, points) {
   const only = session.selected.size === 1 ? [...session.selected][0] : 0;
   return session.nuclei.at(points) || only || null;
+}
+
+// A field of a usual size around a point; `step` is px of the image for one px of the field.
+function fieldAround([x, y], { width, height, step }) {
+  const wide = Math.min(FIELD_PX * step, width), high = Math.min(FIELD_PX * step, height);
+  const left = Math.round(Math.min(width - wide, Math.max(0, x - wide / 2))), top = Math.round(Math.min(height - high, Math.max(0, y - high / 2)));
+  return [left, top, left + wide, top + high];
+}
+
+// The size of a field while it is drawn, in its own pixels, or why it cannot be cut.
+export function sizeOfField(points, { width, height, step }) {
+  const [x0, y0, x1, y1] = boxOf(points), clip = (value, end) => Math.min(end, Math.max(0, value));
+  const wide = Math.round((clip(x1, width) - clip(x0, width)) / step), high = Math.round((clip(y1, height) - clip(y0, height)) / step);
+  const fault = Math.max(wide, high) > MAX_FIELD_PX ? `, at most ${number(MAX_FIELD_PX)}` : Math.min(wide, high) < MIN_FIELD_PX ? `, at least ${MIN_FIELD_PX}` : "";
+  return `${number(wide)} × ${number(high)} px${fault}`;
 }
 
 export const TOOLS = {
@@ -94,6 +112,13 @@ export const TOOLS = {
       if (id) session.edit({ kind: "brush", id, stroke: points, radius: options.radius, erase: true });
       else say("There is no nucleus to erase from: start inside one.", true);
     },
+  },
+  field: {
+    shape: "box",
+    hint: `Drag a box, or click for ${FIELD_PX} × ${FIELD_PX} px: this part becomes an image of its own, to be corrected whole.`,
+    touchHint: `Drag a box, or tap for ${FIELD_PX} × ${FIELD_PX} px: this part becomes an image of its own. Two fingers move and zoom.`,
+    click: (session, point) => session.cutField(fieldAround(point, session.image)),
+    drawn: (session, points) => session.cutField(boxOf(points)),
   },
   propose: {
     shape: "box",

@@ -193,9 +193,9 @@ export class Viewer {
 }
 
 // A stroke, a loop or a box that the user draws. One unit is a CSS pixel.
-function drawShape(pen, { kind, points, radius }, unit) {
+function drawShape(pen, { kind, points, radius, label }, unit) {
   pen.beginPath();
-  if (kind === "box") {
+  if (kind === "box" || kind === "field") {
     const [x0, y0] = points, [x1, y1] = points.slice(-2);
     pen.rect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0));
   } else if (kind === "dots") {
@@ -229,6 +229,17 @@ function drawShape(pen, { kind, points, radius }, unit) {
     pen.stroke();
   }
   pen.setLineDash([]);
+  if (label) drawLabel(pen, label, points.slice(-2), unit);
+}
+
+// Words beside a point.
+function drawLabel(pen, text, [x, y], unit) {
+  pen.font = `${13 * unit}px system-ui, sans-serif`;
+  const width = pen.measureText(text).width;
+  pen.fillStyle = "rgba(0, 0, 0, .75)";
+  pen.fillRect(x + 8 * unit, y + 8 * unit, width + 12 * unit, 22 * unit);
+  pen.fillStyle = "#fff";
+  pen.fillText(text, x + 14 * unit, y + 24 * unit);
 }
 
 // The place where keys act: a cross in the middle.
