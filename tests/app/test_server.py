@@ -1,10 +1,12 @@
 """The program as a user starts it: its address, a second browser, and kill -9 amid ten edits."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -156,6 +158,28 @@ def twin_does(twin, body):
     from nuclei.app.requests import read_edit
 
     do_edit(twin, read_edit(json.dumps(body).encode()), *[None] * 3)
+
+
+def test_answers_leave_at_once():
+    async def no_delay():
+        """TCP_NODELAY of a connection that asyncio has accepted from the program's socket."""
+        seen = asyncio.get_running_loop().create_future()
+
+        class Peer(asyncio.Protocol):
+            def connection_made(self, transport):
+                connection = transport.get_extra_info("socket")
+                seen.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        listener = open_socket(None)
+        server = await asyncio.get_running_loop().create_server(Peer, sock=listener)
+        async with server:
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            value = await seen
+            writer.close()
+            await writer.wait_closed()
+        return value
+
+    assert asyncio.run(no_delay())  # else each answer waits 40 ms for the browser's
 
 
 def test_all_flags_and_two_browsers_that_see_each_other(tmp_path):
