@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from nuclei.training.losses import CONTACT_WEIGHT, SegmentationLoss, pixel_metrics
+from nuclei.training.losses import (
+    CONTACT_WEIGHT,
+    DICE_WEIGHT,
+    MAP_WEIGHT,
+    SMOOTH,
+    PixelScore,
+    SegmentationLoss,
+    pixel_metrics,
+)
 from nuclei.training.targets import UNKNOWN
 
 
@@ -18,6 +26,38 @@ def random_batch(seed=0, channels=2):
 
 def loss_of(truth, maps):
     return float(SegmentationLoss(("nucleus", "distance"))(truth, maps))
+
+
+def loss_by_definition(truth, maps, contact=None):
+    """The loss in float64, pixel by pixel; `contact` is the channel of the contact map."""
+    sums, weights = np.zeros(truth.shape[-1]), np.zeros(truth.shape[-1])
+    for *place, channel in np.argwhere(truth >= 0):
+        goal, guess = np.clip([truth[(*place, channel)], maps[(*place, channel)]], 1e-6, 1 - 1e-6)
+        meeting = 0 if contact is None else max(0, truth[(*place, contact)])
+        weight = 1 + (CONTACT_WEIGHT - 1) * meeting
+        divergence = goal * np.log(goal / guess) + (1 - goal) * np.log((1 - goal) / (1 - guess))
+        sums[channel] += weight * divergence
+        weights[channel] += weight
+    each = sums / np.maximum(weights, 1)
+    dice = []
+    for one, other in zip(truth[..., 0], maps[..., 0].astype(float), strict=True):
+        one, other = one[one >= 0], np.clip(other[one >= 0], 1e-6, 1 - 1e-6)
+        dice.append((2 * (one * other).sum() + SMOOTH) / (one.sum() + other.sum() + SMOOTH))
+    return each[0] + DICE_WEIGHT * (1 - np.mean(dice)) + MAP_WEIGHT * each[1:].sum()
+
+
+@pytest.mark.parametrize("heads", [("nucleus",), ("nucleus", "distance", "contact")])
+@pytest.mark.parametrize("share_unknown", [0, 0.4])
+def test_the_loss_is_its_definition(heads, share_unknown):
+    rng = np.random.default_rng(len(heads))
+    truth, maps = (rng.random((3, 7, 5, len(heads))).astype(np.float32) for _ in range(2))
+    truth[..., 0] = truth[..., 0].round()
+    truth[rng.random(truth.shape) < share_unknown] = UNKNOWN
+    truth[0, 0], maps[0, 0] = [[0], [0], [1], [1], [0.5]], [[0], [1], [0], [1], [1]]  # the ends
+    loss = SegmentationLoss(heads).call(truth, maps)
+    assert loss.shape == (1,)  # Keras takes the mean over devices of arrays only
+    contact = heads.index("contact") if "contact" in heads else None
+    assert float(loss[0]) == pytest.approx(loss_by_definition(truth, maps, contact), rel=2e-4)
 
 
 def test_perfect_maps_cost_nothing_and_all_others_cost_more():
@@ -77,9 +117,28 @@ def test_pixel_scores_are_the_definitions_pooled_over_batches():
     assert values["iou"] == pytest.approx(tp / (tp + fp + fn), abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Keras on NumPy: 0 / 0 is 0
+def test_pixel_scores_leave_out_what_is_unknown_and_begin_anew():
+    truth, maps = np.full((1, 2, 4, 2), 0.5, np.float32), np.full((1, 2, 4, 2), 0.5, np.float32)
+    truth[0, :, :, 0] = [[1, 1, 1, 0], [0, 0, 0.5, UNKNOWN]]  # 0.5 is background on both sides
+    maps[0, :, :, 0] = [[0.6, 0.9, 0.2, 0.7], [0.1, 0.5, 0.5, 0.9]]
+    expected = {"accuracy": 5 / 7, "dice": 4 / 6, "iou": 2 / 4}
+    for score in pixel_metrics():
+        assert float(score.result()) == 0  # before any batch
+        for _ in range(2):
+            score.update_state(truth, maps)
+            assert float(score.result()) == pytest.approx(expected[score.name], abs=1e-6)
+            score.reset_state()
+        score.update_state(np.full_like(truth, UNKNOWN), maps)
+        assert float(score.result()) == 0
+    assert PixelScore("dice", "other").name == "other"
+
+
 def test_the_loss_survives_its_config():
     loss = SegmentationLoss(("nucleus", "distance"))
     again = SegmentationLoss.from_config(loss.get_config())
     truth, maps = random_batch()
     assert float(again(truth, maps)) == float(loss(truth, maps))
-    assert isinstance(loss, keras.losses.Loss)
+    assert isinstance(loss, keras.losses.Loss) and loss.name == "segmentation_loss"
+    named = SegmentationLoss(["nucleus"], name="other")
+    assert named.get_config() == {"heads": ["nucleus"], "name": "other"}

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from nuclei.training.muon import STEP_SIZE, STEPS, LossScaled, Muon, orthogonal
+from nuclei.training.muon import NESTEROV, STEP_SIZE, STEPS, LossScaled, Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(144, 16), (27, 40), (32, 32), (5, 1)])
@@ -28,6 +28,39 @@ def test_the_orthogonal_factor_is_that_of_keras():
     matrix = np.random.default_rng(2).standard_normal((96, 24)).astype(np.float32)
     expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(matrix, sum(STEPS))
     np.testing.assert_allclose(orthogonal(matrix), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_the_direction_does_not_depend_on_the_size_of_the_gradient(factor):
+    matrix = np.random.default_rng(3).standard_normal((20, 6)).astype(np.float32)
+    expected = orthogonal(matrix)
+    np.testing.assert_allclose(orthogonal(np.float32(factor) * matrix), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (2, 2, 1, 7), (1, 3, 2, 3), (3, 1, 2, 3)])
+def test_the_momentum_and_the_size_of_steps_are_by_definition(shape):
+    """Nesterov's momentum over three steps, and weight decay as AdamW has it."""
+    rng, rate, decay = np.random.default_rng(4), 0.01, 0.1
+    weights = rng.standard_normal(shape).astype(np.float32)
+    variable, momentum = keras.Variable(weights), 0
+    optimizer = Muon(rate, weight_decay=decay)
+    optimizer.build([variable])
+    for _ in range(3):
+        gradient = rng.standard_normal(shape).astype(np.float16)  # a coarser dtype is cast
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        momentum = NESTEROV * momentum + gradient.astype(np.float32)
+        ahead = (gradient + NESTEROV * momentum).reshape(-1, shape[-1]).astype(np.float32)
+        step = STEP_SIZE * max(ahead.shape) ** 0.5 * np.asarray(orthogonal(ahead))
+        weights = weights * (1 - rate * decay) - rate * step.reshape(shape)
+        np.testing.assert_allclose(variable, weights, atol=1e-5)
+
+
+def test_only_the_given_variables_are_changed():
+    first, second = (keras.Variable(np.ones(3, np.float32)) for _ in range(2))
+    optimizer = Muon(0.01, weight_decay=0.0)
+    optimizer.build([first, second])
+    optimizer.apply([keras.ops.ones(3)], [second])
+    assert (np.asarray(first) == 1).all() and (np.asarray(second) < 1).all()
 
 
 def test_coarse_arithmetic_does_not_make_steps_grow(monkeypatch):
