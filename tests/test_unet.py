@@ -5,7 +5,9 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from inference_tools import model_of_unet
 
+from nuclei.inference.tiling import predict_tiled
 from nuclei.training.losses import SegmentationLoss, pixel_metrics
 from unet import HEADS, build_unet, network_geometry, receptive_radius, size_multiple
 
@@ -99,3 +101,11 @@ def test_the_geometry_follows_from_the_architecture():
     expected = {"margin": receptive_radius(2, 1), "multiple": size_multiple(2, 1)}
     assert network_geometry(architecture) == expected
     assert network_geometry({}) == {"margin": receptive_radius(), "multiple": size_multiple()}
+
+
+def test_tiles_of_a_network_equal_the_whole():
+    """Its margin is as wide as what it sees, and its multiple that of its pooling."""
+    model = model_of_unet(build_unet(width=4, depth=2, stem_stride=2), depth=2, stem_stride=2)
+    image = np.random.default_rng(0).random((131, 170, 3)).astype(np.float32)
+    whole = predict_tiled(model, image)
+    np.testing.assert_allclose(predict_tiled(model, image, tile_px=136), whole, atol=1e-5)

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
-from inference_tools import model_of, model_of_unet
+from inference_tools import model_of
+from scipy import ndimage
 
+from nuclei.images.box import Box
 from nuclei.inference.tiling import (
     cut,
+    cut_axis,
     dihedral,
+    predict_scaled,
     predict_strips,
     predict_tiled,
     read_window,
 )
-from unet import build_unet
 
 
 @pytest.mark.parametrize("height", [1, 15, 16, 17, 97, 130, 257])
@@ -35,22 +38,97 @@ def test_cores_partition_the_image(height, width, tile, margin, multiple):
     assert (seen == 1).all()
 
 
-def test_a_tile_without_core_is_refused():
-    with pytest.raises(ValueError, match="--tile"):
-        cut(500, 500, tile=64, margin=32, multiple=16)
+@pytest.mark.parametrize(("margin", "multiple"), [(17, 16), (8, 8), (0, 16), (5, 1)])
+@pytest.mark.parametrize("tile", [80, 96, 131])
+def test_tiles_are_few_and_then_small(margin, multiple, tile):
+    rounded = -(-margin // multiple) * multiple
+    for length in [*range(1, 600, 37), 80, 96, 128, 131]:
+        cuts = cut_axis(length, tile, margin, multiple)
+        sizes = {stop - start for start, stop, _, _ in cuts}
+        assert len(sizes) == 1
+        size = sizes.pop()
+        padded = -(-length // multiple) * multiple
+        largest = tile // multiple * multiple
+
+        def reach(num_tiles, side):
+            return side if num_tiles == 1 else num_tiles * (side - 2 * rounded) + 2 * rounded
+
+        assert cuts[-1][1] == padded <= reach(len(cuts), size)
+        assert len(cuts) == 1 or reach(len(cuts) - 1, largest) < padded
+        assert reach(len(cuts), size - multiple) < padded
+
+
+@pytest.mark.parametrize(("margin", "multiple"), [(32, 16), (33, 16), (10, 8), (7, 1)])
+def test_a_tile_without_core_is_refused_and_the_advice_helps(margin, multiple):
+    rounded = -(-margin // multiple) * multiple
+    least = 2 * rounded + multiple
+    assert len(cut_axis(5000, least, margin, multiple)) > 2
+    message = (
+        f"^a tile of {least - multiple} px has no core between margins of {rounded} px; give "
+        f"--tile {3 * rounded} or more$"
+    )
+    with pytest.raises(ValueError, match=message):
+        cut(9, 5000, least - 1, margin, multiple)
+    if multiple <= rounded:
+        assert cut(9, 5000, 3 * rounded, margin, multiple)
+
+
+def looking_around(margin, multiple, log=None):
+    """A model without a network that sees `margin` px far, and blocks of `multiple` px."""
+
+    def network(batch):
+        assert batch.dtype == np.float32
+        num, height, width, _ = batch.shape
+        blocks = batch[..., 0].reshape(num, height // multiple, multiple, -1, multiple)
+        pooled = blocks.mean((2, 4)).repeat(multiple, 1).repeat(multiple, 2)
+        side = 2 * margin + 1
+        near = ndimage.uniform_filter(batch[..., 1], (0, side, side), mode="constant")
+        if log is not None:
+            log.append(batch.shape)
+        return np.stack([pooled, near], -1)
+
+    return model_of(network, 2, margin, multiple)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (131, 77), (160, 301), (97, 240)])
-def test_tiled_equals_whole(shape):
-    model = model_of_unet(build_unet(width=8, depth=2, stem_stride=2), depth=2, stem_stride=2)
+@pytest.mark.parametrize(("tile", "batch_size"), [(64, 1), (79, 2), (120, 3)])
+def test_tiled_equals_whole(shape, tile, batch_size):
+    log = []
+    model = looking_around(11, 8, log)
     image = np.random.default_rng(0).random((*shape, 3)).astype(np.float32)
-    whole = predict_tiled(model, image, tile_px=1024)
-    tiled = predict_tiled(model, image, tile_px=136, batch_size=3)
-    assert whole.shape == (*shape, model.num_maps)
+    whole = predict_tiled(model, image)
+    assert whole.shape == (*shape, 2) and len(log) == 1
+    log.clear()
+    tiled = predict_tiled(model, image, tile_px=tile, batch_size=batch_size)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
-    strips = list(predict_strips(model, image, tile_px=136))
-    np.testing.assert_allclose(np.concatenate(strips), whole, atol=1e-5)
-    assert len(strips) > 1 or shape[0] <= 136
+    num_tiles = len(cut(*shape, tile, 11, 8))
+    assert [num for num, *_ in log[:-1]] == [batch_size] * ((num_tiles - 1) // batch_size)
+    assert max(max(height, width) for _, height, width, _ in log) <= tile
+    log.clear()
+    strips = list(predict_strips(model, image, tile_px=tile, batch_size=batch_size))
+    np.testing.assert_array_equal(np.concatenate(strips), tiled)
+    assert max(num for num, *_ in log) <= batch_size
+    assert len(strips) == len(cut(shape[0], 1, tile, 11, 8))
+
+
+@pytest.mark.parametrize("scale", [1, 0.5, 2])
+def test_maps_of_another_scale_have_the_size_of_the_image(scale):
+    log = []
+    image = np.full((60, 90, 3), 51, np.uint8)
+    image[:30, :45] = 255  # a quarter
+    maps = predict_scaled(
+        model_of(lambda batch: log.append(batch.shape) or batch[..., :2], 2, 4, 8),
+        image,
+        scale,
+        lambda part: part / np.float32(255),
+        tile_px=32,
+        batch_size=2,
+    )
+    assert maps.shape == (60, 90, 2)
+    assert max(height for _, height, _, _ in log) <= 32 and max(num for num, *_ in log) == 2
+    assert (maps[:25, :40] == 1).all() and np.allclose(maps[35:, 50:], 0.2)
+    area = sum(num * height * width for num, height, width, _ in log)
+    assert area > 0.9 * image[..., 0].size * scale**2
 
 
 def test_tiles_are_prepared():
@@ -60,20 +138,28 @@ def test_tiles_are_prepared():
     assert (maps == 1).all()
 
 
-def test_filling_up_is_by_reflection():
-    image = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
-    window = cut(3, 4, tile=8, margin=0, multiple=8)[0]
-    expected = np.pad(image[..., 0], ((0, 5), (0, 4)), "reflect")
-    np.testing.assert_array_equal(read_window(image, window.box)[..., 0], expected)
+@pytest.mark.parametrize("beyond", [(0, 0), (5, 0), (0, 4), (2, 3)])
+def test_filling_up_is_by_reflection(beyond):
+    image = np.arange(42, dtype=np.float32).reshape(6, 7, 1)
+    filled = read_window(image, Box(2, 6 + beyond[0], 3, 7 + beyond[1]))
+    expected = np.pad(image[2:, 3:, 0], tuple((0, more) for more in beyond), "reflect")
+    np.testing.assert_array_equal(filled[..., 0], expected)
 
 
 def test_the_dihedral_mean_does_not_see_orientation():
-    model = build_unet(width=4, depth=1, stem_stride=2)
-    averaged = dihedral(model.predict_on_batch)
+    def network(batch):  # sees orientation; of other places, never of other images
+        assert batch.flags.c_contiguous
+        rows, columns = batch[..., 0].cumsum(1), batch[..., 1].cumsum(2)
+        return np.stack([rows - 2 * columns, rows * columns], -1)
+
+    averaged, seen = dihedral(network), set()
+    dihedral(lambda batch: seen.add(batch.tobytes()) or batch)(np.arange(6.0).reshape(1, 2, 3, 1))
+    assert len(seen) == 8
     batch = np.random.default_rng(2).random((2, 16, 24, 3)).astype(np.float32)
     straight = averaged(batch)
+    assert straight.shape == (2, 16, 24, 2) and straight.dtype == np.float32
     for turns in range(4):
         turned = averaged(np.ascontiguousarray(np.rot90(batch, turns, (1, 2))[:, ::-1]))
-        np.testing.assert_allclose(np.rot90(turned[:, ::-1], -turns, (1, 2)), straight, atol=1e-5)
-    single = np.asarray(model.predict_on_batch(batch))
-    assert np.abs(straight - single).max() > 1e-4  # and it is a mean of different looks
+        np.testing.assert_allclose(np.rot90(turned[:, ::-1], -turns, (1, 2)), straight, rtol=1e-4)
+    even = np.full((1, 4, 4, 1), 0.5, np.float32)
+    assert (dihedral(lambda batch: 2 * batch)(even) == 1).all()  # a mean, and no sum
