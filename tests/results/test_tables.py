@@ -1,5 +1,9 @@
 """The tables: rows are added and rewritten one at a time, and finished images are known."""
 
+import os
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,11 +12,40 @@ from nuclei.results.tables import (
     append_table,
     finished_before,
     merge_changed_rows,
+    positive_share,
     read_table,
     replace_row,
     rewrite_rows,
     write_table,
 )
+from nuclei.written import Protected
+
+NAMES = ["NA", "007", "=1+1", 'a, "b"', "ü–核", "'=x", " a ", "1e5", "None"]
+
+
+def test_names_come_back_as_they_were_and_are_no_formulas(tmp_path, monkeypatch):
+    """From each function that writes a table, and from each that reads one."""
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
+    rows = pd.DataFrame([summary_row(name, "csv") for name in NAMES])
+    appended, replaced, seen = tmp_path / "nuclei.csv", tmp_path / "summary.csv", []
+    append_table(appended, rows[:4])
+    append_table(appended, rows[4:])
+    write_table(replaced, rows)
+    expected = replaced.read_bytes()
+    assert appended.read_bytes() == expected and b"\r" not in expected
+    assert b"\n=" not in expected and "ü–核" in expected.decode("utf-8")
+    rewrite_rows(appended, lambda row: seen.append(row["image"]) or row, ["more"])
+    assert appended.read_bytes() == expected.replace(b"\n", b",\n").replace(b"ats,", b"ats,more")
+    assert seen[: len(NAMES)] == NAMES == read_table(appended)["image"].tolist()
+    finished = finished_before(tmp_path, "model 1", False, NAMES)
+    assert finished == dict.fromkeys(NAMES, ["csv"])
+    assert read_table(replaced)["image"].tolist() == NAMES
+
+
+def test_the_share_of_positive_nuclei_is_that_of_the_known():
+    assert positive_share(np.array([1, 0, np.nan, 1])) == 0.6667
+    assert positive_share(np.array([0.0])) == 0
+    assert positive_share(np.array([np.nan])) == positive_share(np.zeros(0)) == ""
 
 
 def test_tables_are_rewritten_a_row_at_a_time(tmp_path):
@@ -29,8 +62,9 @@ def test_tables_are_rewritten_a_row_at_a_time(tmp_path):
     rewrite_rows(path, lambda row: None)
     assert not path.exists()
     path.write_text("name,size\na,1\n")
-    with pytest.raises(ValueError, match="no table of predict"):
+    with pytest.raises(ValueError, match="no table of predict.* it has the columns name, size;"):
         rewrite_rows(path, lambda row: row)
+    assert path.read_text() == "name,size\na,1\n"
 
 
 def summary_row(image, formats, made_by="model 1"):
@@ -46,7 +80,11 @@ def test_finished_images_are_those_of_the_summary(tmp_path):
     assert finished == {"a": ["masks", "csv"], "b": ["masks"]}
     # The rows of b and c were written, but not their line in summary.csv that says so.
     assert list(read_table(tmp_path / "nuclei.csv")["image"]) == ["a", "a", "other"]
-    with pytest.raises(ValueError, match="results for a, b by another model"):
+    message = (
+        f"{tmp_path} holds results for a, b by another model or other settings; give --out "
+        "another folder, or --overwrite to replace them"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         finished_before(tmp_path, "model 2", False, ["a", "b"])
     assert finished_before(tmp_path, "model 2", True, ["a"]) == {"a": ["masks", "csv"]}
     assert list(read_table(tmp_path / "summary.csv")["image"]) == ["b", "other"]
@@ -76,6 +114,31 @@ def test_rows_replace_those_of_the_same_images_once_for_all(tmp_path, monkeypatc
     ]
 
 
+def test_rows_that_the_user_does_not_let_in_are_dropped(tmp_path, monkeypatch):
+    append_table(tmp_path / "summary.csv", pd.DataFrame([summary_row("a", "masks")]))
+    before = (tmp_path / "summary.csv").read_bytes()
+    replace_row(tmp_path, summary_row("a", "masks csv"))
+
+    def refuse(*_):
+        raise Protected("changed by hand")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "write_table", refuse)
+        with pytest.raises(Protected, match="^changed by hand$"):
+            merge_changed_rows(tmp_path)
+    merge_changed_rows(tmp_path)  # nothing is left that could be refused again
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
+    assert (tmp_path / "summary.csv").read_bytes() == before
+
+
+def test_rows_of_other_columns_leave_cells_empty(tmp_path):
+    append_table(tmp_path / "summary.csv", pd.DataFrame([summary_row("a", "csv")]))
+    replace_row(tmp_path, summary_row("b", "csv") | {"mpp": 0.5})
+    merge_changed_rows(tmp_path)
+    expected = "image,made_by,formats,mpp\na,model 1,csv,\nb,model 1,csv,0.5\n"
+    assert (tmp_path / "summary.csv").read_text() == expected
+
+
 NO_TEXT, LONG_CELL = b"im\xffge,id\na,1\n", b'image,id\n"' + b"a" * 200_000 + b"\n"
 
 
@@ -94,6 +157,9 @@ def test_a_table_that_cannot_be_read_is_named_and_stays(tmp_path, use, text):
     path.write_bytes(text)
     with pytest.raises(ValueError, match="nuclei.csv is (damaged|no table)") as raised:
         use(path)
+    assert "; predict the images again" in str(raised.value) or str(raised.value).endswith(
+        "); give --out another folder"
+    )
     assert len(str(raised.value)) < 1000 and path.read_bytes() == text
 
 
@@ -124,8 +190,8 @@ def test_a_table_in_which_nothing_changes_is_left_alone(tmp_path):
 def test_a_table_of_others_is_refused_with_its_columns(tmp_path, name):
     path = tmp_path / name
     path.write_text("size,made_by\n1,me\n")
-    expected = f"{name} is no table of predict.py: it has the columns size, made_by; give --out"
-    with pytest.raises(ValueError, match=expected):
+    expected = f"{path} is no table of predict.py: it has the columns size, made_by; give --out "
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}another folder$"):
         read_table(path)
     path.write_text("image,made_by\na,me\n")
     if name == "summary.csv":  # needs formats, too
