@@ -17,4 +17,4 @@ def write_csv(path, nuclei):
 def write_parquet(path, nuclei):
     """Write the table of a `Nuclei` as Parquet (needs pyarrow)."""
     with replacing(path) as temporary:
-        nuclei.table.to_parquet(temporary, index=False, engine="pyarrow")
+        nuclei.table.to_parquet(temporary, index=False)

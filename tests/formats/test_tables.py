@@ -1,8 +1,27 @@
 """Tables are read by pandas."""
 
+import os
+
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 from formats_tools import run
+
+from nuclei.formats.registry import Nuclei
+from nuclei.formats.tables import write_csv, write_parquet
+
+
+def test_a_file_holds_the_columns_of_the_table_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
+    columns = {"image": ["=ü", "=ü"], "id": [3, 5], "area_px": [0.25, 7.0]}
+    table = pd.DataFrame(columns, index=[2, 4])  # rows of a larger table
+    nuclei = Nuclei("=ü", "=ü.png", np.zeros((2, 2), int), table)
+    write_csv(tmp_path / "a.csv", nuclei)
+    text = "image,id,area_px\n'=ü,3,0.25\n'=ü,5,7.0\n"
+    assert (tmp_path / "a.csv").read_bytes() == text.encode("utf-8")
+    write_parquet(tmp_path / "a.parquet", nuclei)
+    assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pydict() == columns
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_tables_are_read_by_pandas_one_by_one_and_as_a_folder(examples, predictions, tmp_path):
