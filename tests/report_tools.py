@@ -5,6 +5,7 @@ import json
 import math
 import re
 import zlib
+from html.parser import HTMLParser
 
 import h5py
 import numpy as np
@@ -45,6 +46,32 @@ PICTURES = {  # stem: kind, height, width, number of nuclei, mean probability, o
     "tissue <b>&amp;": ("tissue", 128, 128, 16, 0.90, 0),
     "tissue_empty": ("tissue", 64, 64, 0, math.nan, 1),
 }
+
+HOSTILE = "\"><script x='y'>z<b onclick=w>&lt;%%DATA%%"  # a name of a file or a group
+
+
+class Reader(HTMLParser):
+    """What a browser makes of HTML: its tags with their attributes, and the text a reader sees."""
+
+    def __init__(self, markup):
+        super().__init__()
+        self.tags, self.open, self.parts = [], [], []
+        self.feed(markup)
+        self.close()
+        assert not self.open, self.open
+        self.text = " ".join("".join(self.parts).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, *attributes))
+        self.open += [tag] if tag not in ("meta", "input", "br", "link") else []
+        self.parts.append(" " if tag not in ("code", "b", "span") else "")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.parts.append(" " if tag not in ("code",) else "")
+
+    def handle_data(self, data):
+        self.parts.append(data)
 
 
 def write_model(path, settings=None):
