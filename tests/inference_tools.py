@@ -45,7 +45,7 @@ def run_predict(model, out, *arguments):
 
 def read_rows(path):
     """The rows of a CSV file, as dicts of texts."""
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -54,7 +54,7 @@ def add_and_die(path, text):
     record = Record(path.parent)
     record.read()
     record.begin_growth(path)
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(text)
 
 

@@ -41,7 +41,11 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(OSError) as failure, replacing(tmp_path / "a.csv"), open(full, "w") as file:
+    with (
+        pytest.raises(OSError) as failure,
+        replacing(tmp_path / "a.csv"),
+        open(full, "w", encoding="utf-8") as file,
+    ):
         file.write("x")
         file.flush()
     assert failure.value.errno == 28 and os.listdir(tmp_path) == []

@@ -41,7 +41,7 @@ def run(data, out, *more):
 
 def history(out):
     """The rows of history.csv, all values as text."""
-    with open(out / "history.csv", newline="") as file:
+    with open(out / "history.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

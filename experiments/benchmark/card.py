@@ -95,7 +95,7 @@ def describe_machine():
     """What the figures were measured on: {name: text}."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), cpu)
     versions = {}
     for package in PACKAGES:

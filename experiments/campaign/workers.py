@@ -141,7 +141,11 @@ def limit_memory(megabytes: int) -> None:
     """Let a worker have so much more memory than now: what wants more gets a MemoryError."""
     status = Path("/proc/self/status")
     if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmData"))
+        line = next(
+            line
+            for line in status.read_text(encoding="utf-8").splitlines()
+            if line.startswith("VmData")
+        )
         limit = int(line.split()[1]) * 1024 + megabytes * 1_000_000
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 

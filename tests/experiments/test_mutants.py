@@ -31,7 +31,7 @@ def test_rooms_are_counted_and_a_second_call_goes_on(mutated, tmp_path, capsys):
     tmp_path = tmp_path / "mutants"
     tmp_path.mkdir()
     assert mutants.main(["images/labels", "--out", str(tmp_path)]) == 1
-    with open(tmp_path / "mutants.csv", newline="") as file:
+    with open(tmp_path / "mutants.csv", encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert list(row.values()) == ["images/labels", "4", "2", "0.500", "1"]
     assert (tmp_path / "images_labels.txt").read_text().count("mutmut") == 2

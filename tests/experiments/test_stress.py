@@ -57,7 +57,7 @@ def test_each_change_is_scored(tmp_path, capsys):
         Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "gt" / f"{kind}.png")
     command = [str(tmp_path / "raw"), str(tmp_path / "gt"), "--out", str(tmp_path / "out")]
     assert stress.main([*command, "--model", str(MODEL)]) == 0
-    with open(tmp_path / "out" / "stress.csv", newline="") as file:
+    with open(tmp_path / "out" / "stress.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["change"] for row in rows] == list(CHANGES)
     assert {row["change"]: row["images"] for row in rows}["stain"] == "1"

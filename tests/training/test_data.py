@@ -19,7 +19,7 @@ def folders(tmp_path):
     binary = tmp_path / "binary"
     for number in range(3):
         write_pair(binary, f"f{number}", seed=10 + number, binary=True)
-    with open(binary / "split.csv", "w", newline="") as file:
+    with open(binary / "split.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
             [("stem", "split"), ("f0", "train"), ("f1", "validation"), ("f2", "test")]
         )

@@ -125,7 +125,7 @@ def test_a_random_split_is_a_function_of_its_seed_and_has_all_groups():
 def test_a_split_file_decides_and_may_leave_images_out(tmp_path):
     samples = {stem: sample() for stem in "abcd"}
     path, lines = tmp_path / "split.csv", []
-    with open(path, "w", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
             [("stem", "split"), ("a", "train"), ("b", "validation"), ("c", "test")]
         )
