@@ -72,8 +72,8 @@ class PixelScore(keras.metrics.Metric):
         name: name of the metric; None is the score.
     """
 
-    def __init__(self, score, name=None, **kwargs):
-        super().__init__(name=name or score, **kwargs)
+    def __init__(self, score, name=None):
+        super().__init__(name=name or score)
         self.score = score
         # float32 cannot count single pixels past 16 million, so shares of batches are summed.
         self.hit = self.add_weight(name="hit", initializer="zeros")

@@ -61,6 +61,7 @@ MANY_THRESHOLDS = (1e-9, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, *IOU_THRESHOLDS, 1.0)
 def test_counts_of_cases_done_by_hand(truth, predicted, threshold, expected):
     matching = match(np.array([truth]), np.array([predicted]))
     assert tuple(count_matches(matching, [threshold])[0]) == expected
+    assert matched_pairs(matching).tolist() == matched_pairs(matching, 0.5).tolist()
 
 
 def test_counts_equal_the_full_assignment_at_every_threshold():
@@ -167,7 +168,8 @@ def test_merges_splits_misses_and_extras():
 
 def test_average_precision_of_empty_images_is_one():
     assert average_precision([0, 0, 0]) == 1
-    assert average_precision([[1, 1, 2], [0, 3, 0]]).tolist() == [0.25, 0]
+    assert average_precision([[1, 1, 2], [0, 1, 0]]).tolist() == [0.25, 0]
+    assert average_precision([0.2, 0.3, 0]) == pytest.approx(0.4)  # means of images
 
 
 def test_memory_follows_the_pairs_that_occur():
@@ -186,9 +188,7 @@ def test_pixels_of_void_do_not_count_nor_do_predictions_that_lie_in_it():
     rng, num_dropped = np.random.default_rng(7), 0
     for _ in range(60):
         truth, predicted = rng.integers(0, 4, (2, 4, 5))
-        predicted[predicted == 2] = 7  # with gaps
-        void = rng.random((4, 5)) < 0.5
-        kept = predicted * ~void
+        void, kept = rng.random((4, 5)) < 0.5, predicted.copy()
         for label in np.unique(predicted):
             pixels = predicted == label
             known = pixels & ~void
@@ -197,7 +197,8 @@ def test_pixels_of_void_do_not_count_nor_do_predictions_that_lie_in_it():
             if in_void and not is_hit:
                 kept[pixels] = 0
                 num_dropped += label > 0
-        came, expected = match(truth, predicted, void), match(truth * ~void, kept)
+        came, expected = match(truth, predicted, void), match(truth * ~void, kept * ~void)
+        assert len(came.predicted_areas) == predicted.max() + 1
         for ours, theirs in zip(came[:2], expected[:2], strict=True):  # areas; void is nothing
             assert np.trim_zeros(ours[1:], "b").tolist() == np.trim_zeros(theirs[1:], "b").tolist()
         assert [part.tolist() for part in came[2:]] == [part.tolist() for part in expected[2:]]
@@ -209,7 +210,10 @@ def test_labels_of_any_integer_type_are_compared(dtype):
     labels = np.array([[0, 1], [1, 0]], dtype)
     assert count_matches(match(labels, labels)).tolist() == [[1, 0, 0]] * 10
     nothing = np.zeros((0, 3), dtype)
-    assert count_matches(match(nothing, nothing)).tolist() == [[0, 0, 0]] * 10
+    for void in (None, nothing > 0):
+        matching = match(nothing, nothing, void)
+        assert count_matches(matching).tolist() == [[0, 0, 0]] * 10
+        assert [areas.tolist() for areas in matching[:2]] == [[0], [0]]
     large = np.array([[60_000, 60_000, 0]], np.uint16)  # ids times ids fit into no uint16
     assert count_matches(match(large, large), [1.0]).tolist() == [[1, 0, 0]]
 

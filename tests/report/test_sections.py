@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from report_tools import HOSTILE, Reader
 
+from nuclei.inference.scale import SCALE_LIMITS
 from nuclei.report.inputs import Evaluation
-from nuclei.report.model_card import model_section
+from nuclei.report.model_card import limits, model_section
 from nuclei.report.predictions import FIELD, IMAGE, SLIDE, Predictions
 from nuclei.report.sections import (
     MISTAKES,
@@ -73,6 +74,14 @@ def inputs_of(name="name", rows=None, missing=()):
     )
 
 
+def limits_of(name):
+    """What is said of kinds and images that the model is weak on: with and without scales."""
+    settings = inputs_of(name).settings
+    settings["scores"]["validation"]["other"] = {"images": 2, "dice": 0.9, "ap50": 0.9, "map": 0.9}
+    rows = [row(name, diameter=100.0), row(name, scale=SCALE_LIMITS[1])]
+    return [line for each in rows for line in limits(settings, [each])]
+
+
 def sections_of(name):
     """Each section, where every text that a file may hold is or contains `name`."""
     evaluation, refused = Evaluation(record_of(name)), Evaluation(note=f"no scores of {name}")
@@ -82,6 +91,7 @@ def sections_of(name):
         "no scores": scores_section(refused, Path(name)),
         "made": made_section(inputs_of(name, missing=[name]), [name, name]),
         "model": model_section(inputs_of(name)),
+        "limits": "".join(f"<p>{line}</p>" for line in limits_of(name)),
     }
 
 

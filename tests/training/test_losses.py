@@ -125,9 +125,11 @@ def test_pixel_scores_leave_out_what_is_unknown_and_begin_anew():
     expected = {"accuracy": 5 / 7, "dice": 4 / 6, "iou": 2 / 4}
     for score in pixel_metrics():
         assert float(score.result()) == 0  # before any batch
+        assert {one.name for one in score.variables} == {"hit", "false", "true_negative"}
         for _ in range(2):
             score.update_state(truth, maps)
             assert float(score.result()) == pytest.approx(expected[score.name], abs=1e-6)
+            assert sum(map(float, score.variables)) == pytest.approx(7 / 8)  # shares of all pixels
             score.reset_state()
         score.update_state(np.full_like(truth, UNKNOWN), maps)
         assert float(score.result()) == 0
