@@ -168,7 +168,6 @@ def test_the_page_is_as_large_as_allowed_and_not_larger(packing, num_rows, monke
 def test_a_place_inside_a_part_stays():
     parts = {"A": "%%B%% %", "B": "b"}
     assert fill_template("x %%A%% y %%B%%%%B%% z", parts) == "x %%B%% % y bb z"
-    assert fill_template("%%B%%", parts) == "b"
 
 
 def test_a_block_is_found_by_its_name():
