@@ -54,10 +54,13 @@ def test_the_loss_is_its_definition(heads, share_unknown):
     truth[..., 0] = truth[..., 0].round()
     truth[rng.random(truth.shape) < share_unknown] = UNKNOWN
     truth[0, 0], maps[0, 0] = [[0], [0], [1], [1], [0.5]], [[0], [1], [0], [1], [1]]  # the ends
-    loss = SegmentationLoss(heads).call(truth, maps)
-    assert loss.shape == (1,)  # Keras takes the mean over devices of arrays only
     contact = heads.index("contact") if "contact" in heads else None
-    assert float(loss[0]) == pytest.approx(loss_by_definition(truth, maps, contact), rel=2e-4)
+    single = np.full_like(truth, UNKNOWN)
+    single[1, 2, 3] = 0  # the only pixel that is known
+    for known in (truth, single):
+        loss = SegmentationLoss(heads).call(known, maps)
+        assert loss.shape == (1,)  # Keras takes the mean over devices of arrays only
+        assert float(loss[0]) == pytest.approx(loss_by_definition(known, maps, contact), rel=2e-4)
 
 
 def test_perfect_maps_cost_nothing_and_all_others_cost_more():
