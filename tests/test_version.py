@@ -17,7 +17,6 @@ SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if path.stem not in WIT
 EXPERIMENTS = (
     "ablation",
     "app_speed",
-    "average_models",
     "clicks",
     "few_images",
     "otsu",

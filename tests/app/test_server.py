@@ -169,6 +169,7 @@ def test_answers_leave_at_once():
             def connection_made(self, transport):
                 connection = transport.get_extra_info("socket")
                 seen.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                transport.close()
 
         listener = open_socket(None)
         server = await asyncio.get_running_loop().create_server(Peer, sock=listener)
