@@ -68,6 +68,7 @@ export class Session extends EventTarget {
     if (!id || id === this.current) return;
     this.current = id;
     this.nuclei = this.lastKind = null;
+    say(""); // the last message was of the image before
     this.select([]);
     this.viewer.open(this.image, null);
     this.changed("image");
@@ -186,7 +187,7 @@ export class Session extends EventTarget {
     if (image !== this.current) return;
     if (SELECTS_RESULT.has(edit.kind)) this.select([...(edit.ids ?? [edit.id]), ...delta.made]);
     if (delta.message) say(delta.message);
-    else if (edit.kind === "propose") say(`${countNuclei(delta.changed.length)} proposed in this region. Ctrl + Z takes them back.`);
+    else if (edit.kind === "propose") say(`${countNuclei(delta.made.length)} proposed in this region. Ctrl + Z takes them back.`);
     else say("");
     this.lastKind = edit.kind;
   }
