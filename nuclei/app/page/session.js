@@ -171,14 +171,14 @@ export class Session extends EventTarget {
   }
 
   takeOver(image, delta) {
-    const { undo, redo, state, revision } = delta;
+    const { undo, redo, state, note, revision } = delta;
     if (image === this.current && this.nuclei) {
       const boxes = this.nuclei.apply(delta);
       if (boxes) this.viewer.spoil(boxes);
       this.select(this.selected);
-      this.replaceImage({ id: image, undo, redo, state, revision, nuclei: this.nuclei.all.size });
+      this.replaceImage({ id: image, undo, redo, state, note, revision, nuclei: this.nuclei.all.size });
     } else {
-      this.replaceImage({ id: image, undo, redo, state, revision });
+      this.replaceImage({ id: image, undo, redo, state, note, revision });
     }
   }
 
