@@ -112,6 +112,15 @@ def test_what_makes_no_sense_is_said(student, labels):
     assert student.page.locator("#said.flag").is_visible()
 
 
+def test_a_first_point_is_of_its_image(student, labels):
+    student.press("t")
+    student.click(*middle(labels, isolated(labels)[0]))
+    shapes = "viewer.shapes().map((shape) => shape.kind)"
+    assert student.ask(shapes) == ["dots"]
+    student.press("n")
+    assert student.ask(shapes) == []
+
+
 def test_what_was_accepted_and_changed_is_to_be_accepted_again(student, labels):
     student.press("a")
     student.hears("is accepted")

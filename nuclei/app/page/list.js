@@ -54,8 +54,8 @@ export class ImageList {
     this.describe();
   }
 
-  fill({ parts, picture, ...button }, image) {
-    const card = this.cards.get(image.id), level = Math.max(0, Math.ceil(Math.log2(Math.max(image.width, image.height) / TILE_PX)));
+  fill(card, image) {
+    const { parts, picture } = card, level = Math.max(0, Math.ceil(Math.log2(Math.max(image.width, image.height) / TILE_PX)));
     const source = `${imagePath(image.id)}/tiles/${level}/0/0.jpg`;
     if (image.width && image.state !== "failed" && picture.getAttribute("src") !== source) picture.src = source;
     const facts = [];

@@ -71,6 +71,7 @@ export class Session extends EventTarget {
     say(""); // the last message was of the image before
     this.select([]);
     this.viewer.open(this.image, null);
+    this.changed("opened");
     this.changed("image");
     await this.loadNuclei(); // an image that waits is predicted next
   }
