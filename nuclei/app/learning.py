@@ -157,7 +157,7 @@ class Learning:
         """What the page shows of the last comparison; None before the first."""
         if self.choice is None:
             return None
-        shown = {key: value for key, value in self.choice.comparison.items()}
+        shown = dict(self.choice.comparison)
         for side in ("old", "new"):
             shown[side] = {key: value for key, value in shown[side].items() if key != "path"}
         return shown | {"in_use": "new" if self.choice.used == self.choice.new else "old"}
@@ -192,7 +192,7 @@ def read_choice(path: Path) -> Choice | None:
 
 
 def model_used_before(cache: Path) -> Path | None:
-    """The model that the user chose in an earlier run; None where he chose none."""
+    """The model that the user chose in an earlier run; None where there was no choice."""
     choice = read_choice(cache / CHOICE)
     return Path(choice.used) if choice else None
 

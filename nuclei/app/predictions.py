@@ -1,9 +1,9 @@
 """What the network found in each image, kept in the hidden folder .nuclei/ until it is made anew.
 
-    write_prediction(folder, "a", found, model, made_by)
+    write_prediction(folder, "a", labels, describe(found, model, made_by, mpp))
     prediction = read_prediction(folder, "a")           # None: not there
 
-Nothing of the user lies there: the edit logs hold all that he has done.
+Nothing of the user lies there: the edit logs hold all that was done.
 """
 
 import json
