@@ -3,11 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from app_page_tools import isolated, middle
 
 from nuclei.app.routes import PAGE_DIR
 from nuclei.formats.registry import FORMATS
+from nuclei.images.writing import encode
 from nuclei.report.page import TEMPLATE as REPORT
 from nuclei.results.pictures import CONFIDENCE_COLOURS, ID_COLOURS, OUTLINE_COLOUR
 
@@ -59,8 +61,11 @@ def test_learning_is_shown_from_the_button_to_the_new_model(visit, guard):
     }
     answer(student, "**/api/comparison", comparison)
     answer(student, "**/api/learn/stop", {**RUNNING, "state": "done", "seconds_left": None})
+    picture = encode(np.zeros((8, 8, 3), np.uint8), ".jpg")
+    page.route("**/preview.jpg*", lambda it: it.fulfill(body=picture, content_type="image/jpeg"))
     page.locator("#stop").click()
     page.get_by_text("The new model is ready.").wait_for()
+    page.locator("#preview").wait_for()
     page.get_by_text("+0.050").wait_for()
     assert "−0.050" in page.locator("#comparison").text_content()
     used = []
