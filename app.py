@@ -47,6 +47,7 @@ from nuclei.progress import quietly
 from nuclei.written import recording
 
 MAX_PORT = 65_535
+ELSEWHERE = "copy the images to another folder and give that one"  # results lie beside them
 
 
 def parse_arguments(argv):
@@ -78,7 +79,7 @@ def run(args, tell):
     models = ModelInUse(model_path, print)
     inputs = list(files.known.values())
     with (
-        only_run(files.home),
+        only_run(files.home, ELSEWHERE),
         adding_to(files.source),
         recording(files.home, args.overwrite, inputs),
     ):

@@ -13,17 +13,21 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from nuclei.leftovers import writing_into
+from nuclei.leftovers import ELSEWHERE, writing_into
 
 LOCK = ".lock"  # file in a folder of results while a run writes there
 LOCK_POSITION = 1 << 20  # byte that Windows locks, far behind the text that other runs read
 
 
 @contextlib.contextmanager
-def only_run(folder) -> Iterator[None]:
+def only_run(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Keep a second run out of a folder.
 
     The operating system holds the lock: it ends with the process, even where that is killed.
+
+    Args:
+        folder: of results.
+        elsewhere: what the user can do where the folder cannot take them.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -32,15 +36,15 @@ def only_run(folder) -> Iterator[None]:
     folder = Path(folder)
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
-        stack.enter_context(writing_into(folder))
+        stack.enter_context(writing_into(folder, elsewhere))
         while True:
             file = stack.enter_context(open(path, "a+", encoding="utf-8"))
             if not lock(file):
                 file.seek(0)
                 holder = file.read(100).strip() or "which has just begun"
                 raise ValueError(
-                    f"{folder} is being written to by another run ({holder}); wait until it ends "
-                    "or give another folder with --out"
+                    f"{folder} is being written to by another run ({holder}); wait until it ends, "
+                    f"or {elsewhere}"
                 )
             try:
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):

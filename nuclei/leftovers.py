@@ -22,6 +22,7 @@ PREFIX = ".nuclei-"  # of temporary names; names may have 255 bytes, so it is sh
 NAME = re.compile(re.escape(PREFIX) + r"[0-9a-f]{8}(\..*)?")
 DEPTH = 3  # folders below one another that are looked at: fields/labels/, .a.work/labels.zarr/
 OLD_SECONDS = 86_400  # age of what is removed where another run may be writing
+ELSEWHERE = "give another --out"  # the way out where a folder cannot take results
 LOCK_TRIALS, LOCK_WAIT_SECONDS = 20, 0.1
 
 
@@ -32,10 +33,14 @@ def temporary_name(path) -> Path:
 
 
 @contextlib.contextmanager
-def writing_into(folder) -> Iterator[None]:
+def writing_into(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Around all writing into a folder, which is made where it is missing.
 
     A folder that was made for nothing is removed again.
+
+    Args:
+        folder: to write to.
+        elsewhere: what the user can do where that is not possible.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -45,7 +50,7 @@ def writing_into(folder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for place in reversed(missing):
             stack.callback(remove_if_empty, place)
-        require_writable(folder)
+        require_writable(folder, elsewhere)
         enter(folder, stack)
         yield
 
@@ -67,7 +72,7 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, elsewhere: str = ELSEWHERE) -> None:
     """Make a folder and try to write there. Raises: OSError in one line."""
     trial = temporary_name(folder / "trial")
     try:
@@ -75,12 +80,12 @@ def require_writable(folder: Path) -> None:
         trial.touch()
         trial.unlink()
     except FileExistsError as error:
-        message = f"{error.filename} is a file; results need a folder: give another --out"
+        message = f"{error.filename} is a file; results need a folder: {elsewhere}"
         raise NotADirectoryError(message) from None
     except OSError as error:
         if is_full(error):
             raise disk_full(folder, trial, error) from None
-        message = f"{folder} cannot be written to ({error.strerror}); give another --out"
+        message = f"{folder} cannot be written to ({error.strerror}); {elsewhere}"
         raise type(error)(message) from None
 
 

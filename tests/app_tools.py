@@ -7,9 +7,8 @@ from PIL import Image
 
 from nuclei.app.canvas import Canvas
 from nuclei.app.corrected import CorrectedImage, Start
-from nuclei.app.edit_log import EditLog
+from nuclei.app.edit_log import EditLog, encode_labels
 from nuclei.app.predictions import Prediction
-from nuclei.app.workspace import labels_file
 from nuclei.model_file import SETTINGS
 
 ARCHITECTURE = {"heads": ["nucleus", "distance"], "width": 8, "depth": 1, "stem_stride": 1}
@@ -44,7 +43,7 @@ def canvas_of(labels):
 
 def corrected_image(folder, labels, stem="a"):
     """An image under correction whose log lies in a folder."""
-    start = Start(labels.copy(), labels_file(labels), "drawn")
+    start = Start(labels.copy(), encode_labels(labels), "drawn")
     return CorrectedImage(EditLog(folder / f"{stem}.edits.jsonl"), start)
 
 

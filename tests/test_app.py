@@ -4,6 +4,7 @@ import pytest
 from app_tools import write_images
 
 import app
+from nuclei.folder_lock import only_run
 
 
 def run(capsys, *words):
@@ -18,6 +19,17 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     status, error = run(capsys, tmp_path / "file", "--no-browser")
     assert status == 1 and "is a file, not a folder" in error
+
+
+def test_where_results_cannot_be_written_the_way_out_is_another_folder(tmp_path, capsys):
+    write_images(tmp_path)
+    with only_run(tmp_path / "corrected"):  # the app is open on this folder already
+        status, error = run(capsys, tmp_path, "--no-browser")
+        assert status == 1 and "by another run (process " in error
+        assert app.ELSEWHERE in error and "--out" not in error
+    (tmp_path / "corrected").write_text("")
+    status, error = run(capsys, tmp_path, "--no-browser")
+    assert status == 1 and f"is a file; results need a folder: {app.ELSEWHERE}" in error
 
 
 def test_missing_packages_are_named_with_the_command(tmp_path, capsys, monkeypatch):

@@ -52,7 +52,9 @@ def do_edit(
 
         def action(draft):
             box = edits.limited(draft.canvas.around(box_of(request.box)))
-            at = request.scale or scale()
+            at = scale()
+            if request.scale is not None:
+                at = request.scale * (at or 1.0)
             propose(draft, box, picture(), model(), request.threshold, at)
 
         return corrected.edit(request, action)

@@ -50,7 +50,7 @@ def changes(workspace: Workspace, key: str, since: int) -> dict:
     entry = workspace.entry(key)
     if entry.state in WITHOUT_NUCLEI:
         nothing = {"changed": [], "removed": [], "made": (), "undo": 0, "redo": 0}
-        return {"revision": 0, "state": entry.state, **nothing}
+        return {"revision": 0, "state": entry.state, "note": entry.note, **nothing}
     corrected = workspace.corrected.get(key)
     with corrected.lock:
         return delta(entry, corrected, corrected.changes(since))
@@ -67,6 +67,7 @@ def delta(entry: Entry, corrected: CorrectedImage, changes: Changes) -> dict:
         "undo": len(corrected.undoable),
         "redo": len(corrected.redoable),
         "state": entry.state,
+        "note": entry.note,
     }
 
 

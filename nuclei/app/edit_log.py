@@ -23,6 +23,7 @@ import numpy as np
 from nuclei.app.canvas import Edit
 from nuclei.files import first_line
 from nuclei.images.box import Box
+from nuclei.images.writing import MAX_PNG_LABELS, encode
 
 SCHEMA = 1  # of the first line; a higher one is of a later version
 SUFFIX = ".edits.jsonl"
@@ -163,6 +164,19 @@ def start_labels(line: dict) -> np.ndarray:
         return decode_labels(base64.b64decode(line["labels"], validate=True))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the first labels of an edit log are damaged ({error})") from None
+
+
+def encode_labels(labels: np.ndarray) -> bytes:
+    """Labels (H, W) as the content of a file: PNG of 16 bits, or TIFF where there are too many."""
+    if labels.max(initial=0) <= MAX_PNG_LABELS:
+        return encode(labels.astype(np.uint16), ".png")
+    import io
+
+    import tifffile
+
+    file = io.BytesIO()
+    tifffile.imwrite(file, labels.astype(np.uint32), compression="zlib")
+    return file.getvalue()
 
 
 def decode_labels(content: bytes) -> np.ndarray:

@@ -58,7 +58,7 @@ def export(workspace: Workspace, names: list[str]) -> dict:
             num_files += len(names)
         except (OSError, ValueError) as error:
             faults.append(f"{entry.path.name}: {first_line(error)}")
-    message = f"{plural(num_files, 'file')} of {plural(len(entries), 'image')} in {out}."
+    message = f"{plural(num_files, 'file')} of {plural(len(entries), 'image')}."
     if faults:
         message += f" Left out: {named(faults)}."
     return {"folder": str(out), "files": num_files, "message": message}

@@ -138,7 +138,7 @@ def safe_stem(name: str) -> str:
     Raises:
         ValueError: this is no plain file name of an image, or of a slide in one file.
     """
-    suffixes = (*IMAGE_SUFFIXES, *WHOLE_SUFFIXES)
+    suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *WHOLE_SUFFIXES)))  # some are both
     is_plain = name == Path(name).name and not set(name) & set(BAD_CHARACTERS)
     is_plain = is_plain and name.isprintable() and not name.startswith((".", " ", "-"))
     if not is_plain or not 1 <= len(name) <= MAX_NAME:

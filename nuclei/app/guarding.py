@@ -78,9 +78,9 @@ class Guard:
         if fault:
             await respond(send_guarded, *fault)
         elif scope["path"] == "/" and b"token=" in scope["query_string"]:
-            await self.open_session(scope, send_guarded)
+            await self.open_session(scope, headers, send_guarded)
         elif not self.has_session(headers):
-            await respond(send_guarded, 401, EXPIRED)
+            await respond(send_guarded, 401, EXPIRED, is_read=scope["path"] == "/")
         else:
             await self.pass_on(scope, receive, send_guarded)
 
@@ -102,12 +102,15 @@ class Guard:
             return 413, TOO_LARGE
         return None
 
-    async def open_session(self, scope, send) -> None:
+    async def open_session(self, scope, headers, send) -> None:
         """Take the token, once, and answer with the cookie of a session."""
         query = parse_qs(scope["query_string"].decode("latin-1"))
         given = query.get("token", [""])[0]
         if not secrets.compare_digest(given.encode(), self.token.encode()):
-            await respond(send, 401, EXPIRED)
+            if self.has_session(headers):  # the address that this browser opened before
+                await respond(send, 303, "", [(b"location", b"/")])
+            else:
+                await respond(send, 401, EXPIRED, is_read=True)
             return
         self.token = secrets.token_urlsafe(24)
         session = secrets.token_urlsafe(24)
@@ -148,9 +151,11 @@ def max_body(scope) -> int:
     return MAX_UPLOAD if scope["path"] == UPLOAD_PATH else MAX_BODY
 
 
-async def respond(send, status: int, text: str, headers=()) -> None:
-    """Answer with a short message, as all messages of the server: JSON with one sentence."""
-    kind = (b"content-type", b"application/json")
-    body = json.dumps({"message": text}).encode()
-    await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
+async def respond(send, status: int, text: str, headers=(), is_read: bool = False) -> None:
+    """Answer with one sentence: as JSON for the page, or as text that a user reads."""
+    kind, body = b"application/json", json.dumps({"message": text}).encode()
+    if is_read:
+        kind, body = b"text/plain; charset=utf-8", text.encode()
+    start = {"status": status, "headers": [(b"content-type", kind), *headers]}
+    await send({"type": "http.response.start", **start})
     await send({"type": "http.response.body", "body": body})

@@ -95,7 +95,7 @@ class Learning:
             self.process = TrainingProcess(
                 workspace.files.home, old, out, out / "split.csv", epochs
             )
-            self.describe(RUNNING, "The training starts.")
+            self.describe(RUNNING, self.process.doing())
         judged = [it for it in entries if it.held_out] or entries
         pairs = {it.key: (it.path, workspace.truths[it.stem]) for it in judged}
         work = (old, pairs, any(it.held_out for it in entries))
@@ -108,12 +108,13 @@ class Learning:
         """Follow the training to its end, then compare."""
         process = self.process
         while process.status() is None:
-            self.describe(RUNNING, process.last_words())
+            self.describe(RUNNING, process.doing())
             time.sleep(LOOK_SECONDS)
         if self.wants_stop:
             self.describe(STOPPED, "Stopped. The model in use is as it was.")
         elif process.status() != 0:
-            self.describe(FAILED, f"The training failed: {process.last_words()}")
+            reason = process.last_words() or "it printed nothing"
+            self.describe(FAILED, f"The training failed: {reason}")
         else:
             self.describe(RUNNING, f"Comparing both models on {plural(len(pairs), 'image')}.")
             try:
@@ -156,7 +157,7 @@ class Learning:
         """What the page shows of the last comparison; None before the first."""
         if self.choice is None:
             return None
-        shown = {key: value for key, value in self.choice.comparison.items()}
+        shown = dict(self.choice.comparison)
         for side in ("old", "new"):
             shown[side] = {key: value for key, value in shown[side].items() if key != "path"}
         return shown | {"in_use": "new" if self.choice.used == self.choice.new else "old"}
@@ -191,7 +192,7 @@ def read_choice(path: Path) -> Choice | None:
 
 
 def model_used_before(cache: Path) -> Path | None:
-    """The model that the user chose in an earlier run; None where he chose none."""
+    """The model that the user chose in an earlier run; None where there was no choice."""
     choice = read_choice(cache / CHOICE)
     return Path(choice.used) if choice else None
 

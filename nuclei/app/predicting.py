@@ -65,7 +65,8 @@ class Predictor(threading.Thread):
             found = find_nuclei(picture.image, model, options)
             prediction = describe(found, model, made_by, picture.mpp)
         except (OSError, ValueError, MemoryError) as error:
-            self.say(f"{entry.path}: {first_line(error)}")
+            line = first_line(error)
+            self.say(line if line.startswith(str(entry.path)) else f"{entry.path}: {line}")
             workspace.fail(entry, error)
             return
         if made_by != workspace.models.made_by:  # another model was chosen meanwhile

@@ -1,9 +1,9 @@
 """What the network found in each image, kept in the hidden folder .nuclei/ until it is made anew.
 
-    write_prediction(folder, "a", found, model, made_by)
-    prediction = read_prediction(folder, "a", made_by)      # None: not there, or by another model
+    write_prediction(folder, "a", labels, describe(found, model, made_by, mpp))
+    prediction = read_prediction(folder, "a")           # None: not there
 
-Nothing of the user lies there: the edit logs hold all that he has done.
+Nothing of the user lies there: the edit logs hold all that was done.
 """
 
 import json
@@ -75,14 +75,13 @@ def write_prediction(folder: Path, stem: str, labels: np.ndarray, prediction: Pr
         temporary.write_text(json.dumps(asdict(prediction)), encoding="utf-8")
 
 
-def read_prediction(folder: Path, stem: str, made_by: str | None = None) -> Prediction | None:
-    """What is kept of an image; None where there is nothing, or of another model."""
+def read_prediction(folder: Path, stem: str) -> Prediction | None:
+    """What is kept of an image; None where there is nothing."""
     try:
         prediction = read_json_file(folder / f"{stem}.json", Prediction)
     except (OSError, ValueError):  # what can be made again is not worth a message
         return None
-    is_wanted = made_by in (None, prediction.made_by) and find_labels(folder, stem).is_file()
-    return prediction if is_wanted else None
+    return prediction if find_labels(folder, stem).is_file() else None
 
 
 def read_predicted_labels(folder: Path, stem: str) -> tuple[np.ndarray, bytes]:

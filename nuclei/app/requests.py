@@ -99,7 +99,11 @@ class Shrink(Head):
 
 @dataclass(frozen=True)
 class Propose(Head):
-    """Predict a region anew."""
+    """Predict a region anew.
+
+    Without a threshold it takes the model's. The scale counts from the one at which the network
+    sees the image.
+    """
 
     box: Corners
     threshold: Annotated[float, Gt(0), Lt(1)] | None = None

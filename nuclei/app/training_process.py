@@ -8,6 +8,7 @@ training.stop()
 import contextlib
 import math
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -35,7 +36,6 @@ class TrainingProcess:
     def __init__(self, home: Path, model: Path, out: Path, split: Path, epochs: int) -> None:
         self.out, self.epochs = out, epochs
         self.started = time.monotonic()
-        self.first_epoch: tuple[int, float] | None = None  # epochs seen first, and when
         words = [sys.executable, str(PROJECT / "train.py"), *flags(home, model, out, split, epochs)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         with open(out / LOG, "wb") as log:
@@ -74,18 +74,15 @@ class TrainingProcess:
             self.process.wait()
 
     def progress(self) -> dict:
-        """How far it is: epoch, epochs, seconds_left (None before the second epoch), curve."""
+        """How far it is: epoch, epochs, seconds_left (None before the first epoch), curve."""
         columns = {"epoch": []}
         with contextlib.suppress(OSError, ValueError):  # there is no epoch yet
             columns = read_history(self.out / "history.csv")
         number = len(columns["epoch"])
-        now = time.monotonic()
-        if number and self.first_epoch is None:
-            self.first_epoch = (number, now)
+        seconds = [it for it in columns.get("seconds", []) if math.isfinite(it)]
         left = None
-        if self.first_epoch and number > self.first_epoch[0]:
-            seconds = (now - self.first_epoch[1]) / (number - self.first_epoch[0])
-            left = round(seconds * max(0, self.epochs - number), 1)
+        if seconds:
+            left = round(statistics.median(seconds) * max(0, self.epochs - number), 1)
         names = ("epoch", "loss", "val_loss")
         rows = zip(*(columns.get(name, [math.nan] * number) for name in names), strict=True)
         curve = [
@@ -94,13 +91,18 @@ class TrainingProcess:
         ]
         return {"epoch": number, "epochs": self.epochs, "seconds_left": left, "curve": curve}
 
+    def doing(self) -> str:
+        """What it does now, in its own words; "" among the epochs, which `progress` tells."""
+        words = self.last_words() or "The training starts."
+        return "" if words.startswith("Epoch ") else words
+
     def last_words(self) -> str:
-        """The last line that it printed: what it does, or why it failed."""
+        """The last line that it printed: what it does, or why it failed; "" before the first."""
         with open(self.out / LOG, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
             lines = log.read().decode("utf-8", "replace").split("\n")
         lines = [line.strip() for line in lines if line.strip()]
-        return lines[-1] if lines else "it printed nothing"
+        return lines[-1] if lines else ""
 
 
 def flags(home: Path, model: Path, out: Path, split: Path, epochs: int) -> list[str]:

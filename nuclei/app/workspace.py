@@ -14,7 +14,7 @@ import numpy as np
 
 from nuclei.app.arrivals import Arrivals, signature
 from nuclei.app.corrected import CorrectedImage, Start
-from nuclei.app.edit_log import Summary, summarise
+from nuclei.app.edit_log import Summary, encode_labels, summarise
 from nuclei.app.edits import Refused
 from nuclei.app.entry import (
     ACCEPTED,
@@ -41,7 +41,6 @@ from nuclei.app.recent import Recent
 from nuclei.app.slide_picture import SlidePicture, open_slide_picture
 from nuclei.images.reading import declared_size
 from nuclei.images.stems import text_of
-from nuclei.images.writing import MAX_PNG_LABELS, encode
 from nuclei.inference.find import Options
 from nuclei.instances.separate import median_diameter
 from nuclei.truth.masks import read_truth
@@ -206,7 +205,7 @@ class Workspace:
             path = self.truths[entry.stem]
             shape = self.pictures.get(entry.key).image.shape[:2]
             labels = read_truth(path, shape, stem=entry.stem).labels
-            return Start(labels, labels_file(labels), path.name, accepted=True)
+            return Start(labels, encode_labels(labels), path.name, accepted=True)
         if entry.is_slide:
             raise Refused("A slide is not corrected itself: cut fields from it.")
         if entry.state in (WAITING, PREDICTING):
@@ -278,16 +277,3 @@ class Workspace:
                     self.corrected.drop(entry.key)
                     entry.state = WAITING
         self.tell_state()
-
-
-def labels_file(labels: np.ndarray) -> bytes:
-    """Labels as the content of a file: PNG of 16 bits, or TIFF where there are too many."""
-    if labels.max(initial=0) <= MAX_PNG_LABELS:
-        return encode(labels.astype(np.uint16), ".png")
-    import io
-
-    import tifffile
-
-    file = io.BytesIO()
-    tifffile.imwrite(file, labels.astype(np.uint32), compression="zlib")
-    return file.getvalue()

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nuclei.cli import MODEL_DIR
+from nuclei.files import plural
 from nuclei.images.folder import find_images
 from nuclei.images.origin import find_origin
 from nuclei.training.division import choose_split
@@ -81,7 +82,7 @@ def read_data(recipe, say, folder=MODEL_DIR):
     check_instances(samples, forms, say)
     counts = sorted(Counter(sample.group for sample in parts["train"]).items())
     say(
-        f"{len(parts['train'])} images to train on "
+        f"{plural(len(parts['train']), 'image')} to train on "
         f"({', '.join(f'{n} {group}' for group, n in counts)}), {len(parts['validation'])} to "
         f"validate; nucleus diameter {nucleus_size(parts['train'])['median']} px (median)"
     )

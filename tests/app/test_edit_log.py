@@ -9,9 +9,8 @@ import pytest
 from app_tools import corrected_image, drawn_labels, random_edit, reopened
 
 from nuclei.app.corrected import CorrectedImage
-from nuclei.app.edit_log import EditLog, edit_pieces, start_labels
+from nuclei.app.edit_log import EditLog, edit_pieces, encode_labels, start_labels
 from nuclei.app.requests import Head
-from nuclei.app.workspace import labels_file
 
 
 def edited(folder, num=6, seed=1):
@@ -88,7 +87,7 @@ def test_damage_is_named_with_the_way_out(tmp_path, damage, message):
 
 def test_the_first_labels_may_have_more_ids_than_16_bits():
     labels = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
-    for content in (labels_file(labels), labels_file(labels % 500)):
+    for content in (encode_labels(labels), encode_labels(labels % 500)):
         line = {"labels": base64.b64encode(content).decode()}
         expected = labels if content[:4] != b"\x89PNG" else labels % 500
         assert np.array_equal(start_labels(line), expected)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
-from nuclei.app.guarding import MAX_BODY, POLICY, Guard
+from nuclei.app.guarding import EXPIRED, MAX_BODY, POLICY, Guard
 
 PORT = 8123
 OWN = f"http://127.0.0.1:{PORT}"
@@ -51,8 +51,12 @@ def test_the_address_opens_the_page_once():
     cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
     assert client.get("/").text == "inside"
+    again = client.get(first)  # the same browser is let in
+    assert again.status_code == 303 and again.headers["location"] == "/"
     client.cookies.clear()
-    assert client.get(first).status_code == 401  # who reads it in a history is too late
+    late = client.get(first)  # who reads it in a history is too late
+    assert late.status_code == 401 and late.text == EXPIRED
+    assert late.headers["content-type"].startswith("text/plain")
     assert client.get("/").status_code == 401
     assert said == [f"Another browser: {guard.address()}"] and guard.address() != first
     assert client.get(guard.address()).status_code == 303

@@ -23,8 +23,9 @@ given = dict(zip(words[::2], words[1::2]))
 out = pathlib.Path(given["--out"])
 for epoch in range(1, int(given["--epochs"]) + 1):
     with open(out / "history.csv", "a") as file:
-        file.write("epoch,loss,val_loss\\n" if epoch == 1 else "")
-        file.write(f"{epoch},{1 / epoch},{2 / epoch}\\n")
+        file.write("epoch,loss,val_loss,seconds\\n" if epoch == 1 else "")
+        file.write(f"{epoch},{1 / epoch},{2 / epoch},{PAUSE}\\n")
+    print(f"Epoch {epoch} of {given['--epochs']}: loss {1 / epoch}", flush=True)
     time.sleep(PAUSE)
 FAULT
 shutil.copy(given["--init"], out / "trained_model.h5")
@@ -145,12 +146,16 @@ def test_progress_tells_the_time_left(workspace, tmp_path):
     put_program(workspace, pause=0.3)
     split = tmp_path / "split.csv"
     process = TrainingProcess(workspace.files.home, workspace.models.path, tmp_path, split, 4)
-    lefts = []
+    assert process.progress()["seconds_left"] is None
+    assert process.doing() == "The training starts."
+    lefts, words = [], set()
     while process.status() is None:
         lefts.append(process.progress()["seconds_left"])
+        words.add(process.doing())
         time.sleep(0.05)
     numbers = [left for left in lefts if left is not None]
-    assert lefts[0] is None and numbers and max(numbers) < 60
+    assert numbers == sorted(numbers, reverse=True) and {*numbers} <= {0.9, 0.6, 0.3, 0.0}
+    assert "" in words <= {"The training starts.", ""}
     assert len(read_history(tmp_path / "history.csv")["epoch"]) == 4
 
 

@@ -141,3 +141,13 @@ def test_an_image_that_another_program_adds_is_listed(student, folder):
     path = folder / "raw" / "image0.png"
     (folder / "raw" / "late.png").write_bytes(path.read_bytes())
     student.page.get_by_role("button", name="late.png to check").wait_for()
+
+
+def test_a_file_that_cannot_be_read_is_listed_without_a_picture(student, folder):
+    whole = (folder / "raw" / "image0.png").read_bytes()
+    (folder / "raw" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    card = student.page.get_by_role("button", name="broken.png failed")
+    card.wait_for()
+    wait(student.page, "!document.querySelector('[data-state=failed] img').hasAttribute('src')")
+    card.click()
+    student.page.get_by_text("This image could not be read or predicted. broken.png").wait_for()

@@ -3,11 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from app_page_tools import isolated, middle
 
 from nuclei.app.routes import PAGE_DIR
 from nuclei.formats.registry import FORMATS
+from nuclei.images.writing import encode
 from nuclei.report.page import TEMPLATE as REPORT
 from nuclei.results.pictures import CONFIDENCE_COLOURS, ID_COLOURS, OUTLINE_COLOUR
 
@@ -43,6 +45,7 @@ def test_learning_is_shown_from_the_button_to_the_new_model(visit, guard):
     answer(student, "**/api/learn", RUNNING)
     page.locator("#learn").click()
     page.get_by_text("Epoch 2 of 10, about 2 minutes left.").wait_for()
+    assert not page.locator("#preview").is_visible()  # there is no picture yet
     assert page.locator("#curve polyline").count() == 2
     assert "0.500" in page.locator("#curve").get_attribute("aria-label")
     assert page.locator("#stop").is_visible()
@@ -58,8 +61,11 @@ def test_learning_is_shown_from_the_button_to_the_new_model(visit, guard):
     }
     answer(student, "**/api/comparison", comparison)
     answer(student, "**/api/learn/stop", {**RUNNING, "state": "done", "seconds_left": None})
+    picture = encode(np.zeros((8, 8, 3), np.uint8), ".jpg")
+    page.route("**/preview.jpg*", lambda it: it.fulfill(body=picture, content_type="image/jpeg"))
     page.locator("#stop").click()
     page.get_by_text("The new model is ready.").wait_for()
+    page.locator("#preview").wait_for()
     page.get_by_text("+0.050").wait_for()
     assert "−0.050" in page.locator("#comparison").text_content()
     used = []
@@ -77,6 +83,8 @@ def test_exports_are_written_from_the_page(student, folder):
     page.locator("[name=format][value=geojson]").check()
     page.get_by_role("button", name="Write").click()
     page.locator("#written code").wait_for()
+    written = page.locator("#written").text_content()
+    assert written == f"3 files of 3 images. Folder: {folder / 'exports'}"
     assert list((folder / "exports").rglob("*.geojson"))
 
 
@@ -92,8 +100,13 @@ def test_a_small_screen_has_all_of_it(visit, guard, predicted, width, height):
     student.settle()
     assert not page.locator("#images").is_visible()
     index = isolated(predicted["image1"])[0]
+    high = page.locator("#viewer").bounding_box()["height"]
     page.touchscreen.tap(*student.spot(*middle(predicted["image1"], index)))
     assert student.selected() == [index]
+    student.press("m")
+    student.hears("Select at least two nuclei")
+    assert page.locator("#nucleus").is_visible() and not page.locator("#hint").is_visible()
+    assert page.locator("#viewer").bounding_box()["height"] == high  # words move no picture
     page.get_by_role("button", name="Delete").click()
     student.settle()
     assert index not in student.ids()

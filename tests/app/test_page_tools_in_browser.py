@@ -112,6 +112,28 @@ def test_what_makes_no_sense_is_said(student, labels):
     assert student.page.locator("#said.flag").is_visible()
 
 
+def test_a_first_point_is_of_its_image(student, labels):
+    student.press("t")
+    student.click(*middle(labels, isolated(labels)[0]))
+    shapes = "viewer.shapes().map((shape) => shape.kind)"
+    assert student.ask(shapes) == ["dots"]
+    student.press("n")
+    assert student.ask(shapes) == []
+
+
+def test_what_was_accepted_and_changed_is_to_be_accepted_again(student, labels):
+    student.press("a")
+    student.hears("is accepted")
+    student.click(*middle(labels, isolated(labels)[0]))
+    student.press("Delete")
+    student.page.get_by_role("button", name="image0.png to accept again").wait_for()
+    student.press("Shift+A")
+    student.hears("image0.png is accepted")
+    assert student.page.locator("#name").text_content() != "image0.png"
+    student.press("n")
+    assert student.page.locator("#said").text_content() == ""  # it was said of another image
+
+
 def test_the_delete_key_takes_the_nucleus_below_the_mouse(student, labels):
     index = isolated(labels)[0]
     student.page.mouse.move(*student.spot(*middle(labels, index)))

@@ -21,9 +21,12 @@ def states(workspace):
 
 
 def predict_all(workspace):
-    predictor = Predictor(workspace, lambda line: None)
+    """Predict all images. Returns: the lines that the terminal got."""
+    lines = []
+    predictor = Predictor(workspace, lines.append)
     while (entry := workspace.next_to_predict()) is not None:
         predictor.predict(entry)
+    return lines
 
 
 def test_all_images_are_predicted_and_the_next_run_knows_them(folder):
@@ -49,7 +52,8 @@ def test_the_image_that_the_user_looks_at_comes_first(folder):
 def test_a_damaged_file_is_named_and_the_others_go_on(folder):
     (folder / "b.png").write_bytes(b"nothing")
     workspace = make_workspace(folder)
-    predict_all(workspace)
+    (line,) = predict_all(workspace)
+    assert line.startswith(str(folder / "b.png")) and "b.png: " not in line
     assert states(workspace) == {"a": PREDICTED, "b": FAILED, "c": PREDICTED}
     note = next(it.note for it in workspace.entries.values() if it.stem == "b")
     assert "b.png" in note and str(folder) not in note

@@ -60,6 +60,18 @@ def test_a_higher_threshold_finds_less_and_an_estimated_scale_works(workspace):
     edit(workspace, "propose", base=2, box=[0, 0, 160, 160], scale=2.0)
 
 
+def test_the_scale_counts_from_the_one_of_the_image(workspace, monkeypatch):
+    scales = []
+    monkeypatch.setattr("nuclei.app.actions.propose", lambda *args: scales.append(args[-1]))
+    entry = next(iter(workspace.entries.values()))
+    facts = {**entry.prediction.__dict__, "scale": 1.5}
+    entry.prediction = type(entry.prediction)(**facts)
+    for more in ({}, {"scale": 2.0}):
+        with pytest.raises(Refused, match="changes nothing"):
+            edit(workspace, "propose", box=[0, 0, 90, 90], **more)
+    assert scales == [1.5, 3.0]
+
+
 def test_a_region_outside_or_without_anything_is_refused(workspace):
     with pytest.raises(Refused, match="outside"):
         edit(workspace, "propose", box=[500, 500, 600, 600])

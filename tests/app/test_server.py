@@ -148,9 +148,9 @@ def test_what_a_killed_server_leaves_of_an_upload_is_removed_by_the_next_one(tmp
 
 def start_of(labels):
     from nuclei.app.corrected import Start
-    from nuclei.app.workspace import labels_file
+    from nuclei.app.edit_log import encode_labels
 
-    return Start(labels, labels_file(labels), "truth", accepted=True)
+    return Start(labels, encode_labels(labels), "truth", accepted=True)
 
 
 def twin_does(twin, body):

@@ -13,7 +13,7 @@ function targets({ session, hovered }) {
 function onTargets(least, make) {
   return (desk) => {
     const ids = targets(desk);
-    if (ids.length < least) say(least > 1 ? "Select at least two nuclei first: Shift + click adds one." : "Select a nucleus first.", true);
+    if (ids.length < least) say(least > 1 ? "Select at least two nuclei first: Shift + click adds one, and so does the tool Box." : "Select a nucleus first.", true);
     else desk.session.edit(make(ids));
   };
 }
@@ -43,7 +43,10 @@ export const COMMANDS = [
   { group: "image", label: "Accept", keys: ["a"], tip: "All nuclei of this image are right: write its labels into the folder gt", run: accepts },
   { group: "image", label: "Accept and go on", keys: ["Shift+A"], tip: "Accept this image and open the next one", hidden: true, run: async (desk) => {
     if (desk.session.image?.state !== "accepted") await accepts(desk);
-    if (desk.session.image?.state === "accepted") await desk.session.step(1);
+    const { image } = desk.session;
+    if (image?.state !== "accepted") return;
+    await desk.session.step(1);
+    say(`${image.name} is accepted.`);
   } },
 
   { group: "moves", label: "Next image", keys: ["n"], run: ({ session }) => session.step(1) },

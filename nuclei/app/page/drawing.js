@@ -1,7 +1,7 @@
 // How nuclei look: outlines with a dark halo, masks, and single pixels where the picture is shown much smaller than it is.
 
 // As nuclei/results/pictures.py has them; a test compares.
-export const OUTLINE = "rgb(60, 255, 0)";
+const OUTLINE = "rgb(60, 255, 0)";
 export const HIGHLIGHT = "#ffe100"; // selected nuclei; with a black border it is visible on purple, grey and black
 export const ID_COLOURS = [
   "rgb(255, 221, 0)", "rgb(0, 229, 118)", "rgb(0, 214, 255)", "rgb(255, 112, 67)", "rgb(178, 255, 89)", "rgb(255, 64, 129)",

@@ -8,7 +8,7 @@ const SMALL_STRIDE_PX = 6; // with Shift, and while a stroke is drawn
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // "Ctrl+Shift+Z" of an event, as COMMANDS has it; a capital stands only beside Ctrl or Shift.
-export function nameOf(event) {
+function nameOf(event) {
   const hasControl = event.ctrlKey || event.metaKey, isLetter = /^[a-z]$/i.test(event.key);
   const hasShift = event.shiftKey && (isLetter || event.key.length > 1);
   const key = isLetter ? (hasControl || hasShift ? event.key.toUpperCase() : event.key.toLowerCase()) : event.key;

@@ -38,7 +38,8 @@ export class LearnPanel {
     $("stop").addEventListener("click", () => this.tell(() => post("/api/learn/stop")));
     $("use-new").addEventListener("click", () => this.use("new"));
     $("use-old").addEventListener("click", () => this.use("old"));
-    $("preview-picture").addEventListener("error", () => { $("preview").hidden = true; });
+    $("preview-picture").addEventListener("load", () => { $("preview").hidden = false; });
+    $("preview-picture").addEventListener("error", () => { $("preview").hidden = true; }); // the first epoch has none yet
   }
 
   setJob(job) {
@@ -75,16 +76,16 @@ export class LearnPanel {
 
   showJob(job, isRunning) {
     const left = job.seconds_left === null || job.seconds_left === undefined ? "" : `, about ${duration(job.seconds_left)} left`;
-    const words = { done: "The new model is ready.", failed: "Learning failed.", stopped: "Learning was stopped. The model in use stays as it was." };
-    const text = isRunning ? `Epoch ${number(job.epoch)} of ${number(job.epochs)}${left}.` : words[job.state];
+    const epoch = isRunning && job.epoch ? `Epoch ${number(job.epoch)} of ${number(job.epochs)}${left}.` : "";
+    const text = job.state === "done" ? "The new model is ready." : epoch;
     $("job-text").textContent = [text, job.message].filter(Boolean).join(" ");
     $("job-text").classList.toggle("flag", job.state === "failed");
     $("epochs-done").hidden = !isRunning;
     $("epochs-done").value = job.epochs ? job.epoch / job.epochs : 0;
     $("curve-figure").hidden = !job.curve?.length;
     if (job.curve?.length) drawCurve(job.curve);
-    $("preview").hidden = !job.curve?.length;
-    const source = `/api/learn/preview.jpg?epoch=${job.epoch}`;
+    if (!job.curve?.length) $("preview").hidden = true;
+    const source = `/api/learn/preview.jpg?epoch=${job.epoch}&state=${job.state}`;
     if (job.curve?.length && $("preview-picture").getAttribute("src") !== source) $("preview-picture").src = source;
   }
 
@@ -107,16 +108,18 @@ export class LearnPanel {
       ...scores.map(([label, key]) => row(label, score(old[key]), score(learnt[key]), change(old[key], learnt[key]))),
       ...images.map(({ id, old_ap50: before, new_ap50: after }) => row(`AP@0.5, ${name(id)}`, score(before), score(after), change(before, after))),
     );
-    $("use-new").firstChild.textContent = `Use ${learnt.name}`;
+    $("use-new").firstChild.textContent = `${inUse === "new" ? "In use:" : "Use"} ${learnt.name}`;
     $("use-old").firstChild.textContent = `${inUse === "new" ? "Go back to" : "Keep"} ${old.name}`;
     $("use-new").setAttribute("aria-pressed", String(inUse === "new"));
     $("use-old").setAttribute("aria-pressed", String(inUse === "old"));
   }
 
   async use(which) {
+    const before = this.session.state.model?.name;
     const state = await this.session.attempt(() => post("/api/model", { use: which }));
     if (!state) return;
-    $("used").textContent = which === "new" ? "The new model is in use. Images that are not accepted are predicted anew." : "The old model stays in use.";
+    const isOther = state.model.name !== before;
+    $("used").textContent = isOther ? `The ${which} model is in use. Images in which you changed nothing are predicted anew.` : `The ${which} model stays in use.`;
     await this.session.attempt(() => this.session.load());
     await this.compare();
   }

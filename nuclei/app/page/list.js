@@ -26,6 +26,7 @@ export class ImageList {
   card(image) {
     const parts = Object.fromEntries(["name", "state", "facts"].map((part) => [part, element("span", { className: part })]));
     const picture = element("img", { alt: "", loading: "lazy", width: 56, height: 56 });
+    picture.addEventListener("error", () => picture.removeAttribute("src")); // the file cannot be read
     const button = element("button", { type: "button" }, picture, element("span", { className: "text" }, parts.name, parts.state, parts.facts));
     button.addEventListener("click", () => {
       this.session.open(image.id);
@@ -53,16 +54,16 @@ export class ImageList {
     this.describe();
   }
 
-  fill({ parts, picture, ...button }, image) {
-    const card = this.cards.get(image.id), level = Math.max(0, Math.ceil(Math.log2(Math.max(image.width, image.height) / TILE_PX)));
+  fill(card, image) {
+    const { parts, picture } = card, level = Math.max(0, Math.ceil(Math.log2(Math.max(image.width, image.height) / TILE_PX)));
     const source = `${imagePath(image.id)}/tiles/${level}/0/0.jpg`;
-    if (image.width && picture.getAttribute("src") !== source) picture.src = source;
+    if (image.width && image.state !== "failed" && picture.getAttribute("src") !== source) picture.src = source;
     const facts = [];
     if (["predicted", "accepted"].includes(image.state)) facts.push(nuclei(image.nuclei));
     if (image.held_out) facts.push("held out");
     if (image.state === "slide") facts.push(plural(this.session.state.images.filter(({ source }) => source?.id === image.id).length, "field"));
     parts.name.textContent = image.name;
-    parts.state.textContent = STATES[image.state] + (image.flagged ? ", out of distribution" : "");
+    parts.state.textContent = (image.state === "predicted" && image.note ? "to accept again" : STATES[image.state]) + (image.flagged ? ", out of distribution" : "");
     parts.facts.textContent = facts.join(", ");
     card.dataset.state = image.state;
     card.title = image.note || image.name;
@@ -115,12 +116,12 @@ export class ImageList {
         const image = await upload(file);
         first ??= image.id;
       } catch (error) {
-        refused.push(`${file.name}: ${error.message}`);
+        refused.push(error.message.startsWith(file.name) ? error.message : `${file.name}: ${error.message}`);
       }
     }
     const numAdded = files.length - refused.length;
-    say([numAdded ? `${plural(numAdded, "image")} added.` : "", ...refused].filter(Boolean).join(" "), refused.length > 0);
     await this.session.attempt(() => this.session.load());
     if (first) await this.session.attempt(() => this.session.open(first));
+    say([numAdded ? `${plural(numAdded, "image")} added.` : "", ...refused].filter(Boolean).join(" "), refused.length > 0);
   }
 }

@@ -3,7 +3,7 @@
 const BUCKET_PX = 128; // side of the squares of the index
 
 // The outline along pixel edges, made smoother: through the middles of the edges, as the report draws it.
-export function throughMiddles(corners) {
+function throughMiddles(corners) {
   const points = [];
   for (let i = 0; i < corners.length; i += 2) {
     const x = corners[i], y = corners[i + 1];
@@ -19,7 +19,7 @@ export function throughMiddles(corners) {
 }
 
 // Whether a point is inside the rings: counts the sides that a ray to the right crosses.
-export function isInside(rings, x, y) {
+function isInside(rings, x, y) {
   let inside = false;
   for (const ring of rings) {
     for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {

@@ -68,8 +68,10 @@ export class Session extends EventTarget {
     if (!id || id === this.current) return;
     this.current = id;
     this.nuclei = this.lastKind = null;
+    say(""); // the last message was of the image before
     this.select([]);
     this.viewer.open(this.image, null);
+    this.changed("opened");
     this.changed("image");
     await this.loadNuclei(); // an image that waits is predicted next
   }
@@ -170,14 +172,14 @@ export class Session extends EventTarget {
   }
 
   takeOver(image, delta) {
-    const { undo, redo, state, revision } = delta;
+    const { undo, redo, state, note, revision } = delta;
     if (image === this.current && this.nuclei) {
       const boxes = this.nuclei.apply(delta);
       if (boxes) this.viewer.spoil(boxes);
       this.select(this.selected);
-      this.replaceImage({ id: image, undo, redo, state, revision, nuclei: this.nuclei.all.size });
+      this.replaceImage({ id: image, undo, redo, state, note, revision, nuclei: this.nuclei.all.size });
     } else {
-      this.replaceImage({ id: image, undo, redo, state, revision });
+      this.replaceImage({ id: image, undo, redo, state, note, revision });
     }
   }
 
@@ -186,7 +188,7 @@ export class Session extends EventTarget {
     if (image !== this.current) return;
     if (SELECTS_RESULT.has(edit.kind)) this.select([...(edit.ids ?? [edit.id]), ...delta.made]);
     if (delta.message) say(delta.message);
-    else if (edit.kind === "propose") say(`${countNuclei(delta.changed.length)} proposed in this region. Ctrl + Z takes them back.`);
+    else if (edit.kind === "propose") say(`${countNuclei(delta.made.length)} proposed in this region. Ctrl + Z takes them back.`);
     else say("");
     this.lastKind = edit.kind;
   }

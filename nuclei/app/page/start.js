@@ -183,6 +183,7 @@ async function start() {
   handleKeys({ viewer, pointers, toolbar });
   for (const name of ["image", "selection", "unsent", "state"]) session.addEventListener(name, () => { toolbar.refresh(); describeNucleus(); });
   session.addEventListener("unsent", showConnection);
+  session.addEventListener("opened", () => { TOOLS.points.first = null; pointers.cancel(); }); // they are of the image before
   session.addEventListener("cut", () => toolbar.choose("select")); // in the new image, clicks are for its nuclei
   session.addEventListener("state", () => {
     const folder = session.state.folder ?? "", name = folder.split(/[\\/]/).filter(Boolean).pop() ?? "";

@@ -9,7 +9,7 @@ const MIN_FIELD_PX = 32, MAX_FIELD_PX = 4096; // as the program has them
 
 const pairs = (points) => Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
 
-export function boxOf(points) {
+function boxOf(points) {
   const xs = pairs(points).map(([x]) => x), ys = pairs(points).map(([, y]) => y);
   return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
 }

@@ -1,13 +1,12 @@
 // The picture: what part of the image is shown, and its frames.
 
-import { drawNuclei, drawSelected } from "./drawing.js";
+import { drawNuclei, drawSelected, HIGHLIGHT } from "./drawing.js";
 import { Outlines } from "./outlines.js";
 import { Tiles } from "./tiles.js";
 
 const MAX_SCALE = 40; // CSS pixels for one pixel of the image
 const FRAME_MS = 8; // of a frame may go into drawing outlines
 const REST_MS = 120; // after this time without zooming or moving, all is drawn sharp
-const MARKED = "#ffe100";
 
 export class Viewer {
   // canvas: where to draw. nothing is shown before `open`.
@@ -223,7 +222,7 @@ function drawShape(pen, { kind, points, radius, label }, unit) {
     pen.fill();
   }
   if (kind === "box") pen.setLineDash([6 * unit, 4 * unit]);
-  for (const [colour, thick] of [["#000", 4], [MARKED, 2]]) {
+  for (const [colour, thick] of [["#000", 4], [HIGHLIGHT, 2]]) {
     pen.strokeStyle = colour;
     pen.lineWidth = thick * unit;
     pen.stroke();
