@@ -221,13 +221,22 @@ def find_model(path=None) -> Path | StoredModel:
 
 
 def data_sets(settings: dict) -> list[str]:
-    """Names of the data sets that the weights have learned from, the last one last.
+    """Names of the data sets that the weights have learned from, those of `init` first.
 
-    More than one after fine-tuning. Where the file has no list, the folder's name must do.
+    Where the file has no list, the names of the folders must do.
     """
+    return settings.get("data", {}).get("sets") or data_folders(settings)
+
+
+def data_folders(settings: dict) -> list[str]:
+    """The folders of the last training, one for each of its sets."""
     folder = settings.get("arguments", {}).get("data_dir")  # one name, in old files, or several
-    folders = [folder] if isinstance(folder, str) else list(folder or ())
-    return settings.get("data", {}).get("sets") or folders
+    return [folder] if isinstance(folder, str) else list(folder or ())
+
+
+def in_words(names: list[str]) -> str:
+    """The names in words: "A", "A and B", "A, B and C"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def score_words(score: dict) -> str:
@@ -242,10 +251,12 @@ def describe_model(path: Path, settings: dict) -> str:
     is_shipped = path.resolve() == shipped.resolve()
     facts = []
     if num_images := sum(settings.get("data", {}).get("train", {}).values()):
-        *earlier, last = data_sets(settings) or ["unknown origin"]
-        of_set = last if last.endswith("images") else f"images of {last}"
-        after = f", after {', '.join(earlier)}" if earlier else ""
-        facts.append(f"{num_images} {of_set}{after}")
+        sets = data_sets(settings) or ["unknown origin"]
+        num_earlier = max(0, len(sets) - max(1, len(data_folders(settings))))
+        earlier, own = sets[:num_earlier], sets[num_earlier:]
+        of_sets = own[0] if own[0].endswith("images") else f"images of {in_words(own)}"
+        after = f", after {in_words(earlier)}" if earlier else ""
+        facts.append(f"{num_images} {of_sets}{after}")
     scores = settings.get("scores", {})
     if "all" in scores.get("validation", ()):
         facts.append(f"validation {score_words(scores['validation']['all'])}")

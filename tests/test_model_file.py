@@ -154,10 +154,15 @@ def test_a_model_is_described_in_one_line(tmp_path):
     own = describe_model(tmp_path / "a.h5", settings)
     facts = "24 images of my_data, after Data Science Bowl 2018; validation AP@0.5 0.83, mAP 0.61"
     assert own == f"Model: yours, {tmp_path / 'a.h5'} ({facts}); the shipped one: --model shipped"
+    settings["arguments"] = {"data_dir": ["b", "c"]}  # a training on two sets has no earlier one
+    settings["data"]["sets"] = ["a", "b", "c"]
+    assert "24 images of b and c, after a;" in describe_model(tmp_path / "a.h5", settings)
+    settings["data"]["sets"] = ["b", "c"]
+    assert "24 images of b and c;" in describe_model(tmp_path / "a.h5", settings)
     unfinished = {"scores": {"validation_crops": {}}, "epoch": 3}
     assert "not finished, epoch 3" in describe_model(tmp_path / "a.h5", unfinished)
     assert "does not say more" in describe_model(tmp_path / "a.h5", {})
     shipped = find_model("shipped")
     line = describe_model(shipped, read_settings(shipped))
     assert line.startswith("Model: shipped, ") and "--model" not in line
-    assert "507 images of Data Science Bowl 2018" in line and "AP@0.5 0.80" in line
+    assert "1119 images of Data Science Bowl 2018, NuInsSeg and TNBC;" in line
