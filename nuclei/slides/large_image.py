@@ -3,7 +3,7 @@
     predict_images(large_jobs, run, find=find_in_bands)
 
 What comes out is that of any image: one label file, one mask, one overlay, rows in the tables. The
-image and its labels are in memory, its maps are not. Memory is then about 6 bytes for each pixel,
+image and its labels are in memory, its maps are not. Memory is then about 9 bytes for each pixel,
 beside what the network needs for one tile.
 """
 
