@@ -75,8 +75,8 @@ def opened(path: Path) -> np.ndarray:
         ValueError: it is no such file.
     """
 
-    def damage(error):
-        return f"is no array of numbers ({first_line(error)}); expected one .npy file"
+    def damage(_):  # NumPy's own words on a damaged head name objects of Python
+        return "is no array of numbers that can be read; expected one .npy file"
 
     with explaining_damage(path, damage):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
