@@ -14,8 +14,8 @@ one browser. Each correction is on disk before the page shows it:
     exports/                files for QuPath, ImageJ and others
 
 They lie in FOLDER where it has raw/, else in FOLDER/corrected/, which is then such a set. Your
-images are only read. Files that you drop on the page, and fields that you cut from large images and
-from slides, are added beside them. Ctrl-C ends the server.
+images are only read. Files that you drop on the page, and fields that you cut out of large images
+and slides, are added beside them. Ctrl-C ends the server.
 """
 
 from nuclei.stopping import stop_while_importing

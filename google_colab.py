@@ -270,8 +270,8 @@ class SegmentationLoss(keras.losses.Loss):
             contact = truth[..., self.heads.index("contact"), None]
             weights = known * (1 + (CONTACT_WEIGHT - 1) * contact)
         divergence = (cross_entropy - entropy) * weights
-        sum_of_weights = ops.maximum(ops.sum(weights, axis=(0, 1, 2)), 1.0)
-        per_map = ops.sum(divergence, axis=(0, 1, 2)) / sum_of_weights
+        num_known = ops.maximum(ops.sum(known, axis=(0, 1, 2)), 1.0)
+        per_map = ops.sum(divergence, axis=(0, 1, 2)) / num_known
         nucleus, predicted = truth[..., 0] * known[..., 0], maps[..., 0] * known[..., 0]
         overlap = ops.sum(nucleus * predicted, axis=(1, 2))
         total = ops.sum(nucleus, axis=(1, 2)) + ops.sum(predicted, axis=(1, 2))

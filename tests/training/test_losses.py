@@ -30,15 +30,15 @@ def loss_of(truth, maps):
 
 def loss_by_definition(truth, maps, contact=None):
     """The loss in float64, pixel by pixel; `contact` is the channel of the contact map."""
-    sums, weights = np.zeros(truth.shape[-1]), np.zeros(truth.shape[-1])
+    sums, numbers = np.zeros(truth.shape[-1]), np.zeros(truth.shape[-1])
     for *place, channel in np.argwhere(truth >= 0):
         goal, guess = np.clip([truth[(*place, channel)], maps[(*place, channel)]], 1e-6, 1 - 1e-6)
         meeting = 0 if contact is None else max(0, truth[(*place, contact)])
         weight = 1 + (CONTACT_WEIGHT - 1) * meeting
         divergence = goal * np.log(goal / guess) + (1 - goal) * np.log((1 - goal) / (1 - guess))
         sums[channel] += weight * divergence
-        weights[channel] += weight
-    each = sums / np.maximum(weights, 1)
+        numbers[channel] += 1
+    each = sums / np.maximum(numbers, 1)
     dice = []
     for one, other in zip(truth[..., 0], maps[..., 0].astype(float), strict=True):
         one, other = one[one >= 0], np.clip(other[one >= 0], 1e-6, 1 - 1e-6)
