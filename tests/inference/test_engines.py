@@ -76,7 +76,8 @@ def test_an_engine_of_fewer_bits_is_taken_only_on_request_and_is_near(
     # What an image becomes depends neither on those beside it nor on the cores.
     np.testing.assert_array_equal(model(images[1:]), maps[1:])
     np.testing.assert_array_equal(load_model(path, name, say=silent)(images), maps)
-    monkeypatch.setattr("nuclei.inference.engines.COARSE_TOLERANCE", -1)
+    for limit in ("COARSE_TOLERANCE", "INT8_TOLERANCE"):
+        monkeypatch.setattr(f"nuclei.inference.engines.{limit}", -1)
     with pytest.raises(ValueError, match=f"{name} differs from Keras by"):
         load_model(path, name, say=silent)
 
