@@ -2,7 +2,7 @@
 
     python -m venv sd                                          # Python 3.9 to 3.11
     sd/bin/pip install "stardist==0.9.2" "tensorflow==2.15.1" "numpy<2" pandas
-    sd/bin/python experiments/stardist.py RAW INSTANCES SPLIT.csv --minutes 30 --out predicted
+    sd/bin/python -m experiments.stardist RAW INSTANCES SPLIT.csv --minutes 30 --out predicted
     python evaluate.py predicted INSTANCES --split SPLIT.csv --groups SPLIT.csv
 
 With `--curve 5 10` it also predicts with the best weights after 5 and 10 minutes, into

@@ -73,6 +73,19 @@ def modality(image: np.ndarray) -> str:
     return "brightfield" if (is_light if is_dark is None else is_dark) else "fluorescence"
 
 
+def nuclear_light(image: np.ndarray) -> np.ndarray:
+    """Make nuclei brighter than the background, whatever the modality.
+
+    Args:
+        image: (H, W, 3) uint8 or uint16.
+
+    Returns:
+        (H, W) of the same dtype: the brightest channel in fluorescence, which may have any colour.
+        Otherwise red inverted, the channel that shows haematoxylin best.
+    """
+    return image.max(axis=2) if modality(image) == "fluorescence" else ~image[..., 0]
+
+
 def thinned(image: np.ndarray) -> np.ndarray:
     """An image of at most SAMPLE_PIXELS, each the mean of several: stains and shapes stay."""
     import cv2  # late: import_data.py begins without it

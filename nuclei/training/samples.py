@@ -20,6 +20,7 @@ from nuclei.images.modality import modality
 from nuclei.progress import Progress
 from nuclei.training.clumps import find_clumps
 from nuclei.training.store import ArrayStore
+from nuclei.truth.edges import edge_depth_px, edge_void
 from nuclei.truth.forms import EMPTY, INSTANCE_COLOURS, INSTANCES
 from nuclei.truth.remarks import Remarks
 
@@ -124,6 +125,8 @@ def load_samples(
         )
     if problems is not None:
         problems += own_problems
+    if remarks.edges.leave_out_nuclei():
+        add_edge_void(samples.values())
     if incomplete:
         say(f"Left out of {len(incomplete)} files of ground truth: {named(incomplete)}")
     for line in remarks.meanings():
@@ -153,6 +156,18 @@ def sample_of(image, truth, store):
         has_instances=truth.form in (*INSTANCE_FORMS, EMPTY) or truth.labels.max() <= 1,
         void=void,
     )
+
+
+def add_edge_void(samples):
+    """Make the edges of samples void, half a median nucleus wide."""
+    diameters_px = [sample.diameter_px for sample in samples if sample.diameter_px]
+    depth_px = edge_depth_px(diameters_px)
+    voids = {
+        shape: edge_void(shape, depth_px) for shape in {sample.labels.shape for sample in samples}
+    }
+    for sample in samples:
+        edge = voids[sample.labels.shape]  # images of one shape share it
+        sample.void = edge if sample.void is None else sample.void | edge
 
 
 def check_instances(samples, forms, say):

@@ -95,7 +95,8 @@ def choose(trained, data, predict_maps, say=print):
         f"Best loss in epoch {state.best_epoch}; choosing thresholds on {len(samples)} validation "
         "images"
     )
-    name, weights, chosen, scores = choose_epoch(network, candidates, score, enough, say)
+    sets = {sample.set_name for sample in samples} if enough else ()
+    name, weights, chosen, scores = choose_epoch(network, candidates, score, sets, say)
     settings = dict(trained.settings)
     if recipe.init:
         settings["blend"] = blend_with_start(trained, weights, samples, say)
@@ -108,7 +109,7 @@ def choose(trained, data, predict_maps, say=print):
     return settings
 
 
-def choose_epoch(network, candidates, score, enough, say):
+def choose_epoch(network, candidates, score, sets, say):
     """Choose, of the best epoch by loss and the mean of the last, the one that finds nuclei better.
 
     The loss punishes a network that is sure and wrong. Later epochs are surer, and their nuclei are
@@ -118,7 +119,8 @@ def choose_epoch(network, candidates, score, enough, say):
         network: takes the weights; it ends with those chosen.
         candidates: {name: list of arrays}, the one with the best loss first.
         score: gives what `score_validation` gives for the weights that the network has.
-        enough: `is_enough` of the validation images; if not, the first candidate is taken.
+        sets: names of the sets of the validation images, which count alike; without any, because
+            the images are not enough to choose by, the first candidate is taken.
         say: called with each line for the user.
 
     Returns:
@@ -128,7 +130,7 @@ def choose_epoch(network, candidates, score, enough, say):
         Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".
     """
     first = next(iter(candidates))
-    if len(candidates) == 1 or not enough:
+    if len(candidates) == 1 or not sets:
         network.set_weights(candidates[first])
         return first, candidates[first], *score()
     results = {}
@@ -137,7 +139,12 @@ def choose_epoch(network, candidates, score, enough, say):
         results[name] = score()
         scores = results[name][1]["all"]
         say(f"  {name}: AP@0.5 {scores['ap50']:.3f}  mAP {scores['map']:.3f}")
-    quality = lambda name: results[name][1]["all"]["ap50"] + results[name][1]["all"]["map"]
+    groups = sets if len(sets) > 1 else ("all",)
+
+    def quality(name):
+        scores = results[name][1]
+        return sum(scores[group]["ap50"] + scores[group]["map"] for group in groups)
+
     best = max(results, key=quality)
     say(f"  kept: {best}")
     network.set_weights(candidates[best])
@@ -190,6 +197,7 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
             [samples[index].labels for index in predictions],
             scales,
             voids=[samples[index].unscored for index in predictions],
+            set_names=[samples[index].set_name for index in predictions],
         )
     results = []
     with Progress("Scoring", len(samples), "validation images", log=True) as progress:

@@ -6,10 +6,14 @@
 The maps are predicted once; each set of thresholds only separates and scores them again.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.machine import num_cores
 from nuclei.progress import Progress
 
 ROUNDS = 2  # through all thresholds: the best value of one depends on the others
@@ -23,12 +27,12 @@ SEARCH = {  # the values tried for each threshold, one threshold after the other
 }
 
 
-def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=None):
+def choose_thresholds(
+    maps, truths, scales=None, start=None, search=None, voids=None, set_names=None
+):
     """Search the best thresholds, one at a time, in at most ROUNDS rounds.
 
-    Best is the mean of two scores: AP at IoU 0.5 pooled over all images, and AP over IoU_THRESHOLDS
-    averaged over images. The first counts every nucleus alike and forgives inexact outlines. The
-    second counts every image alike and does not forgive them.
+    Best is the highest mean `quality` of the sets of images.
 
     Args:
         maps: list of (H, W, K) float32.
@@ -37,6 +41,7 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=
         start: thresholds to begin with; the default is THRESHOLDS.
         search: {name: values to try}; the default is SEARCH.
         voids: list of (H, W) bool, pixels that do not count, or None in it; None for none at all.
+        set_names: list of the names of the sets that the images belong to; None for a single set.
 
     Returns:
         (thresholds, score): the best dict, and its score in [0, 1].
@@ -44,13 +49,15 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=
     num = len(maps)
     images = list(zip(maps, truths, scales or [1.0] * num, voids or [None] * num, strict=True))
 
+    def count(image, thresholds):
+        image_maps, truth, scale, void = image
+        labels = separate(image_maps, scale=scale, **thresholds)
+        return count_matches(match(truth, labels, void))
+
     def score(thresholds):
-        counts = [
-            count_matches(match(truth, separate(image_maps, scale=scale, **thresholds), void))
-            for image_maps, truth, scale, void in images
-        ]
-        pooled = average_precision(np.sum(counts, axis=0)[0])
-        return (pooled + average_precision(counts).mean()) / 2
+        with ThreadPoolExecutor(num_cores()) as pool:
+            counts = list(pool.map(partial(count, thresholds=thresholds), images))
+        return mean_quality(counts, set_names or [""] * num)
 
     best = dict(THRESHOLDS if start is None else start)
     best_score, tried = score(best), {tuple(best.items())}
@@ -72,3 +79,32 @@ def choose_thresholds(maps, truths, scales=None, start=None, search=None, voids=
             if best == before:
                 break
     return best, float(best_score)
+
+
+def mean_quality(counts, set_names):
+    """How well the nuclei of several sets are found, whatever the sizes of the sets.
+
+    Args:
+        counts: list of `count_matches`, one for each image.
+        set_names: list of the sets that they belong to.
+
+    Returns:
+        0...1, the mean over the sets of `quality`.
+    """
+    counts, set_names = np.array(counts), np.array(set_names)
+    return float(np.mean([quality(counts[set_names == name]) for name in np.unique(set_names)]))
+
+
+def quality(counts):
+    """The mean of two scores: AP at IoU 0.5 pooled over images, and the mean AP of the images.
+
+    The first counts every nucleus alike and forgives inexact outlines. The second counts every
+    image alike and does not forgive them: it is the mean over IoU_THRESHOLDS.
+
+    Args:
+        counts: (N, T, 3) int, of `count_matches`.
+
+    Returns:
+        0...1.
+    """
+    return (average_precision(counts.sum(axis=0)[0]) + average_precision(counts).mean()) / 2

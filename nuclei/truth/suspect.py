@@ -1,6 +1,6 @@
 """Truth that does not fit its image: black and white swapped, or another image's truth.
 
-    suspicion(image, truth.labels, truth.void)      # "" or why, in words
+    suspicion(nuclear_light(image), truth.labels, truth.void)      # "" or why, in words
 
 No model is needed: nuclei are brighter than the background in fluorescence, and darker in
 transmitted light. `contrast` measures how well brightness tells the two apart.
@@ -8,7 +8,6 @@ transmitted light. `contrast` measures how well brightness tells the two apart.
 
 import numpy as np
 
-from nuclei.images.modality import modality
 from nuclei.truth.hollow import are_lines
 
 SAMPLE_PIXELS = 40_000  # px of an image that are compared; more does not change the result
@@ -34,11 +33,11 @@ MIN_NUCLEI = 10  # of which all lie in a corner
 MAX_CORNER = 0.6  # of the height and width that they reach
 
 
-def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = None) -> str:
+def suspicion(light: np.ndarray, labels: np.ndarray, void: np.ndarray | None = None) -> str:
     """Say why the truth of an image may be wrong.
 
     Args:
-        image: (H, W, 3) uint8 or uint16.
+        light: (H, W) uint8 or uint16, of `nuclear_light`.
         labels: (H, W) int32, 0 background.
         void: (H, W) bool, pixels that do not count; None for none.
 
@@ -49,7 +48,7 @@ def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = N
         return LINES
     if are_in_corner(labels):
         return CORNER
-    value = contrast(image, labels, void)
+    value = contrast(light, labels, void)
     if value is None:
         return ""
     if value < MAX_SWAPPED and num_sides(labels) >= MIN_SWAPPED_SIDES:
@@ -57,10 +56,10 @@ def suspicion(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None = N
     return ELSEWHERE if max(value, 1 - value) < MIN_CONTRAST else ""
 
 
-def contrast(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None) -> float | None:
-    """How often a pixel of a nucleus is brighter than one of the background, or darker.
+def contrast(light: np.ndarray, labels: np.ndarray, void: np.ndarray | None) -> float | None:
+    """How often a pixel of a nucleus is brighter than one of the background.
 
-    Darker counts in transmitted light. The arguments are those of `suspicion`.
+    The arguments are those of `suspicion`.
 
     Returns:
         0...1, the area under the ROC curve: 1 where brightness tells nuclei from background, 0.5
@@ -70,9 +69,7 @@ def contrast(image: np.ndarray, labels: np.ndarray, void: np.ndarray | None) -> 
 
     step = max(1, int(np.sqrt(labels.size / SAMPLE_PIXELS)))
     sample = np.s_[::step, ::step]
-    pixels = image[sample].astype(np.float32)
-    # The red channel shows haematoxylin best; a fluorescence image may have any colour.
-    light = pixels.max(axis=2) if modality(image) == "fluorescence" else -pixels[..., 0]
+    light = light[sample]
     known = np.ones(light.shape, bool) if void is None else ~void[sample]
     inside = labels[sample][known] > 0
     num_inside, num_outside = int(inside.sum()), int((~inside).sum())

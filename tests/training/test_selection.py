@@ -27,11 +27,26 @@ def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
         return {"thresholds": network.weights}, scores
 
     weights_of = {"epoch 3": "best", "epoch 7": "last"}
-    name, weights, settings, scores = choose_epoch(network, weights_of, score, enough, lines.append)
+    sets = {""} if enough else ()
+    name, weights, settings, scores = choose_epoch(network, weights_of, score, sets, lines.append)
     assert name == f"epoch {chosen}"
     assert weights == network.weights == settings["thresholds"] == weights_of[name]
     assert scores["all"]["ap50"] == quality[weights]
     assert lines[2:] == ["  kept: epoch 7"] * enough
+
+
+def test_a_small_set_has_as_much_say_as_a_large_one():
+    network, lines = Network(), []
+    ap50 = {"first": {"large": 0.8, "small": 0.5}, "end": {"large": 0.78, "small": 0.6}}
+    pooled = {"first": 0.79, "end": 0.78}  # over all nuclei, most of which are in the large set
+
+    def score():
+        values = {"all": pooled[network.weights], **ap50[network.weights]}
+        return {}, {group: {"ap50": value, "map": 0.5} for group, value in values.items()}
+
+    weights_of = {"epoch 3": "first", "epoch 7": "end"}
+    assert choose_epoch(network, weights_of, score, {"large", "small"}, lines.append)[1] == "end"
+    assert choose_epoch(network, weights_of, score, {"large"}, lines.append)[1] == "first"
 
 
 @pytest.mark.parametrize("enough", [True, False])

@@ -1,6 +1,7 @@
 """The search for thresholds: it finds the only good one, and knows all arguments of `separate`."""
 
 import numpy as np
+import pytest
 from synthetic import draw
 
 from nuclei.instances.separate import THRESHOLDS, separate
@@ -17,6 +18,22 @@ def test_the_search_finds_the_only_good_threshold():
     thresholds, score = choose_thresholds([maps], [labels], start=start, search=search)
     assert thresholds["nucleus_threshold"] == 0.44 and score > 0.9
     assert set(thresholds) == set(THRESHOLDS)
+
+
+def test_each_set_has_the_same_say():
+    _, truth = draw("fluorescence", 160, 160, num_nuclei=14, diameter=24, seed=3, touching=0)
+    faint, strong = (np.dstack([np.where(truth > 0, p, 0), truth > 0]) for p in (0.45, 0.9))
+    noisy = strong.copy()
+    noisy[:8, :8] = 0.42, 1  # a speck in each image of the large set, which has more nuclei
+    maps = [np.float32(image) for image in (faint, noisy, noisy, noisy)]
+    search = {"nucleus_threshold": (0.35, 0.5)}
+    start = {**THRESHOLDS, "nucleus_threshold": 0.5, "min_probability": 0.2, "smoothing_px": 0.5}
+    sets = ["small", "large", "large", "large"]
+    keywords = {"start": start, "search": search, "set_names": sets}
+    thresholds, score = choose_thresholds(maps, [truth] * 4, **keywords)
+    assert thresholds["nucleus_threshold"] == 0.35  # the small set would be lost without it
+    num = truth.max()
+    assert score == pytest.approx((1 + num / (num + 1)) / 2, abs=0.02)
 
 
 def test_thresholds_search_and_arguments_name_the_same_things():

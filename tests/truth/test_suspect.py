@@ -8,6 +8,7 @@ from truth_tools import LABELS
 
 import import_data
 from nuclei.images.labels import components
+from nuclei.images.modality import nuclear_light
 from nuclei.truth.suspect import CORNER, ELSEWHERE, SWAPPED, suspicion
 
 DARK = np.dstack([fluorescence(LABELS)] * 3)
@@ -16,14 +17,14 @@ KINDS = pytest.mark.parametrize("image", [DARK, tissue(LABELS)], ids=["fluoresce
 
 @KINDS
 def test_swapped_and_moved_truth_is_told_from_right_truth(image):
-    assert suspicion(image, LABELS) == ""
-    assert suspicion(image, components(LABELS == 0)) == SWAPPED
+    assert suspicion(nuclear_light(image), LABELS) == ""
+    assert suspicion(nuclear_light(image), components(LABELS == 0)) == SWAPPED
     for moved in ((20, 20), (-20, 22), (20, 0)):  # half of the grid that the discs lie on
         moved = np.roll(LABELS, moved, (0, 1))
-        assert suspicion(image, moved) == ELSEWHERE
-    assert suspicion(image, np.zeros_like(LABELS)) == ""
+        assert suspicion(nuclear_light(image), moved) == ELSEWHERE
+    assert suspicion(nuclear_light(image), np.zeros_like(LABELS)) == ""
     void = LABELS == 0
-    assert suspicion(image, LABELS, void) == ""  # nothing is left to compare with
+    assert suspicion(nuclear_light(image), LABELS, void) == ""  # nothing is left to compare with
 
 
 @KINDS
@@ -31,13 +32,13 @@ def test_truth_at_another_scale_is_named(image):
     small = np.zeros_like(LABELS)
     half = LABELS[::2, ::2]
     small[: half.shape[0], : half.shape[1]] = half
-    assert suspicion(image, small) == CORNER
-    assert suspicion(image, small[::-1]) != CORNER  # no mistake of scale ends there
+    assert suspicion(nuclear_light(image), small) == CORNER
+    assert suspicion(nuclear_light(image), small[::-1]) != CORNER  # no mistake of scale ends there
 
 
 def test_a_dark_field_of_dark_nuclei_is_not_called_swapped():
     image = np.dstack([np.where(LABELS > 0, 20, 60).astype(np.uint8)] * 3)
-    assert suspicion(image, LABELS) == ""
+    assert suspicion(nuclear_light(image), LABELS) == ""
 
 
 def test_the_check_and_training_name_suspect_truth(tmp_path, capsys):
