@@ -43,5 +43,6 @@ def plain_table(table):
 
 def with_texts(table, change):
     """A DataFrame with `change` applied to the columns of texts."""
-    texts = [name for name in table if table[name].dtype.kind not in "biufcmM"]
-    return table.assign(**{name: table[name].map(change) for name in texts}) if texts else table
+    texts = [name for name, kind in table.dtypes.items() if kind.kind not in "biufcmM"]
+    changed = {name: [change(cell) for cell in table[name].tolist()] for name in texts}
+    return table.assign(**changed) if texts else table

@@ -23,7 +23,7 @@ from nuclei.inference.scale import estimate_scale
 from nuclei.inference.threads import WORKERS
 from nuclei.inference.tiling import predict_scaled
 from nuclei.instances.matching import average_precision, count_matches, match
-from nuclei.instances.separate import median_diameter, separate
+from nuclei.instances.separate import separate
 from nuclei.machine import num_cores
 from nuclei.model_file import PROJECT, load_network
 from nuclei.results.image import DEFAULT_FORMATS, write_results
@@ -126,9 +126,7 @@ def one_after_the_other(files, model, out):
         def prepare(part, intensity=intensity):
             return normalise(part, intensity)
 
-        scale, maps, _ = estimate_scale(
-            model, image, prepare, measure=lambda maps: median_diameter(timed_separate(maps))
-        )
+        scale, maps, _ = estimate_scale(model, image, prepare, separate=timed_separate)
         if maps is None:
             maps = predict_scaled(model, image, scale, prepare)
         labels = timed_separate(maps, scale=scale, **run.options.thresholds_for(model, scale))

@@ -10,6 +10,7 @@ looks at half the scale as well, and both sizes, both uncertainties and what is 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -50,14 +51,6 @@ def nearest_step(scale: float) -> float:
     return 2.0 ** (round(STEPS_PER_OCTAVE * np.log2(scale)) / STEPS_PER_OCTAVE)
 
 
-def measure_diameter(maps) -> float | None:
-    """Median diameter in px of the nuclei in maps (h, w, K), or None without any.
-
-    The default thresholds are used: a model's own were chosen at the scales that these give.
-    """
-    return median_diameter(separate(maps))
-
-
 class ScaleEstimate(NamedTuple):
     """What is known of the scale of an image.
 
@@ -82,11 +75,23 @@ class Look:
         scale: how many times larger it saw the image.
         box: the part seen, in px of the image at this scale.
         maps: (h, w, K) of that part.
+        separate: from maps to labels.
     """
 
     scale: float
     box: Box
     maps: np.ndarray
+    separate: Callable
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(h, w) int32, the nuclei of the maps."""
+        return self.separate(self.maps)
+
+    @cached_property
+    def diameter_px(self) -> float | None:
+        """Median diameter of the nuclei, or None without any."""
+        return median_diameter(self.labels)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class ScaleEstimator:
     """Looks at one image at several scales.
 
     Attributes:
-        model, image, prepare, measure, uncertainty: as of `estimate_scale`.
+        model, image, prepare, separate, uncertainty: as of `estimate_scale`.
         looks: all looks so far, by scale and box.
         others: ratios of the size at another scale to the size at the scale taken.
     """
@@ -102,7 +107,7 @@ class ScaleEstimator:
     model: Model
     image: object
     prepare: Callable | None
-    measure: Callable
+    separate: Callable
     uncertainty: Callable | None
     looks: dict = field(default_factory=dict)
     others: list = field(default_factory=list)
@@ -118,7 +123,8 @@ class ScaleEstimator:
         if (scale, box) not in self.looks:
             part = resized[box.place]
             part = part if self.prepare is None else self.prepare(part)
-            self.looks[scale, box] = Look(scale, box, predict_tiled(self.model, part))
+            maps = predict_tiled(self.model, part)
+            self.looks[scale, box] = Look(scale, box, maps, self.separate)
         return self.looks[scale, box]
 
     def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:
@@ -151,7 +157,7 @@ class ScaleEstimator:
         scale, untried = 1.0, list(PROBE_SCALES)
         for _ in range(MAX_LOOKS):
             look = self.look(scale)
-            diameter_px = self.measure(look.maps)
+            diameter_px = look.diameter_px
             if diameter_px is None:
                 if not untried:
                     return 1.0, None
@@ -166,10 +172,9 @@ class ScaleEstimator:
 
     def fitted(self, look: Look) -> Look:
         """A look at the scale that the nuclei of this one ask for, where they do not fit."""
-        diameter_px = self.measure(look.maps)
-        if not diameter_px or self.fits(diameter_px):
+        if not look.diameter_px or self.fits(look.diameter_px):
             return look
-        return self.look(nearest_step(look.scale * self.model.diameter_px / diameter_px))
+        return self.look(nearest_step(look.scale * self.model.diameter_px / look.diameter_px))
 
     def refine(self, look: Look, factor: float) -> Look:
         """Go to scales `factor` times as large, again and again, while these are better."""
@@ -193,54 +198,55 @@ class ScaleEstimator:
         if size != (height, width):
             top, left = busiest_window(look.maps[..., :1], height, width)
         box = Box(top, top + height, left, left + width)
-        part = look.maps[box.place]
+        part, here = look.maps[box.place], median_diameter(look.labels[box.place])
         scale = look.scale * factor
         ratios = np.divide(self.size(scale), self.size(look.scale))
         box = box.shifted(look.box.top, look.box.left).scaled(*ratios)
         if not box.area_px:
             return None
         other = self.look(scale, box)
-        here, there = self.measure(part), self.measure(other.maps)
+        there = other.diameter_px
         if here and there:
             self.others.append(there / factor / here)
-        if not there or not self.is_better(part, other.maps, there, factor):
+        if not there or not self.is_better(part, other.maps, (here, there), factor):
             return None
         if here:
             self.others[:] = [1 / self.others[-1]]  # seen from the scale that is taken
         return other
 
-    def is_better(self, part, other, diameter_px: float, factor: float) -> bool:
+    def is_better(self, part, other, diameters_px: tuple, factor: float) -> bool:
         """Whether maps at a scale `factor` times as large are better than those of `part`.
 
         Args:
             part, other: (h, w, K) maps of the same place at both scales.
-            diameter_px: measured in `other`.
+            diameters_px: measured in `part`, None without nuclei, and in `other`.
             factor: 0.5 or 2.
         """
+        here, there = diameters_px
         worry = self.uncertainty(other) / max(self.uncertainty(part), 1e-9)
         if factor > 1:
             # At twice the size clumps of tiny nuclei fall apart and fit better. So do nuclei of the
             # right size, but these then fit worse.
-            is_fitting = self.misfit(diameter_px) < self.misfit(self.measure(part))
+            is_fitting = self.misfit(there) < self.misfit(here)
             return worry <= MAX_UNCERTAINTY_SHARE and is_fitting
         kept = (other[..., 0] > 0.5).mean() / max((part[..., 0] > 0.5).mean(), 1e-9)
-        largeness = diameter_px / factor / self.model.diameter_px
+        largeness = there / factor / self.model.diameter_px
         is_large = worry <= MAX_WORRY and largeness > MIN_LARGENESS * worry**0.5
         return bool(is_large and kept >= MIN_KEPT)
 
     def spread(self, look: Look) -> float | None:
         """Largest ratio between estimates of the size at the scale taken, see `ScaleEstimate`."""
-        whole = self.measure(look.maps)
+        whole = look.diameter_px
         if not whole:
             return None
-        middle_row, middle_column = (length // 2 for length in look.maps.shape[:2])
+        middle_row, middle_column = (length // 2 for length in look.labels.shape)
         halves = (
-            look.maps[:middle_row],
-            look.maps[middle_row:],
-            look.maps[:, :middle_column],
-            look.maps[:, middle_column:],
+            look.labels[:middle_row],
+            look.labels[middle_row:],
+            look.labels[:, :middle_column],
+            look.labels[:, middle_column:],
         )
-        sizes = [self.measure(half) for half in halves if half.size]
+        sizes = [median_diameter(half) for half in halves if half.size]
         ratios = [1.0, *self.others, *(size / whole for size in sizes if size)]
         return max(ratios) / min(ratios)
 
@@ -249,7 +255,7 @@ def estimate_scale(
     model: Model,
     image,
     prepare: Callable | None = None,
-    measure: Callable = measure_diameter,
+    separate: Callable = separate,
     uncertainty: Callable | None = image_uncertainty,
 ) -> ScaleEstimate:
     """Estimate how many times larger the network should see an image.
@@ -264,13 +270,14 @@ def estimate_scale(
         model: a `Model`, which knows nuclei of `diameter_px`.
         image: (H, W, 3), an array or anything that slices like one.
         prepare: as of `predict_tiled`.
-        measure: from maps (h, w, K) to the median diameter in px, or None without nuclei.
+        separate: from maps (h, w, K) to labels (h, w), by default thresholds: a model's own were
+            chosen at the scales that these give.
         uncertainty: from maps to how undecided they are; None goes by the size alone.
 
     Returns:
         A `ScaleEstimate`; without nuclei at any scale its scale is 1.
     """
-    estimator = ScaleEstimator(model, image, prepare, measure, uncertainty)
+    estimator = ScaleEstimator(model, image, prepare, separate, uncertainty)
     scale, look = estimator.fit()
     if look is None:
         return ScaleEstimate(scale, None, None)

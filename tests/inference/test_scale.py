@@ -37,8 +37,26 @@ def diameter_of(maps):
     )
 
 
+def components_of(maps):
+    return ndimage.label(maps[..., 0] > 0.5)[0]
+
+
+def tiles(measure):
+    """A separation into squares whose diameter is what `measure` says of the maps."""
+
+    def separate(maps):
+        diameter, (height, width) = measure(maps), maps.shape[:2]
+        if diameter is None:
+            return np.zeros((height, width), np.int32)
+        rows, columns = np.mgrid[:height, :width] // max(1, round(diameter * np.pi**0.5 / 2))
+        return rows * width + columns + 1
+
+    return separate
+
+
 def estimate(image, measure, uncertainty=None):
-    scale, maps, _ = estimate_scale(MODEL, image, None, measure, uncertainty)
+    separate = components_of if measure is diameter_of else tiles(measure)
+    scale, maps, _ = estimate_scale(MODEL, image, None, separate, uncertainty)
     return scale, maps
 
 
@@ -69,8 +87,16 @@ def test_the_network_sees_no_part_twice():
     model = model_of(lambda batch: (seen.append(batch.shape), batch[..., :2])[1])
     image = discs(120, 144, 12)
     # Uncertain throughout: the last look, at half of twice the size, is the first one.
-    estimate_scale(model, image, None, diameter_of, lambda maps: float(maps.shape[0]))
+    estimate_scale(model, image, None, components_of, lambda maps: float(maps.shape[0]))
     assert len(seen) == len(set(seen)) > 1
+
+
+def test_no_look_is_separated_twice():
+    separated = []
+    separate = lambda maps: (separated.append(maps), components_of(maps))[1]
+    for image in (discs(120, 144, 12), discs(900, 960, 60), discs(300, 300, 24)):
+        estimate_scale(MODEL, image, None, separate, uncertainty_of)
+    assert len(separated) == len(set(map(id, separated))) > 3
 
 
 def test_a_network_that_errs_at_the_wrong_size_still_leads_to_the_right_one():
@@ -163,7 +189,7 @@ def test_pale_nuclei_that_vanish_at_half_the_size_keep_the_scale():
         return np.where((pale < 0.9) & (area_px < 2000), 0.3 * pale, pale)
 
     dark_alone = lambda maps: 0.05 if (maps[..., 0] > 0.5).sum() < 1200 else 0.2
-    large_from_afar = lambda maps: 24.0
+    large_from_afar = tiles(lambda maps: 24.0)
     scale, _, _ = estimate_scale(model_of(network), image, None, large_from_afar, dark_alone)
     assert scale == 1
     all_dark = np.where(image > 0, 1, image).astype(np.float32)
@@ -172,12 +198,12 @@ def test_pale_nuclei_that_vanish_at_half_the_size_keep_the_scale():
 
 def test_the_spread_is_small_where_all_evidence_agrees_and_large_where_it_does_not():
     equal = discs(192, 192, 24, number=8)
-    spread = lambda image: estimate_scale(MODEL, image, None, diameter_of, uncertainty_of).spread
+    spread = lambda image: estimate_scale(MODEL, image, None, components_of, uncertainty_of).spread
     assert 1 <= spread(equal) < 1.1
     mixed = np.concatenate([discs(120, 240, 14, number=8), discs(120, 240, 40, number=3)])
     assert spread(mixed) > 1.8
     blank = np.zeros((70, 90, 3), np.float32)
-    assert estimate_scale(MODEL, blank, None, diameter_of, uncertainty_of).spread is None
+    assert estimate_scale(MODEL, blank, None, components_of, uncertainty_of).spread is None
 
 
 def test_nuclei_that_do_not_fit_at_half_the_scale_are_shown_as_large_as_they_should_be():
