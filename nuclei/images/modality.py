@@ -12,7 +12,7 @@ the side that is nucleus.
 import numpy as np
 
 from nuclei.images.intensity import MIN_RANGE_8BIT, MIN_RANGE_16BIT, percentiles
-from nuclei.images.outliers import without_flat_border
+from nuclei.images.outliers import over_channels, without_flat_border
 
 SAMPLE_PIXELS = 1_000_000  # px of an image that are looked at; more does not change an average
 TISSUE_CHROMA = 0.1  # mean (max - min of R, G, B) / white: more than the tint of a grey camera
@@ -48,7 +48,7 @@ def modality(image: np.ndarray) -> str:
         inside = None
     pixels = sample if inside is None else sample[inside][None]
     # The brightest channel: a blue (DAPI) or green signal on black counts as light, as it should.
-    brightest, darkest = pixels.max(axis=-1), pixels.min(axis=-1)
+    brightest, darkest = (over_channels(extreme, pixels) for extreme in (np.maximum, np.minimum))
     low, median, high = percentiles(brightest, (0.5, 50, 99.8))
     if image.dtype == np.uint8:
         is_blank, white = high - low < MIN_RANGE_8BIT, max(high, MIN_WHITE_8BIT)
@@ -83,7 +83,8 @@ def nuclear_light(image: np.ndarray) -> np.ndarray:
         (H, W) of the same dtype: the brightest channel in fluorescence, which may have any colour.
         Otherwise red inverted, the channel that shows haematoxylin best.
     """
-    return image.max(axis=2) if modality(image) == "fluorescence" else ~image[..., 0]
+    is_bright = modality(image) == "fluorescence"
+    return over_channels(np.maximum, image) if is_bright else ~image[..., 0]
 
 
 def thinned(image: np.ndarray) -> np.ndarray:
