@@ -7,6 +7,7 @@ from synthetic import draw
 from truth_tools import COLOURS, LABELS, inner_rim, touching_pairs
 
 from nuclei.images.labels import components
+from nuclei.images.modality import nuclear_light
 from nuclei.instances.matching import match
 from nuclei.truth.hollow import are_lines, filled_outlines
 from nuclei.truth.masks import read_truth
@@ -75,5 +76,5 @@ def test_open_lines_are_named():
     labels = components(is_open)
     assert filled_outlines(labels, has_ids=False) is None
     image = np.dstack([fluorescence(LABELS)] * 3)
-    assert suspicion(image, labels) == LINES
-    assert suspicion(image, LABELS) == ""
+    assert suspicion(nuclear_light(image), labels) == LINES
+    assert suspicion(nuclear_light(image), LABELS) == ""
