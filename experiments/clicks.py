@@ -41,6 +41,7 @@ from nuclei.inference.find import Options, find_nuclei
 from nuclei.instances.matching import match, matched_pairs
 from nuclei.model_file import MODEL_HELP, SHIPPED, find_model
 from nuclei.progress import Progress
+from nuclei.results.image import is_out_of_distribution, measure_nuclei
 from nuclei.truth.masks import read_truth
 
 LOOKS_RIGHT = 0.7  # IoU with the true nucleus from which a user leaves an outline as it is
@@ -150,7 +151,8 @@ def predict_all(pairs: dict, model_path: Path, field_px: int) -> pd.DataFrame:
             counts, labels = corrections(*map(without_gaps, (truth[field], found.labels[field])))
             numbers, num_nuclei = {kind: counts[kind] for kind in KINDS}, int(labels.max())
             row = {"stem": stem, "nuclei": num_nuclei, "uncertainty": found.uncertainty}
-            is_flagged = bool(model.is_out_of_distribution(found.uncertainty))
+            nuclei = measure_nuclei(found, model)
+            is_flagged = bool(is_out_of_distribution(found, nuclei, model))
             row |= {"flagged": is_flagged, **numbers, "corrections": counts.total()}
             whole = {"image": file.image, "truth": truth}
             rows.append(row | whole | {"field": file.image[field], "labels": labels})

@@ -18,8 +18,9 @@ ROOMS = {
     "find_nuclei": "nuclei.inference.find",
     "Options": "nuclei.inference.find",
     "measure_nuclei": "nuclei.results.image",
+    "is_out_of_distribution": "nuclei.results.image",
 }
-__all__ = ["Options", "find_nuclei", "load_model", "measure_nuclei"]
+__all__ = ["Options", "find_nuclei", "is_out_of_distribution", "load_model", "measure_nuclei"]
 
 
 def __getattr__(name: str):

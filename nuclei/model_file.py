@@ -5,6 +5,7 @@ prediction needs beside the weights, such as thresholds and the nucleus size of 
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +39,9 @@ class Model:
         diameter_px: median nucleus diameter that the network was trained for.
         thresholds: chosen on the validation images; `separate` takes them.
         calibration: weights of `confidence`, or None where the file has none.
-        max_uncertainty: uncertainty above which an image is out of distribution, or None where
-            unknown.
+        limits: of the signs of `image_signs`, by name, above which an image is out of distribution;
+            empty where unknown.
+        rare_modalities: of which the training had hardly any image.
         device: words for the user on what runs the network.
         free_memory: gives back what the network keeps ready for its next call.
     """
@@ -51,7 +53,8 @@ class Model:
     diameter_px: float = TRAINED_DIAMETER_PX
     thresholds: dict = field(default_factory=dict)
     calibration: list | None = None
-    max_uncertainty: float | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    rare_modalities: tuple[str, ...] = ()
     device: str = ""
     free_memory: Callable[[], None] = lambda: None
 
@@ -59,9 +62,20 @@ class Model:
         """Maps (B, h, w, num_maps) of a batch (B, h, w, 3)."""
         return self.network(batch)
 
-    def is_out_of_distribution(self, uncertainty: float) -> bool | None:
-        """Whether an image of this uncertainty is out of distribution; None where unknown."""
-        return None if self.max_uncertainty is None else uncertainty > self.max_uncertainty
+    def exceeds_limits(self, signs: dict[str, float], kind: str) -> bool | None:
+        """Whether an image is out of distribution.
+
+        Args:
+            signs: of `image_signs`.
+            kind: its modality.
+
+        Returns:
+            None where the model file has no limits.
+        """
+        if not self.limits:
+            return None
+        is_far = any(value > self.limits.get(name, math.inf) for name, value in signs.items())
+        return is_far or kind in self.rare_modalities
 
 
 def as_model(network: Callable, settings: dict, device: str = "") -> Model:
@@ -73,6 +87,7 @@ def as_model(network: Callable, settings: dict, device: str = "") -> Model:
         device: words for the user on what runs the network.
     """
     geometry = network_geometry(settings["architecture"])
+    usual = settings.get("out_of_distribution", {})
     return Model(
         network=network,
         num_maps=len(settings["architecture"]["heads"]),
@@ -81,9 +96,16 @@ def as_model(network: Callable, settings: dict, device: str = "") -> Model:
         diameter_px=settings.get("trained_diameter_px", TRAINED_DIAMETER_PX),
         thresholds=settings.get("thresholds", {}),
         calibration=settings["calibration"]["weights"] if "calibration" in settings else None,
-        max_uncertainty=settings.get("out_of_distribution", {}).get("uncertainty_above"),
+        limits=usual.get("limits") or older_limits(usual),
+        rare_modalities=tuple(usual.get("rare_modalities", ())),
         device=device,
     )
+
+
+def older_limits(usual: dict) -> dict[str, float]:
+    """The limits of a file that was written before there was more than one sign."""
+    limit = usual.get("uncertainty_above")
+    return {} if limit is None else {"uncertainty": limit}
 
 
 def save_model(path, model, settings: dict) -> None:

@@ -56,11 +56,13 @@ class Calibration(TypedDict):
 
 
 class OutOfDistribution(TypedDict, total=False):
-    """The limit of the uncertainty."""
+    """The limits of the signs of an image."""
 
     __pydantic_config__ = {"extra": "allow"}
 
-    uncertainty_above: float | None
+    limits: dict[str, Annotated[float, Interval(ge=-1e6, le=1e6)]]
+    rare_modalities: list[str]
+    uncertainty_above: float | None  # of files that were written before there were other signs
 
 
 class Chosen(TypedDict, total=False):

@@ -106,17 +106,27 @@ def test_a_model_carries_what_its_settings_say():
     model = as_model(lambda batch: batch + 1, settings, "CPU")
     assert (model.num_maps, model.device, model(1)) == (2, "CPU", 2)
     assert model.margin_px >= receptive_radius(2, 1) and model.multiple_px == size_multiple(2, 1)
-    assert model.calibration is None and model.is_out_of_distribution(0.9) is None
+    assert (
+        model.calibration is None and model.exceeds_limits({"uncertainty": 0.9}, "tissue") is None
+    )
     settings |= {
         "trained_diameter_px": 30,
         "thresholds": {"nucleus_threshold": 0.4},
         "calibration": {"weights": [1.0]},
-        "out_of_distribution": {"uncertainty_above": 0.2},
+        "out_of_distribution": {
+            "limits": {"low_confidence": 0.2},
+            "rare_modalities": ["brightfield"],
+        },
     }
     model = as_model(None, settings)
     assert model.diameter_px == 30 and model.thresholds == {"nucleus_threshold": 0.4}
     assert model.calibration == [1.0]
-    assert model.is_out_of_distribution(0.3) and not model.is_out_of_distribution(0.1)
+    assert model.exceeds_limits({"uncertainty": 0.9, "low_confidence": 0.3}, "tissue") is True
+    assert model.exceeds_limits({"uncertainty": 0.9, "low_confidence": 0.1}, "tissue") is False
+    assert model.exceeds_limits({"uncertainty": 0.9}, "brightfield") is True
+    older = as_model(None, settings | {"out_of_distribution": {"uncertainty_above": 0.2}})
+    assert older.exceeds_limits({"uncertainty": 0.3, "low_confidence": 0.9}, "brightfield") is True
+    assert older.exceeds_limits({"uncertainty": 0.1, "low_confidence": 0.9}, "brightfield") is False
 
 
 def test_the_users_model_comes_before_the_shipped_one_and_the_folder_before_the_project(

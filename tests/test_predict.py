@@ -158,7 +158,7 @@ def test_confidence_and_the_flag_come_from_the_models_settings(model, images, tm
     limit = sorted(uncertainties.values())[1]
     settings |= {
         "calibration": {"weights": [0.5, 0.0, 0.0, 0.0, 0.3]},
-        "out_of_distribution": {"uncertainty_above": limit + 1e-4},
+        "out_of_distribution": {"limits": {"uncertainty": limit + 1e-4}},
     }
     save_model(tmp_path / "model.h5", network, settings)
     run_predict(tmp_path / "model.h5", tmp_path / "with", images)

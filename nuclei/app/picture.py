@@ -81,8 +81,8 @@ class Picture:
             min(whole.right, box.right + margin_px),
         )
         part = np.ascontiguousarray(self.image[seen.place])
-        maps, scale = predict_maps(model, part, self.intensity, Options(scale=scale))
-        return maps[box.relative_to(seen).place], scale
+        estimate = predict_maps(model, part, self.intensity, Options(scale=scale))
+        return estimate.maps[box.relative_to(seen).place], estimate.scale
 
 
 def open_picture(path: Path, prediction: Prediction | None) -> Picture:

@@ -16,6 +16,8 @@ from nuclei.app.edit_log import decode_labels
 from nuclei.files import replacing
 from nuclei.images.writing import find_labels, write_labels
 from nuclei.instances.confidence import confidence, confidence_features
+from nuclei.instances.shape import solidities
+from nuclei.instances.signs import image_signs
 from nuclei.schema import read_json_file
 
 
@@ -53,7 +55,8 @@ def describe(found, model, made_by: str, mpp: float | None) -> Prediction:
     if model.calibration is not None and found.labels.any():
         features = confidence_features(found.labels, found.maps, found.scale)
         values = confidence(features, model.calibration).round(4).tolist()
-    flagged = model.is_out_of_distribution(found.uncertainty)
+    signs = image_signs(found.uncertainty, found.scale_spread, values, solidities(found.labels))
+    flagged = model.exceeds_limits(signs, found.kind)
     return Prediction(
         made_by=made_by,
         height=found.labels.shape[0],

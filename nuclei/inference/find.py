@@ -152,7 +152,7 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     intensity = intensity_range(image)
     inside = without_flat_border(image)
     seen = image if inside is None else with_mirrored_border(image, inside)
-    scale, maps, scale_spread = predict_at_scale(model, seen, intensity, options)
+    scale, maps, scale_spread = predict_maps(model, seen, intensity, options)
     if inside is not None:
         maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
@@ -164,7 +164,7 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
 
 def predict_maps(
     model: Model, image, intensity: tuple[float, float], options: Options | None = None
-) -> tuple[np.ndarray, float]:
+) -> ScaleEstimate:
     """Run a model over an image at the scale that brings its nuclei to the size of the training.
 
     Args:
@@ -174,20 +174,10 @@ def predict_maps(
         options: what the user asked; None for the defaults.
 
     Returns:
-        (maps, scale): (H, W, K) float32 in [0, 1] at the size of the image, and the scale.
+        A `ScaleEstimate` with maps (H, W, K) float32 in [0, 1] at the size of the image. Its spread
+        is None where the options give the scale.
     """
-    scale, maps, _ = predict_at_scale(model, image, intensity, options or Options())
-    return maps, scale
-
-
-def predict_at_scale(
-    model: Model, image, intensity: tuple[float, float], options: Options
-) -> ScaleEstimate:
-    """`predict_maps`, with what is known of the scale; arguments as there.
-
-    Returns:
-        A `ScaleEstimate` with maps; its spread is None where the options give the scale.
-    """
+    options = options or Options()
 
     def prepare(part):
         return normalise(part, intensity)

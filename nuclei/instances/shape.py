@@ -6,6 +6,8 @@ convex hull itself.
 
 import numpy as np
 
+from nuclei.instances.pixels import NucleusPixels
+
 HULLS_AT_ONCE = 256  # the corners of a hull are compared in pairs: about 10 MB for usual nuclei
 
 
@@ -43,6 +45,19 @@ def hull_measures(nuclei, width):
         rows[:, 1] = np.sqrt((between**2).sum(axis=-1).max(axis=(1, 2)))
         rows[:, 2] = breadths.min(axis=1)
     return measures
+
+
+def solidities(labels):
+    """Compute how much of its convex hull each nucleus fills.
+
+    Args:
+        labels: (H, W) int32.
+
+    Returns:
+        (n,) float64 in the order of the ids: 1 for a convex outline, less for a ragged one.
+    """
+    nuclei = NucleusPixels(labels)
+    return nuclei.areas / hull_measures(nuclei, labels.shape[1])[:, 0]
 
 
 def convex_hulls(nuclei, width):

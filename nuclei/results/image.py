@@ -16,6 +16,7 @@ from nuclei.images.stems import text_of
 from nuclei.images.writing import write_jpeg, write_labels, write_png
 from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.measure import measure
+from nuclei.instances.signs import image_signs
 from nuclei.model_file import Model
 from nuclei.results.jobs import Job, Run, places
 from nuclei.results.pictures import draw_overlay, outline_colours
@@ -49,6 +50,22 @@ def measure_nuclei(found, model: Model, mpp: float | None = None):
     return table
 
 
+def is_out_of_distribution(found, table, model: Model) -> bool | None:
+    """Whether an image is unlike those that the model has learned from.
+
+    Args:
+        found: what `find_nuclei` returned.
+        table: what `measure_nuclei` returned.
+        model: the model that found them.
+
+    Returns:
+        None where the model file has no limits.
+    """
+    confidences = table.get("confidence", ())
+    signs = image_signs(found.uncertainty, found.scale_spread, confidences, table["solidity"])
+    return model.exceeds_limits(signs, found.kind)
+
+
 def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
     """The row of summary.csv of one image.
 
@@ -73,7 +90,7 @@ def summarise(found, table, job: Job, run: Run, seconds: float) -> dict:
         "scale": round(found.scale, 3),
         "scale_spread": "" if found.scale_spread is None else round(found.scale_spread, 3),
         "uncertainty": round(found.uncertainty, 4),
-        "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
+        "out_of_distribution": flag(is_out_of_distribution(found, table, run.model)),
         "nucleus_share": round(float((labels > 0).mean()), 4),
         "positive_share": positive_share(table["positive"]),
         "intensity_low": found.intensity[0],

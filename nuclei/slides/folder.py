@@ -14,6 +14,7 @@ from nuclei.formats.registry import FORMATS
 from nuclei.inference.folder import describe_failure, describe_other_mpp
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
+from nuclei.instances.signs import image_signs
 from nuclei.results.image import flag, write_rows
 from nuclei.results.jobs import places
 from nuclei.results.tables import SUMMARY
@@ -99,12 +100,13 @@ def process_slide(job, run, cluster=None):
     fields = sample_fields(slide, found) if "overlays" in job.formats else []
     if found.num_cut:
         print(f"{job.stem}: {describe_cut(found.num_cut)}")
+    signs = image_signs(found.uncertainty)
     summary = {
         **found.summary(),
         **places(job, run),
         "channel": slide.channel or "",
         "plane": slide.plane or "",
-        "out_of_distribution": flag(run.model.is_out_of_distribution(found.uncertainty)),
+        "out_of_distribution": flag(run.model.exceeds_limits(signs, found.setup.kind)),
         "seconds": round(time.monotonic() - started, 3),
         "made_by": run.made_by,
         "version": program_version(),

@@ -11,7 +11,7 @@ from nuclei.model_file import (
     load_network,
     score_words,
 )
-from nuclei.training.selection import score_image, scores_by_group
+from nuclei.training.image_scores import score_image, scores_by_group
 
 MAX_PIXELS = 12_000_000  # of the images compared: half a minute on two cores
 MIN_NUCLEI = 50  # in the validation images: with fewer, the comparison is a matter of chance
@@ -77,6 +77,6 @@ def score_model(network, settings, samples, predict_maps):
     thresholds = settings.get("thresholds", {})
     results = []
     for sample in samples:
-        maps, scale = predict_maps(model, sample.image, sample.intensity_range)
-        results.append(score_image(sample, maps, scale, thresholds))
+        estimate = predict_maps(model, sample.image, sample.intensity_range)
+        results.append(score_image(sample, estimate, thresholds))
     return scores_by_group(results)["all"]

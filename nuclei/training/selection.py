@@ -1,62 +1,32 @@
 """The end of a training: which weights and which thresholds go into the model file.
 
 Whole validation images are predicted as predict.py does it. On them the thresholds of `separate`
-are chosen, the confidence of a nucleus is calibrated, and the uncertainty is measured above which
-an image is out of distribution. This is done for the best epoch and for the mean of the last
+are chosen, the confidence of a nucleus is calibrated, and the limits are found above which an image
+is out of distribution. This is done for the best epoch and for the mean of the last
 epochs; the weights that find nuclei better are kept.
 
 `predict_maps` is passed in by the caller: training and inference do not import each other.
 """
 
 import gc
-from dataclasses import dataclass
+from collections import Counter
 
 import numpy as np
 
-from nuclei.instances.confidence import (
-    calibrate,
-    confidence,
-    confidence_features,
-    expected_calibration_error,
-    image_uncertainty,
-)
-from nuclei.instances.holes import without_holes
-from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
-from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import as_model
 from nuclei.progress import Progress
 from nuclei.training.fine_tuning import FEW_BLEND, choose_blend
 from nuclei.training.geometry import DIAMETER_PX
+from nuclei.training.image_scores import calibration_of, limits_of, score_image, scores_by_group
+from nuclei.training.limits import rare_modalities
 from nuclei.training.thresholds import choose_thresholds
 from nuclei.training.validation import validation_crops
 
 # Of images in the search for thresholds: a minute or two on two cores.
 MAX_SEARCH_PIXELS = 24_000_000
-OUT_OF_DISTRIBUTION_SHARE = 0.05  # of the validation images that may be flagged by mistake
 # In the validation images: with fewer, the best choice is a matter of chance.
 MIN_SEARCH_NUCLEI = 200
-MIN_LIMIT_IMAGES = 20  # validation images below which no image is called out of distribution
-
-
-@dataclass
-class ImageScore:
-    """How one validation image was predicted.
-
-    Attributes:
-        counts: of `count_matches`.
-        dice: Dice of all nuclei together.
-        features: (n, F) of `confidence_features`, for each predicted nucleus outside of void.
-        is_hit: (n,) bool, whether it is a true nucleus.
-        uncertainty: of `image_uncertainty`.
-        groups: its modality and the name of its set.
-    """
-
-    counts: np.ndarray
-    dice: float
-    features: np.ndarray
-    is_hit: np.ndarray
-    uncertainty: float
-    groups: tuple[str, ...]
 
 
 def is_enough(samples):
@@ -79,7 +49,9 @@ def choose(trained, data, predict_maps, say=print):
     gc.collect()  # the network and the crops of the training: whole images need their memory
     state, recipe, samples = trained.state, trained.state.recipe, data.validating
     network, architecture = trained.network, trained.settings["architecture"]
-    score = lambda: score_validation(network, architecture, samples, predict_maps, state.base)
+    counts = Counter(sample.group for sample in data.training)
+    rare = rare_modalities(counts, (state.base or {}).get("out_of_distribution"))
+    score = lambda: score_validation(network, architecture, samples, predict_maps, state.base, rare)
     last, enough = state.num_epochs, is_enough(samples)
     num_averaged = max(1, state.num_averaged)
     end = (
@@ -167,7 +139,7 @@ def blend_with_start(trained, weights, samples, say):
     return share
 
 
-def score_validation(network, architecture, samples, predict_maps, base=None):
+def score_validation(network, architecture, samples, predict_maps, base=None, rare=()):
     """Predict whole validation images as predict.py does, choose thresholds on them, score them.
 
     Args:
@@ -177,6 +149,7 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
         predict_maps: of nuclei.inference.find.
         base: thresholds, calibration and out_of_distribution of the model of `init`, if any. They
             stay if the samples hold too few nuclei; without them the thresholds are THRESHOLDS.
+        rare: of `rare_modalities`.
 
     Returns:
         (settings, scores). `settings` has thresholds, calibration and out_of_distribution, as the
@@ -191,24 +164,23 @@ def score_validation(network, architecture, samples, predict_maps, base=None):
     thresholds, predictions = inherited.get("thresholds", dict(THRESHOLDS)), {}
     if enough:
         predictions = predict_for_search(samples, predict)
-        maps, scales = zip(*predictions.values(), strict=True)
         thresholds, _ = choose_thresholds(
-            maps,
+            [estimate.maps for estimate in predictions.values()],
             [samples[index].labels for index in predictions],
-            scales,
+            [estimate.scale for estimate in predictions.values()],
             voids=[samples[index].unscored for index in predictions],
             set_names=[samples[index].set_name for index in predictions],
         )
     results = []
     with Progress("Scoring", len(samples), "validation images", log=True) as progress:
         for index, sample in enumerate(samples):
-            maps, scale = predictions.pop(index) if index in predictions else predict(sample)
-            results.append(score_image(sample, maps, scale, thresholds))
+            estimate = predictions.pop(index) if index in predictions else predict(sample)
+            results.append(score_image(sample, estimate, thresholds))
             progress.add(1)
     chosen = {
         "thresholds": thresholds,
         **calibration_of(results),
-        **uncertainty_limit(results),
+        **limits_of(results, rare),
     }
     return chosen | inherited, scores_by_group(results)
 
@@ -217,7 +189,7 @@ def predict_for_search(samples, predict):
     """Predict the images that thresholds are chosen on, as many as memory should hold.
 
     Returns:
-        {index in samples: (maps, scale)}.
+        {index in samples: ScaleEstimate}.
     """
     predictions, num_pixels = {}, 0
     indices = np.random.default_rng(0).permutation(len(samples))  # so that all sets have a say
@@ -228,71 +200,3 @@ def predict_for_search(samples, predict):
                 predictions[index] = predict(samples[index])
             progress.add(1)
     return predictions
-
-
-def score_image(sample, maps, scale, thresholds):
-    """The `ImageScore` of a sample whose maps were predicted at a scale."""
-    labels = separate(maps, scale=scale, **thresholds)
-    if sample.group == "tissue":  # as prediction does it
-        labels = without_holes(labels, sample.image)
-    matching = match(sample.labels, labels, sample.unscored)
-    hits = matching.predicted_ids[matched_pairs(matching)]
-    num_pixels = matching.predicted_areas[1:].sum() + matching.truth_areas[1:].sum()
-    overlap = matching.intersections.sum()
-    is_scored = matching.predicted_areas[1:] > 0  # neither in void nor in a clump
-    return ImageScore(
-        counts=count_matches(matching),
-        dice=2 * overlap / num_pixels if num_pixels else 1.0,
-        features=confidence_features(labels, maps, scale)[is_scored],
-        is_hit=np.isin(np.arange(1, labels.max() + 1), hits)[is_scored],
-        uncertainty=image_uncertainty(maps),
-        groups=(sample.group, sample.set_name),
-    )
-
-
-def scores_by_group(results):
-    """Scores of all images and of each group, from a list of `ImageScore`."""
-    counts = np.array([result.counts for result in results])
-    dices = np.array([result.dice for result in results])
-    pairs = zip(*(result.groups for result in results), strict=True)
-    modalities, sets = (sorted(set(names)) for names in pairs)
-    names = ["all", *modalities, *(sets if len(sets) > 1 else ())]
-    scores = {}
-    for name in names:
-        member = np.array([name == "all" or name in result.groups for result in results])
-        scores[name] = {
-            "images": int(member.sum()),
-            "dice": round(float(dices[member].mean()), 4),
-            "ap50": round(float(average_precision(counts[member].sum(0)[0])), 4),
-            "map": round(float(average_precision(counts[member]).mean()), 4),
-        }
-    return scores
-
-
-def calibration_of(results):
-    """Fit the confidence of a nucleus: {"calibration": ...}, or {} if none was predicted."""
-    features = np.concatenate([result.features for result in results])
-    is_hit = np.concatenate([result.is_hit for result in results])
-    if not len(is_hit):
-        return {}
-    weights = calibrate(features, is_hit)
-    error, _ = expected_calibration_error(confidence(features, weights), is_hit)
-    error = round(error, 4)
-    calibration = {"weights": weights, "nuclei": len(is_hit), "expected_calibration_error": error}
-    return {"calibration": calibration}
-
-
-def uncertainty_limit(results):
-    """Find the uncertainty above which an image is out of distribution.
-
-    Returns:
-        {"out_of_distribution": ...} as the model file has it; {} where there are so few images that
-        the limit would be a matter of chance.
-    """
-    if len(results) < MIN_LIMIT_IMAGES:
-        return {}
-    uncertainties = np.array([result.uncertainty for result in results])
-    limit = float(np.quantile(uncertainties, 1 - OUT_OF_DISTRIBUTION_SHARE, method="higher"))
-    false_alarm_rate = round(float(np.mean(uncertainties > limit)), 4)
-    found = {"uncertainty_above": limit, "false_alarm_rate": false_alarm_rate}
-    return {"out_of_distribution": {**found, "images": len(uncertainties)}}

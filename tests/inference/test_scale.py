@@ -116,7 +116,7 @@ def test_nuclei_in_a_corner_of_a_large_image_are_found():
 def test_without_nuclei_the_image_stays_as_it_is():
     blank = np.zeros((70, 90, 3), np.uint8)
     assert estimate(blank.astype(np.float32), diameter_of) == (1.0, None)
-    maps, scale = predict_maps(MODEL, blank, (0.0, 255.0))
+    scale, maps, _ = predict_maps(MODEL, blank, (0.0, 255.0))
     assert scale == 1 and maps.shape == (70, 90, 2)
 
 
@@ -134,7 +134,7 @@ def test_nuclei_too_small_to_be_shapes_are_sought_larger():
 def test_a_given_scale_is_taken():
     image = discs(80, 90, 9)
     pixels = (image * 255).astype(np.uint8)
-    maps, scale = predict_maps(MODEL, pixels, (0.0, 255.0), Options(scale=2.0))
+    scale, maps, _ = predict_maps(MODEL, pixels, (0.0, 255.0), Options(scale=2.0))
     assert scale == 2 and maps.shape == (80, 90, 2)
     assert ((maps[..., 0] > 0.5) != (image[..., 0] > 0.5)).mean() < 0.01
 

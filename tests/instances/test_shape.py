@@ -7,7 +7,7 @@ from synthetic import draw
 
 from nuclei.instances.pixels import NucleusPixels
 from nuclei.instances.separate import separate
-from nuclei.instances.shape import hull_measures
+from nuclei.instances.shape import hull_measures, solidities
 from nuclei.polygons import outlines
 from nuclei.training.targets import targets
 
@@ -30,3 +30,13 @@ def test_hulls_are_those_of_the_outlines():
         assert longest == pytest.approx(distances.max())
         breadths = np.ptp(corners @ directions, axis=0)
         assert narrowest == pytest.approx(breadths.min(), rel=2e-3, abs=2e-3)
+
+
+def test_solidity_is_low_for_ragged_nuclei_and_empty_without_any():
+    labels = np.zeros((30, 60), np.int32)
+    labels[5:25, 5:25] = 1
+    labels[5:25, 35:55:2] = 2  # a comb
+    labels[24, 35:55] = 2
+    square, comb = solidities(labels)
+    assert square == 1 and 0.4 < comb < 0.7
+    assert solidities(np.zeros((30, 60), np.int32)).shape == (0,)

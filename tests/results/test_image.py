@@ -1,5 +1,7 @@
 """The results of one image: the table in memory, the files, and its row of summary.csv."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from inference_tools import blobs, read_rows
@@ -7,8 +9,9 @@ from results_tools import write_predictions
 from stains_tools import immunostained
 
 from nuclei.inference.find import Found, Options
+from nuclei.instances.signs import SIGNS
 from nuclei.model_file import Model
-from nuclei.results.image import flag, measure_nuclei, summarise
+from nuclei.results.image import flag, is_out_of_distribution, measure_nuclei, summarise
 from nuclei.results.jobs import Job, Run, describe_plan, name_maker, plan_jobs
 from nuclei.results.tables import SUMMARY
 from nuclei.stored_model import StoredModel
@@ -40,7 +43,7 @@ def test_a_calibrated_model_adds_confidence_and_a_pixel_size_adds_microns(found)
 
 
 def test_the_summary_has_its_columns_in_order(found, tmp_path):
-    model = model_with(max_uncertainty=0.05)
+    model = model_with(limits={"uncertainty": 0.05})
     run, job = Run(tmp_path, model, Options(), "model 1"), Job("a", tmp_path / "a.png", ("csv",))
     summary = summarise(found, measure_nuclei(found, model), job, run, 1.23456)
     assert tuple(summary) == SUMMARY
@@ -48,6 +51,28 @@ def test_the_summary_has_its_columns_in_order(found, tmp_path):
     assert summary["nuclei"] == found.labels.max() and summary["scale"] == 2.0
     assert summary["seconds"] == 1.235 and summary["mpp"] == ""
     assert [flag(value) for value in (None, True, False)] == ["", 1, 0]
+
+
+def test_each_sign_and_a_rare_modality_put_an_image_out_of_distribution(found):
+    calibration = [0.5, 0.0, 0.0, 0.0, 0.3]
+    table = measure_nuclei(found, model_with(calibration=calibration))
+    found = replace(found, scale_spread=1.5)
+    values = {
+        "uncertainty": found.uncertainty,
+        "scale_spread": 1.5,
+        "low_confidence": 1 - table["confidence"].mean(),
+        "low_solidity": 1 - table["solidity"].median(),
+    }
+    assert set(values) == set(SIGNS)
+    for name, value in values.items():
+        for limit, expected in ((value - 1e-6, True), (value + 1e-6, False)):
+            model = model_with(limits={name: limit})
+            assert is_out_of_distribution(found, table, model) is expected, name
+    usual = {"limits": {"uncertainty": 1.0}}
+    assert is_out_of_distribution(found, table, model_with(**usual, rare_modalities=(found.kind,)))
+    assert not is_out_of_distribution(found, table, model_with(**usual, rare_modalities=("x",)))
+    assert is_out_of_distribution(found, table, model_with()) is None
+    assert is_out_of_distribution(found, table[:0], model_with(**usual)) is False
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])

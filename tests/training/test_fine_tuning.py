@@ -64,7 +64,11 @@ def test_fine_tuning_on_few_nuclei_keeps_thresholds_and_blends(
     odd = {
         "thresholds": {**base["thresholds"], "marker_threshold": 0.41},
         "calibration": {"weights": [0.1] * 5, "nuclei": 7, "expected_calibration_error": 0.5},
-        "out_of_distribution": {"uncertainty_above": 0.7, "false_alarm_rate": 0.1, "images": 3},
+        "out_of_distribution": {
+            "limits": {"low_confidence": 0.7},
+            "false_alarm_rate": 0.1,
+            "images": 3,
+        },
     }
     init = tmp_path / "init.h5"
     save_model(init, load_network(trained / "trained_model.h5")[0], base | odd)

@@ -38,7 +38,8 @@ def compare(monkeypatch, data, own=0.0, shipped=1.0):
     def predict_maps(model, image, intensity):
         labels = truths[id(image)]
         seen = np.where(labels <= model.network * labels.max(), labels, 0)
-        return targets(seen, SETTINGS["architecture"]["heads"]), 1.0
+        maps = targets(seen, SETTINGS["architecture"]["heads"])
+        return SimpleNamespace(maps=maps, scale=1.0, spread=1.0)
 
     monkeypatch.setattr(reference, "load_network", lambda path: (network(shipped), SETTINGS))
     lines = []

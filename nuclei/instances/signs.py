@@ -1,0 +1,37 @@
+"""Signs that an image is unlike those that the network has learned from.
+
+    signs = image_signs(found.uncertainty, found.scale_spread, confidences, solidities)
+    model.exceeds_limits(signs, found.kind)
+
+One sign is not enough. The network is sure of the shapes on a retina, whose outlines are ragged,
+and sure of a cat's eyes, whose size is another one at each scale.
+"""
+
+import numpy as np
+
+SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity")
+
+
+def image_signs(
+    uncertainty: float, scale_spread: float | None = None, confidences=(), solidities=()
+) -> dict[str, float]:
+    """The signs of one image: the larger, the more unusual.
+
+    Args:
+        uncertainty: of `image_uncertainty`.
+        scale_spread: of a `ScaleEstimate`; None where unknown.
+        confidences: (n,) of `confidence`; empty where unknown, or without nuclei.
+        solidities: (n,) of `solidities`; the same.
+
+    Returns:
+        {name: value} for those of SIGNS that are known: "low_confidence" is one less the mean
+        confidence, "low_solidity" one less the median solidity.
+    """
+    signs = {"uncertainty": float(uncertainty)}
+    if scale_spread is not None:
+        signs["scale_spread"] = float(scale_spread)
+    if len(confidences):
+        signs["low_confidence"] = 1 - float(np.mean(confidences))
+    if len(solidities):
+        signs["low_solidity"] = 1 - float(np.median(solidities))
+    return signs
