@@ -9,8 +9,8 @@ import numpy as np
 
 from nuclei.app.edits import Refused
 from nuclei.app.entry import FAILED
-from nuclei.app.field_names import MAX_OF_ONE_CORNER, field_stem
 from nuclei.app.workspace import Workspace
+from nuclei.datasets.field_names import MAX_OF_ONE_CORNER, field_stem
 from nuclei.files import replacing
 from nuclei.images.box import Box
 from nuclei.images.reading import declared_size

@@ -9,7 +9,7 @@ import io
 from collections.abc import Container
 from pathlib import Path
 
-from nuclei.app.field_names import origin_of
+from nuclei.datasets.field_names import origin_of
 from nuclei.datasets.split import read_split, shuffled
 from nuclei.files import replacing
 

@@ -27,7 +27,6 @@ from nuclei.app.entry import (
     key_of,
 )
 from nuclei.app.events import Events
-from nuclei.app.field_names import source_of
 from nuclei.app.files import Files
 from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.picture import Picture, open_picture
@@ -39,6 +38,7 @@ from nuclei.app.predictions import (
 )
 from nuclei.app.recent import Recent
 from nuclei.app.slide_picture import SlidePicture, open_slide_picture
+from nuclei.datasets.field_names import source_of
 from nuclei.images.reading import declared_size
 from nuclei.images.stems import text_of
 from nuclei.inference.find import Options

@@ -3,6 +3,7 @@
 train_stems, validation_stems = choose_split(samples, split_csv=None, seed=7)
 """
 
+from nuclei.datasets.field_names import named_origin
 from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
 
@@ -15,7 +16,7 @@ def choose_split(samples, split_csv, seed, say=print):
     Args:
         samples: {stem: Sample}.
         split_csv: path of a CSV with the columns stem and split ("train" or "validation"), or None
-            for a random split in which every group has its share.
+            for a random split in which every group has its share, see `random_split`.
         seed: of the random split.
         say: called with each line for the user.
 
@@ -35,8 +36,7 @@ def choose_split(samples, split_csv, seed, say=print):
                 f"{named(left_out)}"
             )
     else:
-        groups = {stem: sample.group for stem, sample in samples.items()}
-        parts = split_stems(groups, VALIDATION_SHARE, seed)
+        parts = random_split(samples, seed)
     train = sorted(stem for stem, part in parts.items() if part == "train")
     validation = sorted(stem for stem, part in parts.items() if part == "validation")
     if not train:
@@ -51,3 +51,24 @@ def choose_split(samples, split_csv, seed, say=print):
         )
         validation = train
     return train, validation
+
+
+def random_split(samples, seed):
+    """Divide the samples at random. Fields of one image (STEM_x1024_y2048) stay together.
+
+    Fields of one image look alike: with some of them in each part, the scores would be too good.
+    Where all are of one image, they are divided nevertheless.
+
+    Args:
+        samples: {stem: Sample}.
+        seed: another seed gives another split.
+
+    Returns:
+        {stem: "train" or "validation"}.
+    """
+    origins = {stem: named_origin(stem) for stem in samples}
+    if len(set(origins.values())) < 2:
+        origins = {stem: stem for stem in samples}
+    groups = {origins[stem]: sample.group for stem, sample in sorted(samples.items())}
+    parts = split_stems(groups, VALIDATION_SHARE, seed)
+    return {stem: parts[origin] for stem, origin in origins.items()}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nuclei.app.field_names import origin_of
 from nuclei.app.held_out import divide
+from nuclei.datasets.field_names import origin_of
 from nuclei.datasets.split import split_stems
 
 

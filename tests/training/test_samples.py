@@ -1,6 +1,7 @@
 """Training images are read whole, divided, weighted, and what cannot be learned from is refused."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_a_random_split_is_a_function_of_its_seed_and_has_all_groups():
     assert {stem[0] for stem in validation} == {"x", "y"} and len(validation) < len(train)
     assert choose_split(samples, None, seed=1) == (train, validation)
     assert choose_split(samples, None, seed=2) != (train, validation)
+
+
+def test_fields_of_one_image_stay_on_one_side_unless_there_is_no_other():
+    group = SimpleNamespace(group="tissue")
+    stems = [f"{image}_x{x}_y0" for image in "abcdefgh" for x in (0, 256, 512)] + ["i", "j"]
+    for seed in range(5):
+        train, validation = choose_split(dict.fromkeys(stems, group), None, seed)
+        assert sorted(train + validation) == sorted(stems) and validation
+        assert not {stem[0] for stem in train} & {stem[0] for stem in validation}
+    one_slide = [f"a_x{x}_y0" for x in range(10)]
+    train, validation = choose_split(dict.fromkeys(one_slide, group), None, 0)
+    assert len(validation) == 2 and not set(train) & set(validation)
 
 
 def test_a_split_file_decides_and_may_leave_images_out(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nuclei.app.field_names import field_stem, origin_of, source_of
+from nuclei.datasets.field_names import field_stem, named_origin, origin_of, source_of
 from nuclei.images.box import Box
 
 KNOWN = {"a", "a_x10_y20", "plate_x1_y2"}
@@ -23,3 +23,8 @@ def test_other_names_are_no_fields(stem):
 def test_a_field_of_a_field_comes_from_the_whole_image():
     assert source_of("a_x10_y20_x3_y4", KNOWN) == ("a_x10_y20", (3, 4))
     assert origin_of("a_x10_y20_x3_y4", KNOWN) == "a"
+
+
+def test_a_name_tells_the_origin_also_where_the_whole_image_is_elsewhere():
+    assert named_origin("slide_x10_y20_x3_y4_2") == "slide"
+    assert named_origin("slide_x10_y20") == "slide" and named_origin("x1_y2") == "x1_y2"

@@ -49,3 +49,10 @@ def origin_of(stem: str, stems: Container[str]) -> str:
     while source := source_of(stem, stems):
         stem = source[0]
     return stem
+
+
+def named_origin(stem: str) -> str:
+    """The same where the whole image may lie elsewhere: by the name alone."""
+    while parts := NAME.fullmatch(stem):
+        stem = parts["source"]
+    return stem
