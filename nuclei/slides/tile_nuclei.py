@@ -17,8 +17,6 @@ from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
 from nuclei.polygons import outlines, pack, unpack
 
-COLUMN = "column_"  # prefix of the arrays of a file that are columns of the table
-
 
 @dataclass(frozen=True)
 class TileNuclei:
@@ -51,10 +49,18 @@ class TileNuclei:
         return unpack(self.corners, self.lengths)
 
     def save(self, path):
-        """Write a compressed .npz file."""
+        """Write a compressed .npz file.
+
+        The table is one array of records: NumPy takes as long to open an array as to read it, and
+        a tile is read several times.
+        """
+        types = [(name, values.dtype) for name, values in self.columns.items()]
+        records = np.empty(len(self), types)
+        for name, values in self.columns.items():
+            records[name] = values
         np.savez_compressed(
             path,
-            **{COLUMN + name: values for name, values in self.columns.items()},
+            columns=records,
             centroids=self.centroids,
             corners=self.corners,
             lengths=self.lengths,
@@ -69,12 +75,13 @@ class TileNuclei:
 
         Raises:
             FileNotFoundError: there is no such file.
-            BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged.
+            BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged, or of a
+                version that kept its table in another way.
         """
         with open(path, "rb") as file, np.load(file) as arrays:
-            names = [name for name in arrays.files if name.startswith(COLUMN)]
+            records = arrays["columns"]
             return cls(
-                columns={name.removeprefix(COLUMN): arrays[name] for name in names},
+                columns={name: records[name] for name in records.dtype.names or ()},
                 centroids=arrays["centroids"],
                 corners=arrays["corners"],
                 lengths=arrays["lengths"],
