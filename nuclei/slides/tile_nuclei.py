@@ -17,6 +17,9 @@ from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
 from nuclei.polygons import outlines, pack, unpack
 
+# The arrays of a file.
+MEMBERS = ("columns", "centroids", "corners", "lengths", "undecided", "probability", "num_cut")
+
 
 @dataclass(frozen=True)
 class TileNuclei:
@@ -75,20 +78,20 @@ class TileNuclei:
 
         Raises:
             FileNotFoundError: there is no such file.
-            BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged, or of a
-                version that kept its table in another way.
+            ValueError, KeyError, or whatever NumPy raises: the file is damaged, or of a version
+                that kept its table in another way.
         """
         with open(path, "rb") as file, np.load(file) as arrays:
-            records = arrays["columns"]
-            return cls(
-                columns={name: records[name] for name in records.dtype.names or ()},
-                centroids=arrays["centroids"],
-                corners=arrays["corners"],
-                lengths=arrays["lengths"],
-                undecided=float(arrays["undecided"]),
-                probability=float(arrays["probability"]),
-                num_cut=int(arrays["num_cut"]),
-            )
+            values = {name: arrays[name] for name in MEMBERS}
+        if not all(isinstance(value, np.ndarray) for value in values.values()):
+            raise ValueError(f"{path} is damaged: a member of it is no array")
+        records = values.pop("columns")
+        if len(records) != len(values["centroids"]):
+            raise ValueError(f"{path} is damaged: its arrays are of different lengths")
+        return cls(
+            columns={name: records[name] for name in records.dtype.names or ()},
+            **{name: value if value.ndim else value.item() for name, value in values.items()},
+        )
 
 
 def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration):
