@@ -18,8 +18,6 @@ was stopped. The exit status is 1 where anything failed.
 It needs forks, so it runs on Linux and macOS. Memory is limited on Linux only.
 """
 
-import contextlib
-import importlib
 import json
 import os
 import shutil
@@ -27,6 +25,7 @@ import sys
 from pathlib import Path
 
 from experiments.campaign.cases import make_case
+from experiments.campaign.imports import import_all
 from experiments.campaign.judge import FAULTS, GOOD
 from experiments.campaign.kills import run_kills
 from experiments.campaign.originals import make_originals
@@ -36,15 +35,6 @@ from experiments.campaign.table import write_table
 from experiments.campaign.workers import FORK, Limits, call_program, feed
 from nuclei.cli import command_line, positive, user_errors_in_one_line
 from nuclei.progress import Progress
-
-IMPORTED = (  # before the fork: the scripts, and what they import late
-    *("predict", "import_data", "evaluate", "exports", "report", "graph", "train"),
-    *("pandas", "plotly.graph_objects", "plotly.offline", "skimage.measure"),
-    *("skimage.segmentation", "scipy.io", "scipy.ndimage", "scipy.spatial"),
-    *("nuclei.inference.engines", "nuclei.schema"),
-)
-LONG = 30_000  # inputs that are worth the import of Keras: one in 1,000 needs it
-OPTIONAL = ("bioio", "bioio_czi", "openslide", "zarr", "roifile", "pyarrow.parquet", "imagecodecs")
 
 
 def parse_arguments(argv):
@@ -72,7 +62,7 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def prepare(out: Path, is_long: bool) -> Path:
+def prepare(out: Path) -> Path:
     """Import everything that workers need, and make the templates. Returns: their folder."""
     templates = out.resolve() / "templates"
     maker = FORK.Process(target=make_templates, args=(templates,))  # it starts threads
@@ -80,11 +70,7 @@ def prepare(out: Path, is_long: bool) -> Path:
     maker.join()
     if maker.exitcode:
         raise ValueError(f"{templates} could not be made; the lines above say why")
-    for name in (*IMPORTED, "keras") if is_long else IMPORTED:
-        importlib.import_module(name)
-    for name in OPTIONAL:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    import_all()
     replace_network()
     return templates
 
@@ -141,7 +127,7 @@ def main(argv=None):
     """Run the campaign and return 1 where anything failed."""
     args = parse_arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    templates = prepare(args.out, args.inputs > LONG)
+    templates = prepare(args.out)
     if args.replay is not None:
         return replay(args, templates)
     results = args.out / "results.jsonl"

@@ -211,8 +211,8 @@ def sets(image, labels):
 
 
 def slides(image):
-    """A pyramid of 512 px as OME-TIFF and as plain TIFF: {name: (form, bytes)}."""
-    large = np.tile(image, (8, 8, 1))
+    """A pyramid of 2 x 3 tiles as OME-TIFF and as plain TIFF: {name: (form, bytes)}."""
+    large = np.tile(image, (6, 6, 1))
     files = {}
     for name, is_ome in (("slide.ome.tif", True), ("slide.tif", False)):
         buffer = io.BytesIO()

@@ -5,6 +5,7 @@ fills. Pictures, labels, measurements and plotly.js stand in blocks of text, whi
 unpacks when it needs them.
 """
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -55,7 +56,7 @@ def build_page(inputs):
     from plotly.offline import get_plotlyjs  # late: --help does not need it
 
     curves, training = training_section(inputs)
-    template, plotly = TEMPLATE.read_text(encoding="utf-8"), packed(get_plotlyjs().encode("utf-8"))
+    template, plotly = TEMPLATE.read_text(encoding="utf-8"), packed_script(get_plotlyjs())
     measures, left_out = pack_measurements(measurements(inputs.predictions))
     num_rows = len(inputs.predictions.rows)
     size = len(template) + len(plotly) + sum(map(len, measures.values()))
@@ -87,6 +88,12 @@ def build_page(inputs):
         "LATER": "".join([*pictures[1:], *columns.values()]),
     }
     return fill_template(template, parts)
+
+
+@functools.lru_cache(maxsize=1)
+def packed_script(script):
+    """A script as `packed` text. It takes a third of a second, and each page has the same one."""
+    return packed(script.encode("utf-8"))
 
 
 def block(name, content):

@@ -17,7 +17,8 @@ from nuclei.instances.neighbours import count_touching
 from nuclei.instances.separate import separate
 from nuclei.polygons import outlines, pack, unpack
 
-COLUMN = "column_"  # prefix of the arrays of a file that are columns of the table
+# The arrays of a file.
+MEMBERS = ("columns", "centroids", "corners", "lengths", "undecided", "probability", "num_cut")
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,18 @@ class TileNuclei:
         return unpack(self.corners, self.lengths)
 
     def save(self, path):
-        """Write a compressed .npz file."""
+        """Write a compressed .npz file.
+
+        The table is one array of records: NumPy takes as long to open an array as to read it, and
+        a tile is read several times.
+        """
+        types = [(name, values.dtype) for name, values in self.columns.items()]
+        records = np.empty(len(self), types)
+        for name, values in self.columns.items():
+            records[name] = values
         np.savez_compressed(
             path,
-            **{COLUMN + name: values for name, values in self.columns.items()},
+            columns=records,
             centroids=self.centroids,
             corners=self.corners,
             lengths=self.lengths,
@@ -69,19 +78,20 @@ class TileNuclei:
 
         Raises:
             FileNotFoundError: there is no such file.
-            BadZipFile, zlib.error, EOFError, KeyError, ValueError: the file is damaged.
+            ValueError, KeyError, or whatever NumPy raises: the file is damaged, or of a version
+                that kept its table in another way.
         """
         with open(path, "rb") as file, np.load(file) as arrays:
-            names = [name for name in arrays.files if name.startswith(COLUMN)]
-            return cls(
-                columns={name.removeprefix(COLUMN): arrays[name] for name in names},
-                centroids=arrays["centroids"],
-                corners=arrays["corners"],
-                lengths=arrays["lengths"],
-                undecided=float(arrays["undecided"]),
-                probability=float(arrays["probability"]),
-                num_cut=int(arrays["num_cut"]),
-            )
+            values = {name: arrays[name] for name in MEMBERS}
+        if not all(isinstance(value, np.ndarray) for value in values.values()):
+            raise ValueError(f"{path} is damaged: a member of it is no array")
+        records = values.pop("columns")
+        if len(records) != len(values["centroids"]):
+            raise ValueError(f"{path} is damaged: its arrays are of different lengths")
+        return cls(
+            columns={name: records[name] for name in records.dtype.names or ()},
+            **{name: value if value.ndim else value.item() for name, value in values.items()},
+        )
 
 
 def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration):

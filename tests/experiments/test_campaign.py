@@ -6,12 +6,13 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.campaign import table
+from experiments.campaign import kills, table
 from experiments.campaign.cases import Case
 from experiments.campaign.damage import BY_FORM, damaged
 from experiments.campaign.judge import Call, files_of, judge
@@ -117,6 +118,22 @@ def test_a_full_disk_is_full_until_it_grows(tmp_path, monkeypatch, is_root):
         assert raised.value.errno in (errno.ENOSPC, errno.EFBIG)
         grow()
         (tmp_path / "large").write_bytes(bytes(100_000))
+
+
+@pytest.mark.parametrize("has_proc", [True, False])
+def test_a_run_is_killed_by_its_own_time_where_the_system_tells_it(tmp_path, monkeypatch, has_proc):
+    if not has_proc:
+        monkeypatch.setattr(kills, "PROC", tmp_path)
+    elif not kills.PROC.exists():
+        pytest.skip("the system has no /proc")
+    with subprocess.Popen(["sleep", "60"]) as idle:
+        worked = kills.seconds_worked(idle.pid, time.monotonic() - 50)
+        idle.kill()
+    assert worked < 5 if has_proc else worked >= 50
+    before, start = kills.seconds_worked(os.getpid(), time.monotonic()), time.process_time()
+    while has_proc and time.process_time() - start < 0.1:
+        pass
+    assert not has_proc or kills.seconds_worked(os.getpid(), 0) > before + 0.05
 
 
 def test_the_table_counts_outcomes_by_kind(tmp_path):

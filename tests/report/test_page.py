@@ -81,6 +81,7 @@ def test_blocks_follow_in_the_order_in_which_a_browser_needs_them(packing):
     assert block_of(page, "picture-1") == "AAAA" and block_of(page, "labels-2") == PACKED.labels
     assert json.loads(unpack(block_of(page, "measure-solidity"))) == [0.5] * 3
     assert unpack(block_of(page, "plotly")).decode("utf-8") == "plotly – é"
+    assert room.packed_script("plotly – é") is room.packed_script("plotly – é")  # packed once
     data = json.loads(unpack(block_of(page, "data")))
     assert data["measures"] == ["solidity", "area_px"] and data["training"] is None
     assert [image["stem"] for image in data["images"]] == ["a", "b", "c"]

@@ -1,6 +1,7 @@
 """The nuclei of a tile survive being kept as a file."""
 
 import numpy as np
+import pytest
 
 from nuclei.polygons import outlines, pack, unpack
 from nuclei.slides.tile_nuclei import TileNuclei
@@ -36,6 +37,8 @@ def test_nuclei_survive_their_file(tmp_path):
         num_cut=2,
     )
     nuclei.save(tmp_path / "tile.npz")
+    with np.load(tmp_path / "tile.npz") as arrays:
+        assert len(arrays.files) == 7  # however many columns the table has: opening each costs time
     loaded = TileNuclei.load(tmp_path / "tile.npz")
     assert list(loaded.columns) == list(nuclei.columns) and len(loaded) == 5
     for name, values in nuclei.columns.items():
@@ -43,3 +46,9 @@ def test_nuclei_survive_their_file(tmp_path):
     np.testing.assert_array_equal(loaded.centroids, nuclei.centroids)
     assert as_lists(loaded.polygons) == as_lists(polygons)
     assert (loaded.undecided, loaded.probability, loaded.num_cut) == (0.1, 1 / 3, 2)
+
+
+def test_a_file_of_another_version_counts_as_damaged(tmp_path):
+    np.savez(tmp_path / "tile.npz", column_area_px=np.arange(5), centroids=np.zeros((5, 2)))
+    with pytest.raises(KeyError):
+        TileNuclei.load(tmp_path / "tile.npz")

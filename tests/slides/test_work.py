@@ -11,7 +11,7 @@ import time
 import pytest
 from slides_tools import FORMATS, ROOT, contents, find
 
-from experiments.campaign.damage import mutated_bytes
+from experiments.campaign.damage import damaged
 from nuclei.slides.formats import open_slide
 from nuclei.slides.setup import Setup
 from nuclei.slides.work import work_folder
@@ -65,8 +65,8 @@ def test_a_tile_that_was_cut_or_changed_is_done_again(readable, tmp_path):
     tile = found.tiles[0]
     content, generator = work.tile_path(tile).read_bytes(), random.Random(0)
     num_nuclei = work.count_nuclei(tile)
-    for _ in range(60):
-        work.tile_path(tile).write_bytes(mutated_bytes(content, generator))
+    for _ in range(200):
+        work.tile_path(tile).write_bytes(damaged(content, "zip", generator)[0])
         assert work.count_nuclei(tile) in (None, num_nuclei)
 
 
@@ -83,9 +83,9 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
     assert len(found.tiles) == len(tiles) < sum("tile" in path.name for path in before)
     setup = (work.path / "setup.json").read_text()
     # Damaged, also where it can be read: nothing is known of the tiles there.
-    for damaged in ("{", "[" * 9000, setup.replace("region_px", "region"), setup.replace("1", "2")):
-        (work.path / "setup.json").write_text(damaged)
-        assert damaged != setup and work.read_setup() is None
+    for text in ("{", "[" * 9000, setup.replace("region_px", "region"), setup.replace("1", "2")):
+        (work.path / "setup.json").write_text(text)
+        assert text != setup and work.read_setup() is None
     find(slide, tmp_path)
     assert contents(tmp_path).keys() == before.keys()
 
