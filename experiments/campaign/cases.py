@@ -41,7 +41,7 @@ NAMES = (  # hostile stems, as the disk has them
         "\u202egnp".encode(),
         "🔬".encode(),
     ),
-    *("a\u0308".encode(), b"a.b.ome", b"a\\b", b"&amp;", b"</script>", b"0", b"nan", b"a#b?c"),
+    *("a\u0308".encode(), b"a.b.ome", b"a\\b", b"&amp;", b"<script>", b"0", b"nan", b"a#b?c"),
 )
 ROLES = {  # the programs and the readers of whole files
     "image": (

@@ -102,7 +102,9 @@ def end(state, outcome, todo):
     """A worker has ended: name the input that it had begun, and give the others back."""
     state["worker"].join()
     left, begun = state["left"], state.get("begun")
-    if begun and begun["number"] in left:
+    if left and (begun is None or begun["number"] not in left):  # it could not make the next one
+        begun = {"number": left[0], "kind": "(not made)", "damage": "", "reader": ""}
+    if left:
         left.remove(begun["number"])
         yield {**begun, "outcome": outcome, "detail": f"exit {state['worker'].exitcode}"}
     todo += left[::-1]

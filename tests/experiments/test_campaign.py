@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from experiments.campaign import kills, table
-from experiments.campaign.cases import Case
+from experiments.campaign.cases import NAMES, Case
 from experiments.campaign.damage import BY_FORM, damaged
 from experiments.campaign.judge import Call, files_of, judge
 from experiments.campaign.originals import make_originals
 from experiments.campaign.plays import results_of
 from experiments.campaign.small_disk import full_disk
 from experiments.campaign.stage import PLACES
+from experiments.campaign.workers import Limits, feed
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIGINALS = make_originals()
@@ -39,6 +40,23 @@ def test_damage_follows_from_the_seed_and_reaches_every_form():
             assert one[0] == other[0] and one[1] == other[1]
             changed += one[0] != original.content
         assert changed > 6, original.name
+
+
+def test_each_hostile_name_is_one_name_of_a_file():
+    assert not [name for name in NAMES if b"/" in name or b"\0" in name or len(name) > 251]
+
+
+def test_an_input_that_cannot_be_made_is_named_and_the_others_go_on(tmp_path):
+    def make(number, room):
+        if number == 1:
+            os._exit(7)
+        (room / "in").mkdir()
+        return CASE._replace(argv=["predict", "--help"])
+
+    rows = {row["number"]: row for row in feed([0, 1, 2, 3], make, tmp_path, Limits(60, workers=2))}
+    assert set(rows) == {0, 1, 2, 3}
+    assert [number for number in rows if rows[number]["outcome"] == "crash"] == [1]
+    assert "7" in rows[1]["detail"] and rows[1]["kind"] == "(not made)"
 
 
 @pytest.fixture
