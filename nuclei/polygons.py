@@ -109,18 +109,24 @@ def pack(nuclei: Iterable[list[Polygon]]) -> dict[str, np.ndarray]:
 
 
 def unpack(corners: np.ndarray, lengths: np.ndarray) -> list[list[Polygon]]:
-    """The outlines that `pack` made the two arrays from: a list of polygons for each nucleus."""
+    """The outlines that `pack` made the two arrays from: a list of polygons for each nucleus.
+
+    Raises:
+        ValueError: the arrays do not fit together.
+    """
     numbers, nuclei, start = iter(lengths.tolist()), [], 0
     for num_polygons in numbers:
         polygons = []
         for _ in range(num_polygons):
             rings = []
-            for _ in range(next(numbers)):
-                stop = start + next(numbers)
+            for _ in range(next(numbers, 0)):
+                stop = start + next(numbers, 0)
                 rings.append(corners[start:stop])
                 start = stop
             polygons.append(rings)
         nuclei.append(polygons)
+    if start != len(corners):
+        raise ValueError(f"{len(corners)} corners came; expected the {start} of all rings")
     return nuclei
 
 

@@ -81,3 +81,16 @@ def test_an_outline_beyond_the_image_is_cut_and_one_without_a_number_refused():
     assert fill([[square + 100]], (4, 5)).size == 0
     with pytest.raises(ValueError, match="no finite number"):
         fill([[square + [np.nan, 0]]], (4, 5))
+
+
+def test_packed_outlines_that_do_not_fit_together_are_refused():
+    packed = pack([polygons for _, polygons in outlines(np.array([[0, 3], [0, 1]], np.int32))])
+    for corners, lengths in (
+        (packed["corners"][:-1], packed["lengths"]),
+        (packed["corners"], packed["lengths"][:-1]),
+        (packed["corners"], packed["lengths"][:2]),
+        (packed["corners"], packed["lengths"] + 1),
+        (packed["corners"], packed["lengths"][:0]),
+    ):
+        with pytest.raises(ValueError, match="corners came"):
+            unpack(corners, lengths)

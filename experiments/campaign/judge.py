@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nuclei.contents import hash_of
+from nuclei.images.stems import normal
 
 GOOD = ("read", "refused")
 FAULTS = ("traceback", "hang", "crash", "unclear", "noise", "lost", "litter", "status")
@@ -109,7 +110,8 @@ def judge_refusal(case, call: Call) -> tuple[str, str]:
         return "unclear", f"a line of {len(longest[0])} characters: {longest[0][:300]}"
     name = case.path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     flat = " ".join((call.stderr + call.stdout).split())
-    words = {" ".join(name.split()), case.path.parent.name, case.path.name.split(".")[0]}
+    stem = case.path.name.split(".")[0]
+    words = {" ".join(name.split()), case.path.parent.name, stem, normal(stem)}
     if not any(word and word in flat for word in words):
         return "unclear", f"does not name {name}: {lines[-1][:500]}"
     return "refused", lines[-1][:300]

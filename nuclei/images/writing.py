@@ -15,6 +15,7 @@ import numpy as np
 from nuclei.files import remove, replacing
 
 JPEG_QUALITY = 85  # of overlays, which nobody measures on
+MAX_JPEG_PX = 65_500  # of a side; the format has 16 bits for it, libraries a little less
 MAX_PNG_LABELS = 65_535  # nuclei that 16 bits can number
 
 
@@ -73,9 +74,14 @@ def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
     """Write a picture as JPEG, for the eye only. quality: 0 to 100.
 
     Colours keep their full resolution (4:4:4): a coloured line of two pixels would fade otherwise.
+    A picture that is too long for the format is made smaller.
     """
     import cv2
 
+    longest_px = max(picture.shape[:2])
+    if longest_px > MAX_JPEG_PX:
+        size = [max(1, length * MAX_JPEG_PX // longest_px) for length in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling))
 

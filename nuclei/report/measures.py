@@ -77,8 +77,8 @@ def measurements(predictions):
     expected = [number for row in rows for number in range(1, int(row["shown"]) + 1)]
     if list(ids) != expected:
         raise ValueError(
-            "nuclei.csv: the nuclei of an image are not numbered 1…n in order; run python "
-            "predict.py --overwrite"
+            "nuclei.csv and summary.csv do not fit together: the nuclei of an image are not "
+            "numbered 1…n in order; run python predict.py --overwrite"
         )
     columns = {}
     for name in table.columns.drop(NO_MEASURES, errors="ignore"):

@@ -16,6 +16,7 @@ from nuclei.files import first_line
 from nuclei.images.box import Box
 from nuclei.images.resize import Resized
 
+MAX_SIDE_PX = 10_000_000  # of a slide: 1 m at 0.1 µm; a damaged header declares billions
 BAND_PX = 16_000_000  # pixels read at once for a thumbnail: 48 MB of 8 bits
 # A level this much too coarse still counts as fine enough: the sizes of levels are rounded.
 SAME_SCALE = 1.01
@@ -49,8 +50,14 @@ class Slide:
             notes: lines for the user.
 
         Raises:
-            ValueError: the pixels are neither uint8 nor uint16.
+            ValueError: the pixels are neither uint8 nor uint16, or a side is longer than any slide.
         """
+        longest_px = max(max(shape) for shape in shapes)
+        if longest_px > MAX_SIDE_PX:
+            raise ValueError(
+                f"{path} declares a side of {longest_px:,} px, more than the {MAX_SIDE_PX:,} px "
+                "that a slide may have; copy it again from its source"
+            )
         if np.dtype(dtype) not in (np.uint8, np.uint16):
             raise ValueError(
                 f"{path} holds {np.dtype(dtype)}; expected 8 or 16 bits without sign: "

@@ -86,7 +86,8 @@ class TileNuclei:
         if not all(isinstance(value, np.ndarray) for value in values.values()):
             raise ValueError(f"{path} is damaged: a member of it is no array")
         records = values.pop("columns")
-        if len(records) != len(values["centroids"]):
+        outlined = unpack(values["corners"], values["lengths"])
+        if not len(records) == len(values["centroids"]) == len(outlined):
             raise ValueError(f"{path} is damaged: its arrays are of different lengths")
         return cls(
             columns={name: records[name] for name in records.dtype.names or ()},

@@ -146,6 +146,8 @@ def ids_of(array: np.ndarray, path: Path, shape: tuple[int, int] | None = None) 
     """
     if array.dtype.kind not in "biuf":
         raise ValueError(f"dtype {array.dtype}")
+    if not array.size:
+        raise ValueError(f"{path} has the shape {array.shape}, no pixel; expected {EXPECTED}")
     array = array[0] if array.ndim > 2 and len(array) == 1 else array
     if array.ndim == 2:
         return array

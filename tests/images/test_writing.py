@@ -7,6 +7,7 @@ import tifffile
 from PIL import Image
 
 from nuclei.images.writing import (
+    MAX_JPEG_PX,
     encode,
     find_labels,
     write_jpeg,
@@ -51,3 +52,11 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"x\.png.*shape \(2, 2, 7\)"):
         write_png(tmp_path / "x.png", np.zeros((2, 2, 7), np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(MAX_JPEG_PX + 1, 2), (3, 2 * MAX_JPEG_PX, 3)])
+def test_a_picture_too_long_for_jpeg_is_made_smaller(tmp_path, capfd, shape):
+    write_jpeg(tmp_path / "long.jpg", np.full(shape, 77, np.uint8))
+    read = cv2.imread(str(tmp_path / "long.jpg"), cv2.IMREAD_UNCHANGED)
+    assert max(read.shape[:2]) == MAX_JPEG_PX and abs(int(read.mean()) - 77) <= 1
+    assert capfd.readouterr().err == ""  # OpenCV would print a line

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nuclei.slides.formats import is_slide, open_slide
+from nuclei.slides.slide import Slide
 
 
 @pytest.mark.parametrize("kind", ["ome", "plain", "zarr", "zarr 0.5", "svs"])
@@ -64,3 +65,8 @@ def test_a_thumbnail_is_the_slide_averaged(readable, tissue, kind):
     assert thumbnail.shape[0] / thumbnail.shape[1] == pytest.approx(400 / 600, rel=0.02)
     expected = cv2.resize(tissue, thumbnail.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(thumbnail.astype(int) - expected).mean() < 12
+
+
+def test_a_side_that_no_slide_has_is_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match=r"a\.tif declares a side of 4,294,967,295 px"):
+        Slide("a.tif", [(336, 2**32 - 1)], np.uint8, None)

@@ -212,3 +212,10 @@ def test_sets_of_pannuke_and_conic_are_imported(tmp_path, capsys, conic):
         error = capsys.readouterr().err
         assert "images.npy is no array of numbers" in error
         assert "object at" not in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 4, 5)])
+def test_arrays_without_a_pixel_are_named(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.int32))
+    with pytest.raises(ValueError, match=r"a\.npy has the shape .* no pixel"):
+        read_array(tmp_path / "a.npy")
