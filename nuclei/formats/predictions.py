@@ -27,6 +27,7 @@ from nuclei.instances.measure import in_microns, measure
 
 # Only the network knows them.
 PROBABILITIES = ("confidence", "mean_probability", "std_probability")
+UNITS = ("_px", "_um", "_um2", "_degrees")  # ends of columns that hold numbers, whoever added them
 
 
 class Predictions(NamedTuple):
@@ -150,6 +151,9 @@ def read_rows(path):
     """The rows of nuclei.csv: numbers, and the column "image" as text.
 
     Pandas alone takes images called NA, null or nan for missing values.
+
+    Raises:
+        ValueError: the table is damaged. The message names it.
     """
     import pandas as pd
 
@@ -161,6 +165,9 @@ def read_rows(path):
             keep_default_na=False,
             na_values={name: ["", "NA", "nan", "NaN"] for name in numbers},
         )
+        for name in numbers:
+            if name.endswith(UNITS):
+                rows[name] = pd.to_numeric(rows[name])
         return plain_table(rows)
 
 

@@ -211,7 +211,7 @@ def fingerprint(samples):
     for stem in sorted(samples):
         digest.update(stem.encode())
         digest.update(np.ascontiguousarray(samples[stem].image))
-        digest.update(samples[stem].labels)
+        digest.update(np.ascontiguousarray(samples[stem].labels))
         if samples[stem].void is not None:
             digest.update(samples[stem].void)
     return digest.hexdigest()[:16]

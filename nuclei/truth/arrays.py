@@ -50,7 +50,8 @@ def read_array(path, shape: tuple[int, int] | None = None) -> np.ndarray:
 
     with explaining_damage(path, damage):
         read = {".npy": read_npy, ".npz": read_npz}.get(path.suffix.lower(), read_mat)
-        return ids_of(read(path), path, shape)
+        # MATLAB stores columns first, and what is computed from the ids would keep that order.
+        return np.ascontiguousarray(ids_of(read(path), path, shape))
 
 
 def read_npy(path: Path) -> np.ndarray:

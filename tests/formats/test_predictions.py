@@ -50,6 +50,8 @@ def test_a_folder_without_labels_says_what_to_do(tmp_path, capsys):
         ("nuclei.csv", "id\n1\n", "no column 'image'"),
         ("nuclei.csv", "image\na\n", "no column 'id'"),
         ("nuclei.csv", 'image,id\n"a,1\n', "EOF"),
+        ("nuclei.csv", "image,id,area_px\na,1,19\x18\n", "19"),
+        ("nuclei.csv", "image,id,perimeter_um\na,1,x\n", "'x'"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path, capsys, name, text, fault):

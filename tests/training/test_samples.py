@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from outline_tools import write_json
 from PIL import Image
+from scipy import io
 from training_samples import sample
-from training_tools import write_pair
+from training_tools import write_data, write_pair
 
 from nuclei.training.division import choose_split
 from nuclei.training.samples import check_instances, fingerprint, load_samples, nucleus_size
@@ -164,3 +165,18 @@ def test_nucleus_sizes_are_those_of_circles():
     assert size["percentile_5"] < 20 < size["percentile_95"]
     empty = nucleus_size([sample(labels=np.zeros((5, 5), np.int32))])
     assert set(empty.values()) == {0}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".mat"])
+def test_truth_with_columns_first_can_be_trained_on(tmp_path, suffix):
+    data = write_data(tmp_path, num_pairs=2)
+    expected, _ = load_samples(data / "raw", data / "gt", print, tmp_path)
+    for path in list((data / "gt").iterdir()):
+        labels = np.asarray(Image.open(path), order="F").astype(np.int32, order="F")
+        path.unlink()
+        if suffix == ".npy":
+            np.save(path.with_suffix(".npy"), labels)
+        else:
+            io.savemat(path.with_suffix(".mat"), {"inst_map": labels})
+    samples, _ = load_samples(data / "raw", data / "gt", print, tmp_path)
+    assert fingerprint(samples) == fingerprint(expected)

@@ -108,6 +108,7 @@ def test_maps_of_hover_net_in_old_and_new_files_of_matlab(tmp_path):
     io.savemat(tmp_path / "c.mat", {"anything": LABELS, "note": "text"})
     for name in "abc":
         truth = read_truth(tmp_path / f"{name}.mat")
+        assert truth.labels.flags.c_contiguous  # as all others that training reads
         np.testing.assert_array_equal(truth.labels, LABELS)
         assert truth.form == "instances"
     io.savemat(tmp_path / "d.mat", {"x": np.eye(3), "y": np.eye(4)})
