@@ -146,7 +146,9 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                     except UNREADABLE as error:
                         if isinstance(error, DiskFull):
                             raise
-                        message = fault_of(error) or "its member of the zip is cut short"
+                        is_ours = isinstance(error, (OSError, ValueError))
+                        message = fault_of(error) if is_ours else first_line(error)
+                        message = message or "its member of the zip is cut short"
                         message = message.replace(f"{opened.scratch}{os.sep}", "")
                         result.problems.append(f"{place}: {message}")
     return result

@@ -49,8 +49,8 @@ def find_pictures(rows, folders):
     for folder in all_folders:
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"{folder}: no such folder; give the folders with the images that were predicted: "
-                "--images"
+                f"{folder}: no such folder, though summary.csv or --images names it; give the "
+                "folders with the images that were predicted: --images"
             )
     pictures = {}
     for row in rows:

@@ -141,7 +141,7 @@ def test_a_damaged_member_is_named_and_a_wrong_source_refused(tmp_path):
             import_dsb2018(source, tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["corrupt", "cut short", "of an unknown version"])
+@pytest.mark.parametrize("kind", ["corrupt", "cut short", "long name", "of an unknown version"])
 def test_other_faults_of_an_archive_end_in_a_message_too(tmp_path, kind):
     dsb2018(tmp_path / "stage1", 2)
     method = zipfile.ZIP_LZMA if kind == "corrupt" else zipfile.ZIP_STORED
@@ -154,6 +154,9 @@ def test_other_faults_of_an_archive_end_in_a_message_too(tmp_path, kind):
     elif kind == "cut short":  # the last member of the directory claims more than the file has
         entry = raw.rindex(b"PK\x01\x02")
         raw[entry + 20 : entry + 28] = struct.pack("<II", 1 << 20, 1 << 20)
+    elif kind == "long name":  # the name of the first member seems to reach into its pixels
+        local = raw.index(b"id0/images/id0.png") - 30
+        raw[local + 26 : local + 28] = struct.pack("<H", 2000)
     else:
         raw[entry + 6] = 200
     path.write_bytes(raw)
@@ -163,4 +166,4 @@ def test_other_faults_of_an_archive_end_in_a_message_too(tmp_path, kind):
         return
     result = import_dsb2018(path, tmp_path / "data")
     assert result.images == 1 and len(result.problems) == 1
-    assert result.problems[0].startswith("train/id")
+    assert result.problems[0].startswith("train/id") and len(result.problems[0]) < 300
