@@ -243,15 +243,14 @@ def finished_before(
             "--out another folder, or --overwrite to replace them"
         )
     staying = summary[~is_wanted] if overwrite else summary
-    with_rows = {
-        image
-        for image, formats in zip(staying["image"], staying["formats"], strict=True)
-        if "csv" in formats.split()
-    }
+    with_rows = {image for image, formats in formats_of(staying) if "csv" in formats}
     # This one first, since it may refuse the file.
     rewrite_rows(out / "nuclei.csv", lambda row: row if row["image"] in with_rows else None)
     write_table(out / "summary.csv", staying)
-    return {
-        image: formats.split()
-        for image, formats in zip(wanted["image"], wanted["formats"], strict=True)
-    }
+    return dict(formats_of(wanted))
+
+
+def formats_of(summary) -> list[tuple[str, list[str]]]:
+    """(stem, formats) of each row of summary.csv."""
+    rows = summary[["image", "formats"]].itertuples(index=False)
+    return [(image, formats.split()) for image, formats in rows]

@@ -199,3 +199,19 @@ def test_a_table_of_others_is_refused_with_its_columns(tmp_path, name):
             read_table(path)
     else:
         assert read_table(path)["image"].tolist() == ["a"]
+
+
+def test_a_row_that_was_cut_off_is_no_row(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text("image,id\na,1\nb,2")
+    assert read_table(path)["image"].tolist() == ["a"]
+    path.write_text("image,id\na,1\nb")
+    assert read_table(path)["image"].tolist() == ["a"]
+
+
+def test_a_table_of_others_is_not_rewritten(tmp_path):
+    path = tmp_path / "nuclei.csv"
+    path.write_text("size\n1\n")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} is no table of predict.py"):
+        rewrite_rows(path, lambda row: row)
+    assert path.read_text() == "size\n1\n"
