@@ -31,6 +31,7 @@ if __name__ == "__main__":
 
 import contextlib
 import getpass
+import os
 import sys
 from pathlib import Path
 
@@ -52,7 +53,7 @@ from nuclei.leftovers import temporary_name, writing_into
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
-from nuclei.written import recording
+from nuclei.written import Protected, recording
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -91,7 +92,9 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
         for stem in folder.labels:
             progress.add(1, note=f"{num_nuclei:,} nuclei")
             missing = [
-                name for name in names if overwrite or not FORMATS[name].path(out, stem).exists()
+                name
+                for name in names
+                if overwrite or not os.path.lexists(FORMATS[name].path(out, stem))
             ]
             num_skipped += len(names) - len(missing)
             if missing:
@@ -103,10 +106,11 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
                     continue
                 try:
                     write_formats(out, missing, nuclei)
-                except OSError as error:
-                    if not is_fault_of_name(error):
+                except (OSError, Protected) as error:
+                    if not isinstance(error, Protected) and not is_fault_of_name(error):
                         raise
-                    failures.append(f"{folder.labels[stem]}: {NAME_REFUSED}")
+                    named_fault = f"{folder.labels[stem]}: {NAME_REFUSED}"
+                    failures.append(str(error) if isinstance(error, Protected) else named_fault)
                     progress.say(f"skipped: {failures[-1]}")
                     continue
                 num_written += len(missing)

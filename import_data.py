@@ -46,7 +46,7 @@ from nuclei.cli import (
 from nuclei.datasets.agreement import Agreement
 from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
-from nuclei.datasets.check_record import check_record, failed_record, write_check
+from nuclei.datasets.check_record import check_record, failed_record, require_place, write_check
 from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
 from nuclei.datasets.dsb2018 import import_dsb2018
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
@@ -175,6 +175,8 @@ def checked(data_dir: Path, args, status: int) -> int:
             gets the check, also one that fails; None writes none.
         status: to return where training could run.
     """
+    if args.json is not None:
+        require_place(args.json)  # before the work
     agreement = agreement_with(args.model) if args.compare else None
     reading = Reading(tuple(args.ignore or ()), args.channel, args.plane)
     try:

@@ -46,6 +46,7 @@ from nuclei.results.groups import groups_by_folder, read_groups
 from nuclei.written import recording
 
 OUT_NAME = "report.html"
+PAGE_SUFFIXES = (".html", ".htm")
 EVALUATION_NAME = "evaluation.json"
 
 
@@ -186,6 +187,10 @@ def write_report(args, command):
     out = args.out or args.predictions / OUT_NAME
     if out.is_dir():
         raise ValueError(f"{out} is a folder; name the page to write: --out {out / OUT_NAME}")
+    if out.suffix.lower() not in PAGE_SUFFIXES:  # so that no input can be its target
+        raise ValueError(
+            f"{out} is no name of a page; expected one that ends in .html: --out NAME.html"
+        )
     with recording(out.parent, args.overwrite) as record:
         record.require(out)  # before the work
         inputs = collect(args, command)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nuclei.leftovers import ELSEWHERE, writing_into
 
-LOCK = ".lock"  # file in a folder of results while a run writes there
+LOCK = ".nuclei.lock"  # file in a folder of results while a run writes there
 LOCK_POSITION = 1 << 20  # byte that Windows locks, far behind the text that other runs read
 
 
@@ -38,7 +38,7 @@ def only_run(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_into(folder, elsewhere))
         while True:
-            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            file = stack.enter_context(open(path, "a+", encoding="utf-8", opener=open_itself))
             if not lock(file):
                 file.seek(0)
                 holder = file.read(100).strip() or "which has just begun"
@@ -59,6 +59,11 @@ def only_run(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # Windows does not remove an open file
                 path.unlink()
+
+
+def open_itself(path, flags) -> int:
+    """Open a file, but not through a link: what a link points to is not ours to empty."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def lock(file) -> bool:

@@ -14,6 +14,7 @@ from nuclei.files import first_line, replacing
 from nuclei.hdf5 import hdf5_bytes
 from nuclei.machine import start_backend
 from nuclei.stored_model import SCHEMA, SETTINGS, StoredModel, read_stored_model
+from nuclei.streams import visible
 from unet import DEPTH, WIDTH, build_unet, network_geometry
 
 MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
@@ -72,7 +73,7 @@ class Model:
         Returns:
             None where the model file has no limits.
         """
-        if not self.limits:
+        if not self.limits and not self.rare_modalities:
             return None
         is_far = any(value > self.limits.get(name, math.inf) for name, value in signs.items())
         return is_far or kind in self.rare_modalities
@@ -285,6 +286,6 @@ def describe_model(path: Path, settings: dict) -> str:
     elif "validation_crops" in scores:
         facts.append(f"training not finished, epoch {settings.get('epoch')}")
     owner = "shipped" if is_shipped else "yours"
-    line = f"Model: {owner}, {path} ({'; '.join(facts) or 'its file does not say more'})"
+    line = visible(f"Model: {owner}, {path} ({'; '.join(facts) or 'its file does not say more'})")
     has_other = not is_shipped and shipped.is_file()
     return line + (f"; the shipped one: --model {SHIPPED}" if has_other else "")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NotRequired, Required
 from annotated_types import Interval, Len
 from typing_extensions import TypedDict
 
+from nuclei.instances.signs import SIGNS
 from unet import HEADS
 
 MAX_WIDTH, MAX_DEPTH = 1024, 8  # of a network; the paper's has 64 and 4
@@ -60,9 +61,11 @@ class OutOfDistribution(TypedDict, total=False):
 
     __pydantic_config__ = {"extra": "allow"}
 
-    limits: dict[str, Annotated[float, Interval(ge=-1e6, le=1e6)]]
+    limits: dict[Literal[SIGNS], Annotated[float, Interval(ge=-1e6, le=1e6)]]
     rare_modalities: list[str]
-    uncertainty_above: float | None  # of files that were written before there were other signs
+    uncertainty_above: (
+        Annotated[float, Interval(ge=-1e6, le=1e6)] | None
+    )  # of files that were written before there were other signs
 
 
 class Chosen(TypedDict, total=False):

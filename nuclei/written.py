@@ -15,6 +15,7 @@ takes its place, so that a run that is killed in between leaves no file that loo
 import contextlib
 import json
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -26,7 +27,10 @@ from nuclei.full_disk import explaining_full_disk
 from nuclei.leftovers import writing_into
 
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
+HEAD = 100_000  # characters of a record, among which some are ours, however damaged it is
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
+# Temporary names, the lock, the cache of app.py, waiting rows, work folders of slides.
+HIDDEN = re.compile(r"\.nuclei|\.summary_changed\.csv$|\.written\.|\.[^/]+\.work/")
 LOCK = threading.RLock()
 OPEN: dict[str, "Record"] = {}  # by absolute path of the folder
 
@@ -66,7 +70,16 @@ class Record:
         self.tables: dict[str, tuple] = {}  # tables that grow now: (hash so far, size, time)
 
     def read(self):
-        """Read the lines of all runs before. A line that was cut off is left out."""
+        """Read the lines of all runs before. A line that was cut off is left out.
+
+        Raises:
+            Protected: the file of that name is not ours.
+        """
+        if is_foreign(self.folder / RECORD):
+            raise Protected(
+                f"{self.folder / RECORD} is no record of this program, which keeps one under this "
+                "name; move it away, or give --out another folder"
+            )
         for path in [self.folder / RECORD, *sorted(self.folder.glob(PART))]:
             if path.is_file():
                 for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -77,7 +90,7 @@ class Record:
         try:
             entry = json.loads(line)
             name, content = str(entry["file"]), (int(entry["size"]), str(entry["sha256"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return
         known = self.known.setdefault(name, Known())
         if entry.get("growing"):
@@ -112,6 +125,10 @@ class Record:
             return ""
         if identity(path) in self.inputs:
             return f"{path} is an input, which is never replaced; give --out another folder"
+        if os.path.isdir(path) and Path(path).suffix != ".zarr":
+            return (
+                f"{path} is a folder where a file should go; remove it, or give --out another place"
+            )
         with LOCK:
             if self.overwrite or is_hidden(self.key(path)) or self.is_growing(path):
                 return ""
@@ -259,4 +276,15 @@ def record_of(path) -> Record | None:
 
 def is_hidden(key: str) -> bool:
     """Whether a file is the program's own bookkeeping, and no result."""
-    return key.startswith(".")
+    return bool(HIDDEN.match(key))
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether the file where a record should be is something else: a link, or other text."""
+    if not os.path.lexists(path):
+        return False
+    if path.is_symlink() or not path.is_file():
+        return True
+    with open(path, encoding="utf-8", errors="replace") as file:
+        head = file.read(HEAD)
+    return bool(head.strip()) and '"sha256"' not in head

@@ -91,3 +91,19 @@ def test_predict_ends_in_one_line(architecture, message, tmp_path, capsys):
     assert predict.main(words) == 1
     error = capsys.readouterr().err
     assert message in error and str(path) in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"limits": {"uncertainty": float("nan")}},
+        {"limits": {"mood": 0.5}},
+        {"limits": [0.5]},
+        {"rare_modalities": "tissue"},
+        {"uncertainty_above": float("nan")},
+    ],
+)
+def test_nonsense_about_what_is_usual_is_refused(usual):
+    text = {"architecture": {"heads": ["nucleus"]}, "out_of_distribution": usual}
+    with pytest.raises(ValueError, match="out_of_distribution"):
+        parse_settings("model.h5", json.dumps(text))

@@ -183,3 +183,43 @@ def test_names_that_a_terminal_or_a_spreadsheet_would_obey_are_harmless(model, t
     assert (out / "csv" / "=1+1.csv").is_file()
     assert report.main([str(out)]) == 0
     assert "'=1+1" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_files_with_names_of_old_bookkeeping_and_folders_like_it_stay(model, images, tmp_path):
+    out = tmp_path / "out"
+    assert run_predict(model, out, images) == 0
+    (out / ".image0.work").mkdir()
+    (out / ".image0.work" / "notes.txt").write_text("mine")
+    (out / ".lock").write_text("mine")
+    assert run_predict(model, out, images) == 0
+    assert (out / ".image0.work" / "notes.txt").read_text() == "mine"
+    assert (out / ".lock").read_text() == "mine"
+
+
+def test_entries_named_like_images_that_are_no_files_are_named(model, images, tmp_path, capsys):
+    (images / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (images / "folder.png").mkdir()
+    assert run_predict(model, tmp_path / "out", images) == 0
+    text = "".join(capsys.readouterr())
+    assert "2 entries are named like images and are no files" in text
+    assert "folder.png, gone.png" in text
+
+
+def test_a_folder_in_the_place_of_a_result_stops_no_other(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_predict(model, out, images) == 0
+    (out / "geojson" / "image0.geojson").mkdir(parents=True)
+    capsys.readouterr()
+    assert exports.main([str(out), "--overwrite"]) == 1
+    assert "image0.geojson is a folder where a file should go" in capsys.readouterr().err
+    assert (out / "geojson" / "image1.geojson").is_file()
+
+
+@pytest.mark.parametrize("name", ["nuclei.csv", "../images/image0.png", "page.pdf", ".bashrc"])
+def test_a_report_has_the_name_of_a_page(model, images, tmp_path, name):
+    out = tmp_path / "out"
+    assert run_predict(model, out, images) == 0
+    before = read_files(tmp_path)
+    for flags in ([], ["--overwrite"]):
+        assert report.main([str(out), "--out", str(out / name), *flags]) == 1
+    assert read_files(tmp_path) == before

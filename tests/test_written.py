@@ -219,3 +219,45 @@ def test_a_graph_stops_before_it_replaces_a_page_of_the_user(tmp_path, capsys):
     assert (tmp_path / f"{graph.GRAPH_NAME}.html").read_text() == "mine"
     assert graph.main([str(tmp_path), "--overwrite"]) == 0
     assert graph.main([str(tmp_path)]) == 0  # its own
+
+
+@pytest.mark.parametrize("text", ["mine\n", '{"my": "log"}\n', "link", "folder"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_record_of_somebody_else_is_not_extended(tmp_path, text, overwrite):
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.write_text("precious")
+    if text == "link":
+        (out / RECORD).symlink_to(other)
+    elif text == "folder":
+        (out / RECORD).mkdir()
+    else:
+        (out / RECORD).write_text(text)
+    with pytest.raises(Protected, match="is no record of this program"), recording(out, overwrite):
+        pass
+    assert other.read_text() == "precious"
+    if text not in ("link", "folder"):
+        assert (out / RECORD).read_text() == text
+
+
+@pytest.mark.parametrize("size", ["1e999", "-1", "NaN", "[]", "null", '"x"'])
+def test_no_line_of_a_record_stops_a_run(tmp_path, size):
+    line = f'{{"file": "a", "size": {size}, "sha256": "x"}}\n'
+    (tmp_path / RECORD).write_text(line)
+    with recording(tmp_path), replacing(tmp_path / "b") as temporary:
+        temporary.write_text("b")
+    assert (tmp_path / "b").read_text() == "b"
+
+
+@pytest.mark.parametrize("name", [".bashrc", ".lock", ".a.workbook", "sub/.hidden"])
+def test_hidden_files_of_the_user_are_no_bookkeeping(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with recording(tmp_path) as record, pytest.raises(Protected, match="was not written by"):
+        record.require(tmp_path / name)
+
+
+def test_a_folder_where_a_file_should_go_is_named_also_with_overwrite(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with recording(tmp_path, overwrite=True) as record, pytest.raises(Protected, match="a folder"):
+        record.require(tmp_path / "a.png")

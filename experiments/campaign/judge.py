@@ -21,7 +21,7 @@ NOISE = re.compile(
     r"<class '",
     re.MULTILINE,
 )
-LITTER = re.compile(r"^\.(nuclei-)?[0-9a-f]{8}(\..*)?$|^\.lock$|^\.written\.|\.part$")
+LITTER = re.compile(r"^\.(nuclei-)?[0-9a-f]{8}(\..*)?$|^\.nuclei\.lock$|^\.written\.|\.part$")
 REPLACED = re.compile(r"^(out|found|slides_found|trained|set/out)(/|$)|^model/(Training_Graph|\.)")
 
 

@@ -4,6 +4,7 @@ write_check("check.json", check_record("data", check, status=0))
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,21 @@ def failed_record(folder, status: int, *errors: str) -> dict:
         "meanings": [],
         "errors": list(errors),
     }
+
+
+def require_place(path) -> None:
+    """Raise ValueError where the file for a record is there and holds anything but a record."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        is_ours = json.loads(path.read_text(encoding="utf-8")).keys() >= set(failed_record("", 0))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise ValueError(
+            f"{path} is there and is no check of this program; give --json another file"
+        )
 
 
 def write_check(path, record: dict) -> None:

@@ -110,6 +110,13 @@ def describe_left_out(inputs) -> list[str]:
         entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
         suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
         files = [path.name for path in entries if path.is_file()]
+        named_so = [path for path in entries if path.name.lower().endswith(suffixes)]
+        odd = [path.name for path in named_so if not path.is_file() and not is_slide(path)]
+        if odd:
+            lines.append(
+                f"{folder}: {len(odd)} entries are named like images and are no files (links to "
+                f"what is not there, folders, pipes), and are left out: {named(odd)}"
+            )
         if others := [name for name in files if not name.lower().endswith(suffixes)]:
             lines.append(
                 f"{folder}: {len(others)} files of other kinds are left out: {named(others)}"

@@ -7,6 +7,7 @@
 A run that was killed goes on from here. Workers of a cluster read and write here, too.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from nuclei.files import is_system_fault, replacing
 from nuclei.schema import read_json
 from nuclei.slides.setup import Setup
 from nuclei.slides.tile_nuclei import TileNuclei
+
+SETUP = "setup.json"
 
 
 class WorkFolder:
@@ -34,7 +37,7 @@ class WorkFolder:
     def read_setup(self):
         """The `Setup`; None where there is none, or not the one that was written."""
         try:
-            values = json.loads((self.path / "setup.json").read_text(encoding="utf-8"))
+            values = json.loads((self.path / SETUP).read_text(encoding="utf-8"))
             if values.pop("sha256") != hash_of_values(values):
                 return None
             return read_json(json.dumps(values), Setup)
@@ -52,7 +55,7 @@ class WorkFolder:
 
     def write_setup(self, setup):
         """Write a `Setup`: from now on the folder belongs to its key."""
-        with replacing(self.path / "setup.json") as temporary:
+        with replacing(self.path / SETUP) as temporary:
             values = setup._asdict()
             text = json.dumps({"sha256": hash_of_values(values), **values})
             temporary.write_text(text, encoding="utf-8")
@@ -100,8 +103,12 @@ class WorkFolder:
         os.listdir(self.path)
 
     def clear(self):
-        """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder. One without our settings is not ours, unless it is empty."""
+        if (self.path / SETUP).is_file():
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
 
 def hash_of_values(values):

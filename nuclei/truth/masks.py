@@ -33,6 +33,7 @@ from nuclei.truth.values import exact_values
 # saved as JPEG under 0.55. In exact files, small nuclei with soft edges have 0.4, noise has 0.2.
 MIN_CLEAN_SHARE_JPEG = 0.6
 MIN_CLEAN_SHARE = 0.3
+MAX_ID = 2**53  # larger floats are not exact, and larger integers no ids
 CLEAN_REACH = 0.15  # of the top value: nearer values count as clean, lower ones as background
 MAX_JPEG_COLOUR = 32  # grey levels between channels that JPEG leaves on a grey mask
 
@@ -187,6 +188,10 @@ def whole_numbers(pixels: np.ndarray, path) -> np.ndarray:
     Raises:
         ValueError: a value is complex, infinite or NaN.
     """
+    has_numbers = pixels.dtype != bool and pixels.size
+    largest = float(np.abs(pixels).max()) if has_numbers else 0.0
+    if np.isfinite(largest) and largest > MAX_ID:
+        raise ValueError(f"{path} holds values up to {largest:.3g}; expected ids of nuclei")
     if np.issubdtype(pixels.dtype, np.inexact):
         if np.iscomplexobj(pixels) or not np.isfinite(pixels).all():
             raise ValueError(

@@ -23,6 +23,7 @@ from nuclei.app.corrected import CorrectedImage
 from nuclei.app.edit_log import EditLog
 from nuclei.app.entry import key_of
 from nuclei.app.server import open_socket
+from nuclei.folder_lock import LOCK
 from nuclei.model_file import PROJECT
 
 KEY = key_of("a")
@@ -144,7 +145,7 @@ def test_what_a_killed_server_leaves_of_an_upload_is_removed_by_the_next_one(tmp
         connection.close()
     assert len(list(source.glob(".nuclei-????????.png"))) == 1
     with Program(folder):
-        assert {path.name for path in source.iterdir()} - {".lock"} == before
+        assert {path.name for path in source.iterdir()} - {LOCK} == before
 
 
 def start_of(labels):

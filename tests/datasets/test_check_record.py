@@ -72,3 +72,23 @@ def test_a_folder_that_cannot_be_checked(tmp_path, capsys):
     (error,) = record["errors"]
     assert "raw does not exist" in error and error in capsys.readouterr().err
     assert record["pairs"] == [] and not record["can_train"]
+
+
+def test_a_check_replaces_a_check_and_nothing_else(tmp_path, capsys):
+    data = tmp_path / "data"
+    for index in range(2):
+        labels = discs(seed=index)
+        save(data / "raw" / f"{index}.png", fluorescence(labels))
+        save(data / "gt" / f"{index}.png", labels.astype(np.uint16))
+    check = tmp_path / "check.json"
+    for _ in range(2):  # the second one replaces the first
+        assert import_data.main([str(data), "--json", str(check)]) == 0
+    notes = tmp_path / "notes.json"
+    notes.write_text("[1]")
+    link = tmp_path / "link.json"
+    link.symlink_to("nowhere")
+    for path in (data / "gt" / "0.png", data / "raw" / "1.png", notes, link, data):
+        before = path.read_bytes() if path.is_file() else None
+        assert import_data.main([str(data), "--json", str(path)]) == 1
+        assert "is no check of this program" in capsys.readouterr().err
+        assert (path.read_bytes() if path.is_file() else None) == before

@@ -111,7 +111,7 @@ def test_results_are_compared_without_their_times(tmp_path):
         (folder / "a.json").write_text(json.dumps({"rows": [{"seconds": number, "loss": 1}]}))
         (folder / "a.html").write_text(f"{number}</html>\n")
         (folder / "written.jsonl").write_text(str(number))
-        (folder / ".lock").write_text(str(number))
+        (folder / ".nuclei.lock").write_text(str(number))
         with h5py.File(folder / "a.h5", "w") as file:
             file.attrs["date"] = number
             file["weights"] = np.ones(3)

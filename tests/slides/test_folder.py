@@ -13,7 +13,7 @@ from slides_tools import contents, draw_fluorescence, in_order_of_place, write_p
 
 import predict
 import report
-from nuclei.folder_lock import only_run
+from nuclei.folder_lock import LOCK, only_run
 from nuclei.inference.find import NUCLEUS_UM
 from nuclei.model_file import TRAINED_DIAMETER_PX
 from nuclei.slides.folder import search_tiles_in_worker
@@ -200,8 +200,8 @@ def test_a_second_run_into_one_folder_is_refused(model, fluorescence, tmp_path, 
         assert not (out / "summary.csv").exists()
     assert not list(out.glob("*"))
     out.mkdir(exist_ok=True)
-    (out / ".lock").write_text("process 1 on a machine that is off")  # of a run that was killed
-    assert run(model, out, tmp_path / "a.png") == 0 and not (out / ".lock").exists()
+    (out / LOCK).write_text("process 1 on a machine that is off")  # of a run that was killed
+    assert run(model, out, tmp_path / "a.png") == 0 and not (out / LOCK).exists()
 
 
 def test_a_worker_without_setup_says_what_to_do(tmp_path):

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from images_tools import EYE, INK, LABELS, discs, is_without_gaps, same_partition, save
 from PIL import Image
 
@@ -170,3 +171,10 @@ def test_values_of_any_type_are_understood_or_named(tmp_path, monkeypatch, dtype
         assert np.array_equal(read_truth(tmp_path / "a.tif").labels > 0, LABELS > 0)
     except ValueError as error:
         assert dtype in (np.complex64, "U1") and str(tmp_path / "a.tif") in str(error)
+
+
+@pytest.mark.parametrize("values", [np.float64(1e300), np.uint64(2**63 + 5), np.float32(1e30)])
+def test_numbers_too_large_for_ids_are_named(tmp_path, values):
+    tifffile.imwrite(tmp_path / "a.tif", np.where(LABELS > 0, values, values * 0))
+    with pytest.raises(ValueError, match=r"a\.tif holds values up to .*; expected ids of nuclei"):
+        read_truth(tmp_path / "a.tif")
