@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nuclei.full_disk import explaining_full_disk
-from nuclei.leftovers import temporary_name
+from nuclei.leftovers import temporary_name, unshare
 from nuclei.streams import visible
 from nuclei.written import record_of
 
@@ -181,8 +181,11 @@ def append(path, content: bytes) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
         return
-    if record := record_of(path):
+    record = record_of(path)
+    if record:
         record.require(path)
+    unshare(path)
+    if record:
         record.begin_growth(path)
     size = path.stat().st_size
     try:

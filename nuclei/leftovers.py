@@ -32,6 +32,14 @@ def temporary_name(path) -> Path:
     return path.with_name(f"{PREFIX}{uuid.uuid4().hex[:8]}{path.suffix}")
 
 
+def unshare(path) -> None:
+    """Give a file that is to grow a content of its own, where hard links of a backup share it."""
+    if os.stat(path).st_nlink > 1:
+        temporary = temporary_name(path)
+        shutil.copy2(path, temporary)
+        os.replace(temporary, path)
+
+
 @contextlib.contextmanager
 def writing_into(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Around all writing into a folder, which is made where it is missing.

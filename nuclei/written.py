@@ -24,7 +24,7 @@ from pathlib import Path
 
 from nuclei.contents import content_size, digest, hash_of, identity, state_of
 from nuclei.full_disk import explaining_full_disk
-from nuclei.leftovers import writing_into
+from nuclei.leftovers import unshare, writing_into
 
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
 HEAD = 100_000  # characters of a record, among which some are ours, however damaged it is
@@ -121,6 +121,12 @@ class Record:
 
     def fault(self, path):
         """Why a file may not be replaced, with the way out; "" where it may, or is not there."""
+        parents = Path(os.path.abspath(path)).relative_to(self.folder).parents
+        for parent in (self.folder / parent for parent in parents):
+            if os.path.lexists(parent) and not parent.is_dir():
+                return (
+                    f"{parent} is no folder, as results need it; remove it, or give --out another"
+                )
         if not os.path.lexists(path):
             return ""
         if identity(path) in self.inputs:
@@ -193,6 +199,8 @@ class Record:
 
     def write(self, text):
         """Add whole lines in one call, so that two programs do not mix theirs."""
+        if self.journal.is_file():
+            unshare(self.journal)
         with explaining_full_disk(self.journal), open(self.journal, "ab", buffering=0) as file:
             if file.tell():
                 with open(self.journal, "rb") as old:

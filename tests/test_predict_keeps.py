@@ -223,3 +223,68 @@ def test_a_report_has_the_name_of_a_page(model, images, tmp_path, name):
     for flags in ([], ["--overwrite"]):
         assert report.main([str(out), "--out", str(out / name), *flags]) == 1
     assert read_files(tmp_path) == before
+
+
+def test_another_image_of_the_same_stem_is_not_taken_for_finished(model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_predict(model, out, images) == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(images / "image0.png", other / "image0.png")
+    assert run_predict(model, out, other) == 0  # a copy is the same image
+    shutil.copy(images / "image1.png", other / "image0.png")
+    capsys.readouterr()
+    assert run_predict(model, out, other) == 1
+    assert "holds results of other images named image0" in capsys.readouterr().err
+    with Image.open(images / "image1.png") as image:
+        image.save(images / "image0.tif")
+    (images / "image0.png").unlink()
+    assert run_predict(model, out, images) == 1
+    assert "holds results of other images named image0" in capsys.readouterr().err
+    assert run_predict(model, out, images, "--overwrite") == 0
+
+
+def test_images_that_moved_with_their_results_are_finished(model, images, tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    images.rename(tmp_path / "a" / "images")
+    assert run_predict(model, tmp_path / "a" / "out", tmp_path / "a" / "images") == 0
+    (tmp_path / "a").rename(tmp_path / "b")
+    capsys.readouterr()
+    assert run_predict(model, tmp_path / "b" / "out", tmp_path / "b" / "images") == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    (tmp_path / "b" / "images").rename(tmp_path / "elsewhere")
+    assert run_predict(model, tmp_path / "b" / "out", tmp_path / "elsewhere") == 0
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_a_backup_of_hard_links_stays_as_it_was(model, images, tmp_path):
+    out, backup = tmp_path / "out", tmp_path / "backup"
+    assert run_predict(model, out, images / "image0.png") == 0
+    shutil.copytree(out, backup, copy_function=os.link)
+    before = read_files(backup)
+    assert run_predict(model, out, images) == 0
+    assert len(read_rows(out / "summary.csv")) == 2 and read_files(backup) == before
+
+
+def test_a_file_in_the_place_of_a_folder_of_results_is_named(model, images, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "masks").write_text("mine")
+    assert run_predict(model, tmp_path / "out", images) == 1
+    error = capsys.readouterr().err
+    assert "masks is no folder, as results need it" in error and error.count("\n") == 1
+    assert (tmp_path / "out" / "masks").read_text() == "mine"
+
+
+def test_a_report_shows_pictures_of_odd_names_and_long_cells_stop_nothing(
+    model, images, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    (images / "image0.png").rename(images / "new\nline.png")
+    assert run_predict(model, out, images) == 0
+    capsys.readouterr()
+    assert report.main([str(out)]) == 0
+    assert "without a picture" not in capsys.readouterr().err
+    table = out / "summary.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("image1.png", "x" * 5000))
+    assert report.main([str(out), "--overwrite"]) == 0
+    assert "1 image shown without a picture" in capsys.readouterr().err

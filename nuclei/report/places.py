@@ -9,13 +9,14 @@ from pathlib import Path
 
 from nuclei.cli import INPUT_DIR
 from nuclei.files import named
+from nuclei.images.stems import text_of
 
 
 def model_used(predictions):
     """The model file that predict.py used, or None where its table does not say, or it is gone."""
     names = [row["model"] for row in predictions.rows if row.get("model")]
     path = near(predictions.folder, names[-1]) if names else None
-    return path if path and path.is_file() else None
+    return path if path and os.path.isfile(path) else None
 
 
 def image_folders(folder, rows):
@@ -47,16 +48,17 @@ def find_pictures(rows, folders):
     """
     all_folders = list(dict.fromkeys(folder for paths in folders.values() for folder in paths))
     for folder in all_folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # also of a name that no disk takes
             raise FileNotFoundError(
                 f"{folder}: no such folder, though summary.csv or --images names it; give the "
                 "folders with the images that were predicted: --images"
             )
     pictures = {}
+    names = {folder: {text_of(name): name for name in os.listdir(folder)} for folder in all_folders}
     for row in rows:
         for folder in folders[row["image"]]:
-            path = folder / row["file"]
-            if path.is_file():
+            path = folder / names[folder].get(row["file"], row["file"])
+            if os.path.isfile(path):
                 pictures.setdefault(row["image"], path)
     if not pictures:
         files = named(row["file"] for row in rows)

@@ -17,10 +17,10 @@ from nuclei.inference.find import Options
 from nuclei.machine import require
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import describe_plan, plan_jobs
-from nuclei.results.tables import finished_before
+from nuclei.results.tables import finished_before, read_table
 from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
 from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
-from nuclei.slides.targets import refuse_among_inputs, without_protected
+from nuclei.slides.targets import refuse_among_inputs, refuse_other_images, without_protected
 from nuclei.slides.work import work_folder
 from nuclei.stored_model import StoredModel
 
@@ -60,6 +60,8 @@ class Plan(NamedTuple):
         """
         overwrite = record.overwrite
         refuse_among_inputs(self.files, self.formats, self.out)
+        if not overwrite:
+            refuse_other_images(self.files, read_table(self.out / "summary.csv"), self.out)
         finished = finished_before(self.out, self.made_by, overwrite, self.files)
         jobs = plan_jobs(self.files, self.formats, finished, overwrite)
         for line in describe_plan(jobs, len(self.files), overwrite):

@@ -6,12 +6,15 @@ A file of the user is never lost. Where one stands in the place of a result, tha
 where the user has changed a result, it stays; the rest is done. `nuclei.written` has the rule.
 """
 
+import filecmp
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from nuclei.files import named
+from nuclei.images.stems import text_of
 from nuclei.results.image import result_files
 from nuclei.results.jobs import Job
 from nuclei.slides.fields import field_files
@@ -94,6 +97,38 @@ def without_protected(
     if faults:
         raise Protected(faults[0] if len(faults) == 1 else f"{len(faults)} files: {named(faults)}")
     return jobs_left, Staying(list(dict.fromkeys(staying.changed)), staying.foreign)
+
+
+def refuse_other_images(files: Mapping[str, Path], summary, out: Path) -> None:
+    """Raise ValueError where finished results are those of another image of the same stem.
+
+    An image that has moved with its results is the same.
+
+    Args:
+        files: {stem: path}.
+        summary: a DataFrame, the rows of summary.csv.
+        out: the folder of the results.
+    """
+    if not {"file", "folder"} <= set(summary):
+        return
+    rows = summary[summary["image"].isin(list(files))]
+    places = zip(rows["image"], rows["file"], rows["folder"], strict=True)
+    others = [stem for stem, *place in places if is_another(files[stem], out, *place)]
+    if others:
+        raise ValueError(
+            f"{out} holds results of other images named {named(others)}; give --out another "
+            "folder, or --overwrite to replace them"
+        )
+
+
+def is_another(path: Path, out: Path, file: str, folder: str) -> bool:
+    """Whether an image is another one than the one that summary.csv names."""
+    if text_of(path.name) != file:
+        return True
+    earlier = os.path.normpath(out.absolute() / folder / path.name)
+    if not path.is_file() or not os.path.isfile(earlier) or os.path.samefile(path, earlier):
+        return False
+    return not filecmp.cmp(path, earlier, shallow=False)
 
 
 def refuse_among_inputs(files: Mapping[str, Path], formats: Mapping, out: Path) -> None:
