@@ -186,7 +186,7 @@ def append(path, content: bytes) -> None:
         record.require(path)
     unshare(path)
     if record:
-        record.begin_growth(path)
+        record.begin_growth(path, content)
     size = path.stat().st_size
     try:
         with explaining_full_disk(path), open(path, "ab") as file:

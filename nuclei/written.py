@@ -45,11 +45,12 @@ class Known:
 
     Attributes:
         contents: (size, SHA-256) of all that this program ever wrote there.
-        growing: (size, SHA-256) of a table to which a run was adding rows; it began so.
+        growing: (size, SHA-256) of a table to which a run was adding rows: before and after the
+            last rows, which may have been written in part. Empty for other files.
     """
 
     contents: set = field(default_factory=set)
-    growing: tuple | None = None
+    growing: list = field(default_factory=list)
 
 
 class Record:
@@ -94,9 +95,9 @@ class Record:
             return
         known = self.known.setdefault(name, Known())
         if entry.get("growing"):
-            known.growing = content
+            known.growing = [*known.growing[-1:], content]
         else:
-            known.growing = None
+            known.growing = []
             known.contents.add(content)
 
     def key(self, path):
@@ -115,9 +116,12 @@ class Record:
         size = content_size(path)
         if size in {size for size, _ in known.contents} and digest(path) in known.contents:
             return True
-        if known.growing is None or size < known.growing[0] or Path(path).is_dir():
+        if not known.growing or Path(path).is_dir():
             return False
-        return digest(path, known.growing[0]) == known.growing
+        before, after = known.growing[0], known.growing[-1]
+        if size == after[0] and digest(path) == after:
+            return True
+        return before[0] <= size < after[0] and digest(path, before[0]) == before
 
     def fault(self, path):
         """Why a file may not be replaced, with the way out; "" where it may, or is not there."""
@@ -170,25 +174,29 @@ class Record:
         _, *state = self.tables.get(self.key(path), (None,))
         return bool(state) and state == state_of(path)
 
-    def begin_growth(self, path):
-        """Add a line for a table whose rows this run is about to extend."""
+    def begin_growth(self, path, content):
+        """Add a line for what a table will be with `content`, bytes, at its end.
+
+        A run that is killed meanwhile leaves no rows that look like those of the user.
+        """
+        key = self.key(path)
         with LOCK:
-            if self.is_growing(path):
-                return
-            hasher = hash_of(path)
-            state = state_of(path)
-            self.tables[self.key(path)] = (hasher, *state)
-            self.add(self.key(path), state[0], hasher.hexdigest(), growing=True)
+            if not self.is_growing(path):
+                hasher = hash_of(path)
+                self.tables[key] = (hasher, *state_of(path))
+                self.add(key, self.tables[key][1], hasher.hexdigest(), growing=True)
+            hasher, size, _ = self.tables[key]
+            hasher = hasher.copy()
+            hasher.update(content)
+            self.add(key, size + len(content), hasher.hexdigest(), growing=True)
 
     def note_growth(self, path, content):
-        """Add a line for a table that `content`, bytes, was just added to."""
+        """Remember that `content` was added, as `begin_growth` said."""
         key = self.key(path)
         with LOCK:
             hasher = self.tables[key][0]
             hasher.update(content)
-            state = state_of(path)
-            self.tables[key] = (hasher, *state)
-            self.add(key, state[0], hasher.hexdigest(), growing=True)
+            self.tables[key] = (hasher, *state_of(path))
 
     def add(self, key, size, sha256, growing=False):
         """Add a line."""

@@ -53,7 +53,7 @@ def add_and_die(path, text):
     """Add text to a table of results as a run does that is killed then."""
     record = Record(path.parent)
     record.read()
-    record.begin_growth(path)
+    record.begin_growth(path, text.encode())
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
 

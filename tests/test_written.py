@@ -163,6 +163,7 @@ def test_a_run_that_is_killed_leaves_nothing_that_looks_foreign(tmp_path, monkey
         patch.setitem(OPEN, str(tmp_path), record)
         append_table(table, ROWS)
         append_table(table, ROWS)
+        record.begin_growth(table, b"a,1\n")
     table.write_bytes(table.read_bytes() + b"a,")
     (tmp_path / RECORD).write_text((tmp_path / RECORD).read_text() + '{"file": "nu')
     with recording(tmp_path):
@@ -261,3 +262,22 @@ def test_a_folder_where_a_file_should_go_is_named_also_with_overwrite(tmp_path):
     (tmp_path / "a.png").mkdir()
     with recording(tmp_path, overwrite=True) as record, pytest.raises(Protected, match="a folder"):
         record.require(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("num_written", [0, 2, 4])
+def test_rows_of_the_user_after_a_killed_run_stay(tmp_path, monkeypatch, num_written):
+    table, rows = tmp_path / "nuclei.csv", b"b,1\n"
+    record = Record(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(OPEN, str(tmp_path), record)
+        append_table(table, ROWS)
+        append_table(table, ROWS)
+        record.begin_growth(table, rows)
+    killed = table.read_bytes() + rows[:num_written]
+    table.write_bytes(killed)
+    with recording(tmp_path) as again:
+        assert again.fault(table) == ""
+    table.write_bytes(killed + b"mynote,1\n")
+    with recording(tmp_path), pytest.raises(Protected, match=r"nuclei\.csv was changed"):
+        append_table(table, ROWS)
+    assert table.read_bytes() == killed + b"mynote,1\n"
