@@ -12,7 +12,6 @@ import numpy as np
 from nuclei.datasets.dsb2018 import Imported, Target
 from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
-from nuclei.images.folder import image_files
 from nuclei.images.labels import without_gaps
 from nuclei.images.writing import write_png
 from nuclei.progress import Progress
@@ -42,9 +41,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
         ValueError: a file is no array, or two arrays do not belong together.
     """
     out_dir, result = Path(out_dir), Imported()
-    target = Target(
-        out_dir, overwrite, {part: image_files(out_dir / part) for part in ("raw", "gt")}
-    )
+    target = Target.of(out_dir, overwrite)
     for images_path, truth_path in array_sets(source):
         images, truths = opened(images_path), opened(truth_path)
         if images.ndim != 4 or images.shape[3] != 3 or images.shape[:3] != truths.shape[:3]:
@@ -97,8 +94,8 @@ def import_one(stem: str, image, ids, target: Target, result: Imported) -> None:
     if not (np.isfinite(labels).all() and labels.min() >= 0):
         raise ValueError("ids that are negative or not finite")
     labels = without_gaps(labels.astype(np.int64))
-    paths = target.paths_to_write(stem, ".png")
     arrays = {"raw": image.astype(np.uint8), "gt": labels.astype(np.uint16)}
+    paths = target.paths_to_write(stem, ".png", arrays["raw"])
     for part, path in paths.items():
         write_png(path, arrays[part])
     target.keep_only(stem, paths)

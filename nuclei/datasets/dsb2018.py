@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.archives import DAMAGED_ARCHIVE, is_companion, refuse_unsafe_archive
+from nuclei.datasets.pairs import TRUTH_SUFFIXES
 from nuclei.files import fault_of, first_line, replacing
 from nuclei.full_disk import DiskFull, explaining_full_disk
 from nuclei.images.folder import image_files
@@ -61,21 +62,44 @@ class Target:
     overwrite: bool
     present: dict[str, dict[str, list[Path]]]  # {"raw" or "gt": {stem: paths}}
 
+    @classmethod
+    def of(cls, out_dir: Path, overwrite: bool) -> "Target":
+        """The target of a folder, which may be new."""
+        raw, truths = image_files(out_dir / "raw"), image_files(out_dir / "gt", TRUTH_SUFFIXES)
+        return cls(out_dir, overwrite, {"raw": raw, "gt": truths})
+
     def is_complete(self, stem: str) -> bool:
         """Whether the folder holds an image and a truth of this stem."""
         return stem in self.present["raw"] and stem in self.present["gt"]
 
-    def paths_to_write(self, stem: str, image_suffix: str) -> dict[str, Path]:
-        """{"raw" or "gt": path} of the files that are missing, or of both to be overwritten."""
+    def paths_to_write(self, stem: str, image_suffix: str, image: np.ndarray) -> dict[str, Path]:
+        """{"raw" or "gt": path} of the files that are missing, or of both to be overwritten.
+
+        Args:
+            stem: of the pair.
+            image_suffix: of the image.
+            image: (H, W, 3), to tell whether an image that is there is the same.
+
+        Raises:
+            ValueError: another image is there under this stem, or something that is no file.
+        """
         paths = {
             "gt": self.out_dir / "gt" / f"{stem}.png",
             "raw": self.out_dir / "raw" / f"{stem}{image_suffix}",
         }
-        return {
-            part: path
-            for part, path in paths.items()
-            if self.overwrite or stem not in self.present[part]
-        }
+        if self.overwrite:
+            return paths
+        missing = {part: path for part, path in paths.items() if stem not in self.present[part]}
+        for path in missing.values():
+            if os.path.lexists(path):
+                raise ValueError(f"{path} stands in its place and is no image; move it away")
+        for there in self.present["raw"].get(stem, ())[:1]:
+            if not np.array_equal(read_image(there), image):
+                raise ValueError(
+                    f"{there} is another image of this name; move it away, or give --out another "
+                    "folder (--overwrite replaces it)"
+                )
+        return missing
 
     def keep_only(self, stem: str, paths: dict[str, Path]) -> None:
         """Remove files of this stem with another suffix; two of them would be ambiguous."""
@@ -116,9 +140,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
         ValueError: the source has another layout or is an unsafe archive.
     """
     out_dir, result, stems = Path(out_dir), Imported(), set()
-    target = Target(
-        out_dir, overwrite, {part: image_files(out_dir / part) for part in ("raw", "gt")}
-    )
+    target = Target.of(out_dir, overwrite)
     with open_source(Path(source).resolve(), out_dir) as opened:
         members = dsb2018_members(opened.names)
         if not any(files.images and files.masks for files in members.values()):
@@ -162,10 +184,11 @@ def import_image(
     Raises:
         FileNotFoundError, ValueError: the image or a mask cannot be read.
     """
-    shape = read_image(fetch(files.images[0])).shape[:2]
+    image = read_image(fetch(files.images[0]))
+    shape = image.shape[:2]
     masks = (read_nucleus(fetch(name), shape) for name in files.masks)
     labels, num_claimed_twice = merge_masks(masks, shape)
-    paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower())
+    paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower(), image)
     if "gt" in paths:
         write_png(paths["gt"], labels.astype(np.uint16))
     if "raw" in paths:

@@ -167,3 +167,23 @@ def test_other_faults_of_an_archive_end_in_a_message_too(tmp_path, kind):
     result = import_dsb2018(path, tmp_path / "data")
     assert result.images == 1 and len(result.problems) == 1
     assert result.problems[0].startswith("train/id") and len(result.problems[0]) < 300
+
+
+def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, capsys):
+    source, out = tmp_path / "stage1", tmp_path / "data"
+    dsb2018(source, 5)
+    save(out / "raw" / "id0.png", GREY + np.uint8(1))  # another image
+    (out / "gt").mkdir(parents=True)
+    (out / "gt" / "id1.geojson").write_text("{}")  # corrected by hand
+    (out / "gt" / "id2.png").symlink_to("nowhere")
+    (out / "raw" / "id3.png").mkdir()
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 1
+    text = capsys.readouterr().out
+    assert "id0.png is another image of this name" in text
+    assert "id2.png stands in its place" in text and "id3.png stands in its place" in text
+    assert sorted(path.name for path in (out / "gt").iterdir()) == [
+        "id1.geojson",
+        "id2.png",
+        "id4.png",
+    ]
+    assert (out / "gt" / "id2.png").is_symlink() and (out / "raw" / "id1.png").is_file()
