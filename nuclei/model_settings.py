@@ -8,10 +8,10 @@ from typing import Annotated, Literal, NotRequired, Required
 from annotated_types import Interval, Len
 from typing_extensions import TypedDict
 
-from nuclei.instances.signs import SIGNS
 from unet import HEADS
 
 MAX_WIDTH, MAX_DEPTH = 1024, 8  # of a network; the paper's has 64 and 4
+SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity")  # see instances/signs
 MAX_PX = 100_000  # of a diameter, a blur or the side of an area
 
 Head = Literal[HEADS]

@@ -15,7 +15,6 @@ takes its place, so that a run that is killed in between leaves no file that loo
 import contextlib
 import json
 import os
-import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -25,12 +24,10 @@ from pathlib import Path
 from nuclei.contents import content_size, digest, hash_of, identity, state_of
 from nuclei.full_disk import explaining_full_disk
 from nuclei.leftovers import unshare, writing_into
+from nuclei.own_files import is_foreign, is_hidden, obstacle
 
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
-HEAD = 100_000  # characters of a record, among which some are ours, however damaged it is
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
-# Temporary names, the lock, the cache of app.py, waiting rows, work folders of slides.
-HIDDEN = re.compile(r"\.nuclei|\.summary_changed\.csv$|\.written\.|\.[^/]+\.work/")
 LOCK = threading.RLock()
 OPEN: dict[str, "Record"] = {}  # by absolute path of the folder
 
@@ -125,20 +122,12 @@ class Record:
 
     def fault(self, path):
         """Why a file may not be replaced, with the way out; "" where it may, or is not there."""
-        parents = Path(os.path.abspath(path)).relative_to(self.folder).parents
-        for parent in (self.folder / parent for parent in parents):
-            if os.path.lexists(parent) and not parent.is_dir():
-                return (
-                    f"{parent} is no folder, as results need it; remove it, or give --out another"
-                )
+        if fault := obstacle(path, self.folder):
+            return fault
         if not os.path.lexists(path):
             return ""
         if identity(path) in self.inputs:
             return f"{path} is an input, which is never replaced; give --out another folder"
-        if os.path.isdir(path) and Path(path).suffix != ".zarr":
-            return (
-                f"{path} is a folder where a file should go; remove it, or give --out another place"
-            )
         with LOCK:
             if self.overwrite or is_hidden(self.key(path)) or self.is_growing(path):
                 return ""
@@ -288,19 +277,3 @@ def record_of(path) -> Record | None:
         return None
     parents = Path(os.path.abspath(path)).parents
     return next((OPEN[str(parent)] for parent in parents if str(parent) in OPEN), None)
-
-
-def is_hidden(key: str) -> bool:
-    """Whether a file is the program's own bookkeeping, and no result."""
-    return bool(HIDDEN.match(key))
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether the file where a record should be is something else: a link, or other text."""
-    if not os.path.lexists(path):
-        return False
-    if path.is_symlink() or not path.is_file():
-        return True
-    with open(path, encoding="utf-8", errors="replace") as file:
-        head = file.read(HEAD)
-    return bool(head.strip()) and '"sha256"' not in head

@@ -48,7 +48,7 @@ FLOORS = (  # from the ground up: a room imports its own wing and lower floors
         "streams",
         "full_disk",
     },
-    {"leftovers", "csv_cells"},
+    {"leftovers", "csv_cells", "own_files"},
     {"written"},
     {
         "files",

@@ -27,7 +27,7 @@ from nuclei.instances.measure import in_microns, measure
 
 # Only the network knows them.
 PROBABILITIES = ("confidence", "mean_probability", "std_probability")
-UNITS = ("_px", "_um", "_um2", "_degrees")  # ends of columns that hold numbers, whoever added them
+UNITS = ("_px", "_um", "_um2", "_degrees")  # ends of the names of columns that hold numbers
 
 
 class Predictions(NamedTuple):

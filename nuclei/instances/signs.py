@@ -9,8 +9,6 @@ and sure of a cat's eyes, whose size is another one at each scale.
 
 import numpy as np
 
-SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity")
-
 
 def image_signs(
     uncertainty: float, scale_spread: float | None = None, confidences=(), solidities=()
@@ -24,7 +22,7 @@ def image_signs(
         solidities: (n,) of `solidities`; the same.
 
     Returns:
-        {name: value} for those of SIGNS that are known: "low_confidence" is one less the mean
+        {name: value} for those of `SIGNS` that are known: "low_confidence" is one less the mean
         confidence, "low_solidity" one less the median solidity.
     """
     signs = {"uncertainty": float(uncertainty)}

@@ -10,7 +10,7 @@ has more than MAX_FALSE_ALARMS of its images beyond.
 
 import numpy as np
 
-from nuclei.instances.signs import SIGNS
+from nuclei.model_settings import SIGNS
 
 MAX_FALSE_ALARMS = 0.05  # share of the validation images of a set that may be flagged by mistake
 MIN_IMAGES = 20  # of a set, below which its share says nothing

@@ -9,8 +9,8 @@ from results_tools import write_predictions
 from stains_tools import immunostained
 
 from nuclei.inference.find import Found, Options
-from nuclei.instances.signs import SIGNS
 from nuclei.model_file import Model
+from nuclei.model_settings import SIGNS
 from nuclei.results.image import flag, is_out_of_distribution, measure_nuclei, summarise
 from nuclei.results.jobs import Job, Run, describe_plan, name_maker, plan_jobs
 from nuclei.results.tables import SUMMARY

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nuclei.instances.signs import SIGNS, image_signs
+from nuclei.instances.signs import image_signs
+from nuclei.model_settings import SIGNS
 from nuclei.training.limits import MAX_FALSE_ALARMS, MIN_IMAGES, find_limits, rare_modalities
 
 
