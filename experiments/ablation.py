@@ -37,7 +37,7 @@ from nuclei.cli import command_line
 from nuclei.inference import scale as scale_room
 from nuclei.instances.separate import separate
 from nuclei.model_file import read_settings
-from nuclei.training import batches, geometry, light, selection, shares, void
+from nuclei.training import batches, geometry, image_scores, light, shares, void
 from nuclei.training import thresholds as threshold_search
 from nuclei.training.recipe import Recipe
 from nuclei.training.targets import UNKNOWN, targets
@@ -132,7 +132,7 @@ def other_maps(compute_targets, separate_maps, heads):
     changes = (
         (batches, "targets", compute_targets),
         (void, "targets", compute_targets),
-        (selection, "separate", separate_maps),
+        (image_scores, "separate", separate_maps),
         (scale_room, "separate", separate_maps),
         (threshold_search, "separate", separate_maps),
         (threshold_search, "SEARCH", search),

@@ -51,6 +51,14 @@ def nearest_step(scale: float) -> float:
     return 2.0 ** (round(STEPS_PER_OCTAVE * np.log2(scale)) / STEPS_PER_OCTAVE)
 
 
+def separate_look(maps) -> np.ndarray:
+    """The nuclei in maps (h, w, K): labels (h, w) int32.
+
+    The default thresholds are used: a model's own were chosen at the scales that these give.
+    """
+    return separate(maps)
+
+
 class ScaleEstimate(NamedTuple):
     """What is known of the scale of an image.
 
@@ -255,7 +263,7 @@ def estimate_scale(
     model: Model,
     image,
     prepare: Callable | None = None,
-    separate: Callable = separate,
+    separate: Callable = separate_look,
     uncertainty: Callable | None = image_uncertainty,
 ) -> ScaleEstimate:
     """Estimate how many times larger the network should see an image.
@@ -270,8 +278,7 @@ def estimate_scale(
         model: a `Model`, which knows nuclei of `diameter_px`.
         image: (H, W, 3), an array or anything that slices like one.
         prepare: as of `predict_tiled`.
-        separate: from maps (h, w, K) to labels (h, w), by default thresholds: a model's own were
-            chosen at the scales that these give.
+        separate: as `separate_look`.
         uncertainty: from maps to how undecided they are; None goes by the size alone.
 
     Returns:

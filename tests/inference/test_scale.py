@@ -223,3 +223,10 @@ def test_in_a_large_image_both_sizes_are_judged_by_the_same_part():
         height <= PROBE_PX and width <= PROBE_PX for height, width, _ in shapes
     )
     assert shapes[0][0] == 2 * shapes[1][0] or shapes[1][0] == 2 * shapes[0][0]
+
+
+def test_a_separation_that_is_exchanged_is_used(monkeypatch):
+    """An ablation exchanges the function of this room; no default may keep the old one."""
+    monkeypatch.setattr("nuclei.inference.scale.separate", tiles(lambda maps: 12.0))
+    image = discs(120, 144, 24)
+    assert estimate_scale(MODEL, image, uncertainty=None).scale == SCALE_LIMITS[1]
