@@ -31,12 +31,14 @@ def only_run(folder, elsewhere: str = ELSEWHERE) -> Iterator[None]:
 
     Raises:
         OSError: the folder cannot be made or written to.
-        ValueError: another run writes to the folder.
+        ValueError: another run writes to the folder, or a link stands in the place of the lock.
     """
     folder = Path(folder)
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_into(folder, elsewhere))
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, in the place of a lock; remove it, or {elsewhere}")
         while True:
             file = stack.enter_context(open(path, "a+", encoding="utf-8", opener=open_itself))
             if not lock(file):
