@@ -106,15 +106,17 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
                     continue
                 try:
                     write_formats(out, missing, nuclei)
-                except (OSError, Protected) as error:
-                    if not isinstance(error, Protected) and not is_fault_of_name(error):
+                except Protected as error:
+                    failures.append(str(error))
+                except OSError as error:
+                    if not is_fault_of_name(error):
                         raise
-                    named_fault = f"{folder.labels[stem]}: {NAME_REFUSED}"
-                    failures.append(str(error) if isinstance(error, Protected) else named_fault)
-                    progress.say(f"skipped: {failures[-1]}")
+                    failures.append(f"{folder.labels[stem]}: {NAME_REFUSED}")
+                else:
+                    num_written += len(missing)
+                    num_nuclei += len(nuclei.table)
                     continue
-                num_written += len(missing)
-                num_nuclei += len(nuclei.table)
+                progress.say(f"skipped: {failures[-1]}")
     return num_written, num_skipped, failures
 
 

@@ -36,8 +36,12 @@ def unshare(path) -> None:
     """Give a file that is to grow a content of its own, where hard links of a backup share it."""
     if os.stat(path).st_nlink > 1:
         temporary = temporary_name(path)
-        shutil.copy2(path, temporary)
-        os.replace(temporary, path)
+        try:
+            shutil.copy2(path, temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -88,9 +88,7 @@ class WorkFolder:
             return len(self.read_tile(tile))
         except FileNotFoundError:
             return None
-        except (
-            Exception
-        ) as error:  # NumPy and zipfile raise errors of all kinds where it is damaged
+        except Exception as error:  # of all kinds, by NumPy and zipfile, on a damaged file
             if is_system_fault(error):
                 raise
             return None  # a loss of power leaves such files
