@@ -1,7 +1,7 @@
 """Sets whose truth leaves out the nuclei that the edge of the image cuts.
 
-Annotators often skip them, and NuInsSeg, for one, holds about six in ten. A network that learns from such
-a set leaves them out, too.
+Annotators often skip them, and NuInsSeg, for one, holds about six in ten. A network that learns
+from such a set leaves them out, too.
 
     edges = Edges()
     edges.add(nuclear_light(image), labels, void)      # for each pair of a set
