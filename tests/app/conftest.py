@@ -27,8 +27,13 @@ def guard(folder, predicted):
 
 
 @pytest.fixture
-def visit(browser):
-    """Opens pages. At the end none has written to the console, which also tells breaches of CSP."""
+def visit(request, browser):
+    """Opens pages. At the end none has written to the console, which also tells breaches of CSP.
+
+    The pages are closed before the server goes: an open one would ask it for events in vain.
+    """
+    if "guard" in request.fixturenames:
+        request.getfixturevalue("guard")
     trouble, contexts = [], []
 
     def note(text):
