@@ -17,11 +17,11 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Required
 
 import numpy as np
 from annotated_types import Ge
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 from nuclei.app.canvas import Edit
 from nuclei.files import first_line

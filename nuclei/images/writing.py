@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import remove, replacing
+from nuclei.files import remove, replacing, require_free
 
 JPEG_QUALITY = 85  # of overlays, which nobody measures on
 MAX_JPEG_PX = 65_500  # of a side; the format has 16 bits for it, libraries a little less
@@ -103,6 +103,7 @@ def write_labels(folder: Path, stem: str, labels) -> None:
         labels: (H, W) integers, 0 background, 1...n.
     """
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
+    require_free(small, large)  # else one is written and the other stays: two of one stem
     if labels.max() <= MAX_PNG_LABELS:
         write_png(small, labels.astype(np.uint16, copy=False))
         remove(large)
