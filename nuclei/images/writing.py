@@ -86,6 +86,16 @@ def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
     write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling))
 
 
+def in_16_bits(labels):
+    """Labels (H, W) as uint16. Raises: ValueError, where it cannot number them all."""
+    if labels.max(initial=0) > MAX_PNG_LABELS:
+        raise ValueError(
+            f"{labels.max():,} nuclei, more than the {MAX_PNG_LABELS:,} that a PNG can number; "
+            "cut the image into smaller ones"
+        )
+    return labels.astype(np.uint16)
+
+
 def find_labels(folder: Path, stem: str) -> Path:
     """The label image that `write_labels` wrote: STEM.tif where there is one, else STEM.png."""
     large = folder / f"{stem}.tif"

@@ -1,6 +1,7 @@
 """The check for programs: what each file was taken for, warnings, errors and the exit status."""
 
 import json
+import os
 
 import numpy as np
 from formats_tools import circle
@@ -87,7 +88,9 @@ def test_a_check_replaces_a_check_and_nothing_else(tmp_path, capsys):
     notes.write_text("[1]")
     link = tmp_path / "link.json"
     link.symlink_to("nowhere")
-    for path in (data / "gt" / "0.png", data / "raw" / "1.png", notes, link, data):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (data / "gt" / "0.png", data / "raw" / "1.png", notes, link, pipe, data):
         before = path.read_bytes() if path.is_file() else None
         assert import_data.main([str(data), "--json", str(path)]) == 1
         assert "is no check of this program" in capsys.readouterr().err
