@@ -95,3 +95,9 @@ def test_a_check_replaces_a_check_and_nothing_else(tmp_path, capsys):
         assert import_data.main([str(data), "--json", str(path)]) == 1
         assert "is no check of this program" in capsys.readouterr().err
         assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_place_that_takes_no_check_is_told_with_the_flag_that_helps(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert import_data.main([str(tmp_path), "--json", str(tmp_path / "file" / "c.json")]) == 1
+    assert "is a file; results need a folder: give --json another file" in capsys.readouterr().err
