@@ -81,7 +81,7 @@ def run(args, tell):
     with (
         only_run(files.home, ELSEWHERE),
         adding_to(files.source),
-        recording(files.home, args.overwrite, inputs),
+        recording(files.home, args.overwrite, inputs, ELSEWHERE),
     ):
         print(describe_model(model_path, models.settings))
         slides = f" and {plural(len(files.slides), 'slide')}" if files.slides else ""

@@ -56,6 +56,7 @@ from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, r
 from nuclei.progress import quietly
 from nuclei.truth.forms import Truth
 
+ELSEWHERE = "give --json another file"
 PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
 
 
@@ -211,7 +212,7 @@ def import_and_check(args) -> int:
     """Bring data in, if asked, and check the folder. Returns the exit status."""
     with contextlib.ExitStack() as stack:
         if args.json is not None:
-            stack.enter_context(writing_into(Path(args.json).parent))
+            stack.enter_context(writing_into(Path(args.json).parent, ELSEWHERE))
         if not args.download and args.source is None:
             return checked(Path(args.data_dir), args, 0)
         stack.enter_context(writing_into(args.out))

@@ -198,10 +198,16 @@ def append(path, content: bytes) -> None:
         record.note_growth(path, content)
 
 
+def require_free(*paths) -> None:
+    """Before files are written that belong together. Raises: Protected, if one may not go."""
+    for path in paths:
+        if record := record_of(path):
+            record.require(path)
+
+
 def remove(path) -> None:
     """Remove a file, if it is there. Raises: as `replacing`."""
-    if record := record_of(path):
-        record.require(path)
+    require_free(path)
     Path(path).unlink(missing_ok=True)
 
 

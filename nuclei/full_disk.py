@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # NumPy and libraries in C say the same without a number.
 WORDS = re.compile("No space left on device|requested and [0-9]+ written|File too large")
 SOME_BYTES = 1 << 20  # a disk that has so many free is not full
-WAY_OUT = "free some space or give --out on another disk, and run the same command again"
+WAY_OUT = "free some space or write to another disk, and run the same command again"
 
 
 class DiskFull(OSError):

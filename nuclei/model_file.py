@@ -142,8 +142,9 @@ def read_settings(path) -> dict:
 
 def stored_model(path) -> StoredModel:
     """The content of a model file. Args and Raises: as of `read_stored_model`."""
-    way_out = "; train one with `python train.py`, give another --model, or --model "
-    return read_stored_model(path, missing=way_out + SHIPPED)
+    way_out = "; train one with `python train.py`, give another model file, or the shipped one: "
+    way_out += f"--model {SHIPPED} (train.py: --init {SHIPPED})"
+    return read_stored_model(path, missing=way_out)
 
 
 def load_network(path, heads=None):

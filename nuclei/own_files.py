@@ -2,7 +2,7 @@
 
 is_hidden(".nuclei-1a2b3c4d.png")       # ours, without a line in the record
 is_foreign(Path("out/written.jsonl"))   # under the name of the record, and no record
-obstacle("out/masks/a.png", Path("out"))        # "" or what stands there, with the way out
+obstacle("out/masks/a.png", Path("out"))        # "" or what stands there, with a way out
 """
 
 import os
@@ -33,13 +33,15 @@ def is_foreign(path: Path) -> bool:
 def obstacle(path, folder: Path) -> str:
     """What keeps a result from its place, also where the user said --overwrite; "" for nothing.
 
+    The message ends with one way out, to which the caller adds another.
+
     Args:
         path: of the result.
         folder: of the results, in which it lies.
     """
     for parent in (folder / way for way in Path(os.path.abspath(path)).relative_to(folder).parents):
         if os.path.lexists(parent) and not parent.is_dir():
-            return f"{parent} is no folder, as results need it; remove it, or give --out another"
+            return f"{parent} is no folder, as results need it; remove it"
     if os.path.isdir(path) and Path(path).suffix != ".zarr":
-        return f"{path} is a folder where a file should go; remove it, or give --out another place"
+        return f"{path} is a folder where a file should go; remove it"
     return ""

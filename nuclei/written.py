@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nuclei.contents import content_size, digest, hash_of, identity, state_of
 from nuclei.full_disk import explaining_full_disk
-from nuclei.leftovers import unshare, writing_into
+from nuclei.leftovers import ELSEWHERE, unshare, writing_into
 from nuclei.own_files import is_foreign, is_hidden, obstacle
 
 RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
@@ -58,9 +58,11 @@ class Record:
         overwrite: the user said so: any file but an input may be replaced.
         inputs: files that are read; they are never replaced.
         journal: the file to which lines are added.
+        elsewhere: what the user can do where files of others stand in the place of results.
     """
 
-    def __init__(self, folder, overwrite=False, inputs=(), journal=RECORD):
+    def __init__(self, folder, overwrite=False, inputs=(), journal=RECORD, elsewhere=ELSEWHERE):
+        self.elsewhere = elsewhere
         self.folder, self.overwrite = Path(os.path.abspath(folder)), overwrite
         self.journal = self.folder / journal
         self.inputs = set(filter(None, map(identity, inputs)))
@@ -76,7 +78,7 @@ class Record:
         if is_foreign(self.folder / RECORD):
             raise Protected(
                 f"{self.folder / RECORD} is no record of this program, which keeps one under this "
-                "name; move it away, or give --out another folder"
+                f"name; move it away, or {self.elsewhere}"
             )
         for path in [self.folder / RECORD, *sorted(self.folder.glob(PART))]:
             if path.is_file():
@@ -123,11 +125,11 @@ class Record:
     def fault(self, path):
         """Why a file may not be replaced, with the way out; "" where it may, or is not there."""
         if fault := obstacle(path, self.folder):
-            return fault
+            return f"{fault}, or {self.elsewhere}"
         if not os.path.lexists(path):
             return ""
         if identity(path) in self.inputs:
-            return f"{path} is an input, which is never replaced; give --out another folder"
+            return f"{path} is an input, which is never replaced; {self.elsewhere}"
         with LOCK:
             if self.overwrite or is_hidden(self.key(path)) or self.is_growing(path):
                 return ""
@@ -140,7 +142,7 @@ class Record:
             what = "was changed since this program wrote it"
             if not self.is_known(path):
                 what = "was not written by this program"
-        return f"{path} {what}; give --out another place, or --overwrite to replace it"
+        return f"{path} {what}; {self.elsewhere}, or --overwrite to replace it"
 
     def require(self, path):
         """Raise `Protected` where a file may not be replaced."""
@@ -230,19 +232,19 @@ class Record:
 
 
 @contextlib.contextmanager
-def recording(folder, overwrite=False, inputs=()) -> Iterator[Record]:
+def recording(folder, overwrite=False, inputs=(), elsewhere=ELSEWHERE) -> Iterator[Record]:
     """Keep the record of a folder while results are written there.
 
     What a killed run left half-written there is removed first.
 
     Args:
-        folder, overwrite, inputs: as of `Record`.
+        folder, overwrite, inputs, elsewhere: as of `Record`.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    with writing_into(folder):
-        record = Record(folder, overwrite, inputs)
+    with writing_into(folder, elsewhere):
+        record = Record(folder, overwrite, inputs, elsewhere=elsewhere)
         record.read()
         earlier = OPEN.get(str(record.folder))
         OPEN[str(record.folder)] = record

@@ -95,7 +95,7 @@ def test_a_disk_without_space_is_told_with_what_is_needed(tmp_path):
             raise error
         line = describe_system_fault(caught.value)
         assert line.startswith(f"{path} cannot be written, the disk is full: ")
-        assert "it needs more than 1,234" in line and "give --out on another disk" in line
+        assert "it needs more than 1,234" in line and "write to another disk" in line
         assert not list(tmp_path.iterdir())
 
 

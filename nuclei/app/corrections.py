@@ -100,6 +100,7 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
     Raises:
         Unknown: there is no such image.
         Refused: there is a truth of the user's own, or there are no nuclei yet.
+        ValueError: as `Files.into_set`.
     """
     entry, files = workspace.entry(key), workspace.files
     corrected = workspace.corrected.get(key)
@@ -111,8 +112,8 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
         try:
             if accepted:
                 labels = without_gaps(corrected.canvas.labels)
-                write_labels(files.truth_dir, entry.stem, labels)
                 files.into_set(entry.stem)
+                write_labels(files.truth_dir, entry.stem, labels)
                 workspace.truths[entry.stem] = find_labels(files.truth_dir, entry.stem)
             else:
                 for path in ours:

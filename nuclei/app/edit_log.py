@@ -8,7 +8,8 @@
 
 The first line holds the labels that the edits began from, as a PNG or TIFF in Base64. Each edit
 holds the pixels that it put. So the file alone gives the labels, whatever network or version of the
-program made them. A line that was cut off by a crash was not answered; it is dropped.
+program made them. A line that was cut off by a crash was not answered; it is dropped. A file that
+another program has changed or removed meanwhile is left as it is.
 """
 
 import base64
@@ -16,17 +17,35 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Required
 
 import numpy as np
+from annotated_types import Ge
+from typing_extensions import TypedDict
 
 from nuclei.app.canvas import Edit
 from nuclei.files import first_line
 from nuclei.images.box import Box
 from nuclei.images.writing import MAX_PNG_LABELS, encode
+from nuclei.leftovers import unshare
+from nuclei.schema import read_json
 
 SCHEMA = 1  # of the first line; a higher one is of a later version
 SUFFIX = ".edits.jsonl"
+HEAD = b'{"kind":"start",'  # how each log begins, also one of which no more was written
+
+
+class Line(TypedDict, total=False):
+    """A line of a log, whatever its kind; the pixels are checked where they are used."""
+
+    kind: Required[str]
+    nuclei: Annotated[int, Ge(0)]
+    key: str
+    schema: int
+    origin: str
+    accepted: bool
+    labels: str
+    pieces: list
 
 
 class EditLog:
@@ -38,48 +57,66 @@ class EditLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.is_whole = False  # whether the file is known to end in a whole line
+        self.size: int | None = None  # of the file as it was left; None before the first look
 
-    def read(self) -> list[dict]:
-        """The lines, the first one the start; empty where there is no file.
+    def read(self) -> list[Line]:
+        """The lines, the first one the start; empty where there is no file, or no whole line.
 
         Raises:
-            ValueError: the file is damaged or of a later version.
+            ValueError: the file is damaged, of a later version or none of ours.
         """
-        if not self.path.is_file():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = []
-        for number, text in enumerate(whole.splitlines(), start=1):
-            try:
-                line = json.loads(text)
-                line["kind"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                raise ValueError(
-                    f"{self.path}: line {number} is damaged; restore the file, or move it away to "
-                    "begin this image anew"
-                ) from None
-            lines.append(line)
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        self.size = len(content)
+        lines = [
+            self.read_line(text, number)
+            for number, text in enumerate(content[: whole_size(content)].splitlines(), start=1)
+        ]
         if lines and (lines[0]["kind"] != "start" or lines[0].get("schema", 0) > SCHEMA):
             raise ValueError(
                 f"{self.path}: not an edit log of this version (schema {SCHEMA}); update the "
                 "program, or move the file away"
             )
+        if not lines and not content.startswith(HEAD[: len(content)]):
+            raise ValueError(f"{self.path}: not an edit log of this program; move the file away")
         return lines
+
+    def read_line(self, text: bytes, number: int) -> Line:
+        """One line. Raises: ValueError where it is damaged."""
+        try:
+            return read_json(text, Line)
+        except ValueError:
+            raise ValueError(
+                f"{self.path}: line {number} is damaged; restore the file, or move it away to "
+                "begin this image anew"
+            ) from None
+
+    def size_now(self) -> int:
+        """Bytes of the file, 0 where there is none; times of network disks are not reliable."""
+        return self.path.stat().st_size if self.path.is_file() else 0
 
     def add(self, *lines: dict) -> None:
         """Add lines at the end; they are on disk when this returns.
 
         Raises:
             OSError: the disk is full or read-only; then nothing was added.
+            ValueError: the file is not as it was left: lines added to it would be lost.
         """
+        if self.size is None:
+            self.read()
+        if self.size_now() != self.size:
+            fault = "was changed by another program" if self.path.is_file() else "is gone"
+            raise ValueError(
+                f"{self.path.parent.name}/{self.path.name} {fault} meanwhile, and nothing was "
+                "saved: put it back as it was, or start the program anew to go on from what is "
+                "there"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
+        if not is_new:
+            unshare(self.path)
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         with open(self.path, "r+b" if not is_new else "x+b", buffering=0) as file:
-            end = self.cut_torn_line(file)
-            file.seek(end)
+            end = end_last_line(file)
             try:
                 written = file.write(text.encode("ascii"))
                 if written != len(text):
@@ -88,21 +125,36 @@ class EditLog:
             except OSError:
                 file.truncate(end)
                 raise
+            finally:
+                self.size = self.size_now()
         if is_new:
             sync_folder(self.path.parent)
 
-    def cut_torn_line(self, file) -> int:
-        """Remove what a crash has left of a line. Returns: the size of the file then."""
-        size = file.seek(0, os.SEEK_END)
-        if not self.is_whole and size:
+
+def whole_size(content: bytes) -> int:
+    """How many bytes of a log are whole lines; the last one may lack its line end."""
+    size = content.rfind(b"\n") + 1
+    try:
+        read_json(content[size:], Line)
+    except ValueError:  # nothing follows, or what a crash has left: no part of an object is one
+        return size
+    return len(content)
+
+
+def end_last_line(file) -> int:
+    """Go to the end of the whole lines; cut what a crash has left. Returns: the size then."""
+    size = file.seek(0, os.SEEK_END)
+    if size:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
             file.seek(0)
             content = file.read()
-            whole = content.rfind(b"\n") + 1
-            if whole < size:
-                file.truncate(whole)
-                size = whole
-        self.is_whole = True
-        return size
+            whole = whole_size(content)
+            file.truncate(whole)
+            file.seek(whole)
+            if whole == size:
+                file.write(b"\n")
+    return file.tell()
 
 
 def sync_folder(folder: Path) -> None:
@@ -126,7 +178,7 @@ class Summary(NamedTuple):
     accepted_at: int | None = None  # the revision that was accepted last
 
 
-def summarise(lines: list[dict]) -> Summary:
+def summarise(lines: list[Line]) -> Summary:
     """The numbers of an image from its log, without its pixels."""
     num_undo = num_redo = revision = 0
     accepted_at = 0 if lines[0].get("accepted") else None
@@ -138,7 +190,7 @@ def summarise(lines: list[dict]) -> Summary:
         revision += 1
         step = {"undo": -1, "redo": 1}.get(kind)
         num_undo, num_redo = num_undo + (step or 1), num_redo - step if step else 0
-    return Summary(int(lines[-1].get("nuclei", 0)), revision, num_undo, num_redo, accepted_at)
+    return Summary(lines[-1].get("nuclei", 0), revision, num_undo, num_redo, accepted_at)
 
 
 def start_line(labels_file: bytes, origin: str, accepted: bool) -> dict:
@@ -154,7 +206,7 @@ def start_line(labels_file: bytes, origin: str, accepted: bool) -> dict:
     return head | {"labels": code}
 
 
-def start_labels(line: dict) -> np.ndarray:
+def start_labels(line: Line) -> np.ndarray:
     """The labels (H, W) int32 of a first line.
 
     Raises:

@@ -14,6 +14,7 @@ from nuclei.images.labels import without_gaps
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns
 from nuclei.machine import is_installed
+from nuclei.written import Protected
 
 FOLDER = "exports"
 
@@ -57,7 +58,8 @@ def export(workspace: Workspace, names: list[str]) -> dict:
             write_formats(out, names, nuclei_of(workspace, entry))
             num_files += len(names)
         except (OSError, ValueError) as error:
-            faults.append(f"{entry.path.name}: {first_line(error)}")
+            fault = str(error) if isinstance(error, Protected) else first_line(error)
+            faults.append(f"{entry.path.name}: {fault}")
     message = f"{plural(num_files, 'file')} of {plural(len(entries), 'image')}."
     if faults:
         message += f" Left out: {named(faults)}."

@@ -10,6 +10,7 @@ is linked or copied to its raw/. In both cases `train.py --data-dir HOME` reads 
 Slides are too large for this; fields of them are added as images.
 """
 
+import filecmp
 import os
 import shutil
 import threading
@@ -82,16 +83,28 @@ class Files:
         return find_truths(self.truth_dir, self.images)
 
     def into_set(self, stem: str) -> None:
-        """Let the data set hold an image, where the images lie flat: as a link, or else a copy."""
+        """Let the data set hold an image, where the images lie flat: as a link, or else a copy.
+
+        Raises:
+            ValueError: another image, or something else, lies in its place.
+        """
         path, raw = self.images[stem], self.home / "raw"
         place = raw / path.name
-        if self.source == raw or place.exists():
+        if self.source == raw:
             return
+        if os.path.lexists(place):
+            is_same = place.is_file() and os.path.samefile(path, place)
+            if is_same or (place.is_file() and filecmp.cmp(path, place, shallow=False)):
+                return
+            raise ValueError(
+                f"{CORRECTED}/raw/{place.name} is another image than {path.name}: move it away, "
+                "with its ground truth in gt/."
+            )
         raw.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(place)
         try:
             try:
-                os.link(path, temporary)
+                os.link(path.resolve(), temporary)  # a link to a link would lead elsewhere
             except OSError:  # another disk, or a disk without links
                 shutil.copyfile(path, temporary)
             os.replace(temporary, place)

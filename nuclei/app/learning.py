@@ -6,7 +6,7 @@
     learning.comparison()               # old and new on the same images, when it is done
     learning.use("new")
 
-The choice is kept in .nuclei/choice.json, so that it holds in the next run, too.
+The choice is kept in .nuclei/.choice.json, so that it holds in the next run, too.
 """
 
 import json
@@ -25,7 +25,7 @@ from nuclei.app.workspace import Workspace
 from nuclei.files import first_line, plural, replacing
 from nuclei.schema import read_json_file
 
-CHOICE = "choice.json"  # in the hidden folder
+CHOICE = ".choice.json"  # in the hidden folder, and no image has a stem that begins so
 EPOCHS = 30  # as train.py's own default
 LOOK_SECONDS = 1.0  # between two looks at the training
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"

@@ -13,6 +13,7 @@ from nuclei.app.entry import WAITING, Entry
 from nuclei.app.predictions import describe
 from nuclei.app.workspace import Workspace
 from nuclei.files import first_line
+from nuclei.written import Protected
 
 IDLE_SECONDS = 1.0  # between two looks at the list
 
@@ -51,24 +52,27 @@ class Predictor(threading.Thread):
                 self.predict(entry)
 
     def predict(self, entry: Entry) -> None:
-        """Predict one image. A file that cannot be read is noted, and does not stop the others."""
+        """Predict one image. One that fails, for whatever reason, does not stop the others."""
+        try:
+            self.predict_and_keep(entry)
+        except Exception as error:  # libraries raise all kinds, and this thread must go on
+            line = str(error) if isinstance(error, Protected) else first_line(error)
+            self.say(line if line.startswith(str(entry.path)) else f"{entry.path}: {line}")
+            self.workspace.fail(entry, error)
+
+    def predict_and_keep(self, entry: Entry) -> None:
+        """Predict one image and write what was found. Raises: errors of all kinds."""
         from nuclei.inference.find import Options, find_nuclei
 
         workspace = self.workspace
-        try:
-            picture = workspace.pictures.get(entry.key)
-            if entry.is_slide:
-                workspace.put_slide(entry)
-                return
-            made_by, model = workspace.models.made_by, workspace.models.get()
-            options = Options(mpp=picture.mpp, scale=workspace.scale_of_source(entry))
-            found = find_nuclei(picture.image, model, options)
-            prediction = describe(found, model, made_by, picture.mpp)
-        except (OSError, ValueError, MemoryError) as error:
-            line = first_line(error)
-            self.say(line if line.startswith(str(entry.path)) else f"{entry.path}: {line}")
-            workspace.fail(entry, error)
+        picture = workspace.pictures.get(entry.key)
+        if entry.is_slide:
+            workspace.put_slide(entry)
             return
+        made_by, model = workspace.models.made_by, workspace.models.get()
+        options = Options(mpp=picture.mpp, scale=workspace.scale_of_source(entry))
+        found = find_nuclei(picture.image, model, options)
+        prediction = describe(found, model, made_by, picture.mpp)
         if made_by != workspace.models.made_by:  # another model was chosen meanwhile
             entry.state = WAITING
             return

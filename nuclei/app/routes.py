@@ -107,7 +107,9 @@ async def refused(request, error):
 
 
 async def failed(request, error):
-    """The disk is full, or a file cannot be written: nothing was changed."""
+    """The disk is full, or a file cannot be written: nothing was changed. Or an image is gone."""
+    if isinstance(error, FileNotFoundError) and error.errno is None:  # a sentence of our own
+        return answer(404, {"message": f"{error}: put it back, or start the program anew."})
     return answer(507, {"message": f"This could not be saved ({error.strerror or error})."})
 
 

@@ -188,9 +188,8 @@ class Workspace:
     def make_corrected(self, key: str) -> CorrectedImage:
         """Open the labels of an image: from its log, else its truth, else its prediction."""
         entry = self.entry(key)
-        log, start = self.files.log(entry.stem), None
-        if not log.path.is_file():
-            start = self.make_start(entry)
+        log = self.files.log(entry.stem)
+        start = None if log.read() else self.make_start(entry)
         corrected = CorrectedImage(log, start)
         if corrected.canvas.labels.shape != self.pictures.get(key).image.shape[:2]:
             raise ValueError(

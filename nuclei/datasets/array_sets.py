@@ -13,7 +13,7 @@ from nuclei.datasets.dsb2018 import Imported, Target
 from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
 from nuclei.images.labels import without_gaps
-from nuclei.images.writing import write_png
+from nuclei.images.writing import in_16_bits, write_png
 from nuclei.progress import Progress
 from nuclei.truth.arrays import ids_of
 
@@ -23,7 +23,8 @@ TRUTH_NAMES = ("masks.npy", "labels.npy")
 def array_sets(source) -> list[tuple[Path, Path]]:
     """The pairs of arrays of a folder and of the folders in it: (images.npy, its truth)."""
     result = []
-    for images in sorted(Path(source).rglob("images.npy")) if Path(source).is_dir() else ():
+    found = sorted(Path(source).rglob("images.npy")) if Path(source).is_dir() else ()
+    for images in (path for path in found if path.is_file()):
         beside = images.relative_to(source).parent
         # PanNuke: Fold 1/images/fold1/images.npy and Fold 1/masks/fold1/masks.npy.
         parallel = Path(source, *("masks" if part == "images" else part for part in beside.parts))
@@ -94,7 +95,7 @@ def import_one(stem: str, image, ids, target: Target, result: Imported) -> None:
     if not (np.isfinite(labels).all() and labels.min() >= 0):
         raise ValueError("ids that are negative or not finite")
     labels = without_gaps(labels.astype(np.int64))
-    arrays = {"raw": image.astype(np.uint8), "gt": labels.astype(np.uint16)}
+    arrays = {"raw": image.astype(np.uint8), "gt": in_16_bits(labels)}
     paths = target.paths_to_write(stem, ".png", arrays["raw"])
     for part, path in paths.items():
         write_png(path, arrays[part])

@@ -78,6 +78,8 @@ def require_place(path) -> None:
     if not os.path.lexists(path):
         return
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise ValueError
         is_ours = json.loads(path.read_text(encoding="utf-8")).keys() >= set(failed_record("", 0))
     except (OSError, ValueError, AttributeError, RecursionError):
         is_ours = False

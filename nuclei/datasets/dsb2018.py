@@ -25,7 +25,7 @@ from nuclei.images.folder import image_files
 from nuclei.images.labels import merge_masks
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import normal
-from nuclei.images.writing import write_png
+from nuclei.images.writing import in_16_bits, write_png
 from nuclei.leftovers import temporary_name
 from nuclei.progress import Progress
 from nuclei.truth.masks import read_nucleus
@@ -81,8 +81,11 @@ class Target:
             image: (H, W, 3), to tell whether an image that is there is the same.
 
         Raises:
-            ValueError: another image is there under this stem, or something that is no file.
+            ValueError: another image is there under this stem, or something that is no file; or
+                the files would be hidden.
         """
+        if stem.startswith("."):  # no program of ours reads such files, and some are temporary
+            raise ValueError(f"{stem} begins with a dot, so its files would be hidden; rename it")
         paths = {
             "gt": self.out_dir / "gt" / f"{stem}.png",
             "raw": self.out_dir / "raw" / f"{stem}{image_suffix}",
@@ -190,7 +193,7 @@ def import_image(
     labels, num_claimed_twice = merge_masks(masks, shape)
     paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower(), image)
     if "gt" in paths:
-        write_png(paths["gt"], labels.astype(np.uint16))
+        write_png(paths["gt"], in_16_bits(labels))
     if "raw" in paths:
         with replacing(paths["raw"]) as temporary:
             shutil.copyfile(fetch(files.images[0]), temporary)
@@ -212,8 +215,9 @@ def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
         FileNotFoundError: there is no such source.
         ValueError: it is no zip, or one that is not safe to unpack.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist; expected a DSB2018 folder or zip")
+    if not (source.is_file() or source.is_dir()):
+        fault = "is a pipe or a device" if source.exists() else "does not exist"
+        raise FileNotFoundError(f"{source} {fault}; expected a DSB2018 folder or zip")
     with contextlib.ExitStack() as stack:
         scratch = temporary_name(out_dir / "member")
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.files import remove, replacing
+from nuclei.files import remove, replacing, require_free
 
 JPEG_QUALITY = 85  # of overlays, which nobody measures on
 MAX_JPEG_PX = 65_500  # of a side; the format has 16 bits for it, libraries a little less
@@ -86,6 +86,16 @@ def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
     write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling))
 
 
+def in_16_bits(labels):
+    """Labels (H, W) as uint16. Raises: ValueError, where it cannot number them all."""
+    if labels.max(initial=0) > MAX_PNG_LABELS:
+        raise ValueError(
+            f"{labels.max():,} nuclei, more than the {MAX_PNG_LABELS:,} that a PNG can number; "
+            "cut the image into smaller ones"
+        )
+    return labels.astype(np.uint16)
+
+
 def find_labels(folder: Path, stem: str) -> Path:
     """The label image that `write_labels` wrote: STEM.tif where there is one, else STEM.png."""
     large = folder / f"{stem}.tif"
@@ -103,6 +113,7 @@ def write_labels(folder: Path, stem: str, labels) -> None:
         labels: (H, W) integers, 0 background, 1...n.
     """
     small, large = folder / f"{stem}.png", folder / f"{stem}.tif"
+    require_free(small, large)  # else one is written and the other stays: two of one stem
     if labels.max() <= MAX_PNG_LABELS:
         write_png(small, labels.astype(np.uint16, copy=False))
         remove(large)

@@ -115,7 +115,8 @@ def of_equal_size(network: Callable) -> Callable:
         if maps.shape[:3] != batch.shape[:3]:
             raise MemoryError(
                 f"the engine returned maps of {maps.shape} for images of {batch.shape}, as it does "
-                "where memory is short; use a smaller --tile or --batch-size, or --engine keras"
+                "where memory is short; close other programs, or give predict.py a smaller --tile "
+                "or --batch-size, or --engine keras"
             )
         return maps
 

@@ -38,8 +38,9 @@ def open_slide(path, channel=None, plane=None):
             channel. The message names the file.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; expected a slide")
+    if not (path.is_file() or path.is_dir()):
+        fault = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{path} {fault}; expected a slide")
     try:
         if path.is_dir():
             return open_omezarr(path, channel, plane)
@@ -64,8 +65,8 @@ def find_slides(folder):
     slides = []
     for path in sorted(Path(folder).iterdir()):
         suffix = path.suffix.lower()
-        is_hidden = path.name.startswith(".")
-        if is_hidden or suffix not in SUFFIXES or path.is_dir() != (suffix == ZARR_SUFFIX):
+        is_there = path.is_dir() if suffix == ZARR_SUFFIX else path.is_file()
+        if path.name.startswith(".") or suffix not in SUFFIXES or not is_there:
             continue
         if suffix != DICOM_SUFFIX:
             slides.append((normal(path.stem), path))
@@ -78,8 +79,8 @@ def is_slide(path):
     """Whether a file or folder is read as a slide; see the top of this room."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if path.is_dir():
-        return suffix == ZARR_SUFFIX
+    if not path.is_file():  # a pipe would be waited for without end
+        return suffix == ZARR_SUFFIX and path.is_dir()
     if suffix == CZI_SUFFIX:
         return is_slide_of_openslide(path)
     if suffix in OPENSLIDE_SUFFIXES:

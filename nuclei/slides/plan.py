@@ -86,6 +86,11 @@ def collect(inputs):
             raise FileNotFoundError(
                 f"{entry} does not exist; expected an image, a slide, or a folder of them"
             )
+        if not (entry.is_file() or entry.is_dir()):
+            raise ValueError(
+                f"{entry} is a pipe or a device; expected an image, a slide, or a folder of them: "
+                "write its content to a file first"
+            )
         if entry.is_file() or is_slide(entry):
             if entry.suffix.lower() not in suffixes:
                 raise ValueError(

@@ -148,7 +148,14 @@ def open_omezarr(path, channel=None, plane=None):
     require_package("zarr", "zarr", path)
     import zarr
 
-    group = zarr.open_group(path, mode="r")
+    try:
+        group = zarr.open_group(path, mode="r")
+    except zarr.errors.NodeNotFoundError:
+        fault = "has neither zarr.json nor .zgroup" if any(path.iterdir()) else "is an empty folder"
+        raise ValueError(
+            f"{path} {fault}; expected the folder of an OME-Zarr image: copy it again from its "
+            "source"
+        ) from None
     metadata = omezarr_metadata(group)
     if "multiscales" not in metadata and "0" in group:  # bioformats2raw: a folder for each image
         group = group["0"]

@@ -11,7 +11,7 @@ import time
 import keras
 import numpy as np
 
-from nuclei.training.checkpoint import move_aside, save_checkpoint, write_history
+from nuclei.training.checkpoint import make_room, save_checkpoint, write_history
 
 CHECK_STEPS = 10  # steps between two checks of the loss: each makes a GPU wait for Python
 BLIND_DICE = 0.02  # validation Dice below which the network predicts background only
@@ -58,11 +58,8 @@ class Bookkeeper(keras.callbacks.Callback):
             return
         row = self.row(epoch, logs)
         self.state.rows.append(row)
-        if self.run.processes.is_first and not self.state.has_moved:
-            # Only now is there something to put in their place.
-            run = self.run
-            results = [run.model, run.history, run.settings, run.graph, run.preview]
-            move_aside(results, run.previous, run.say)
+        if self.run.processes.is_first:
+            make_room(self.run, self.state.has_moved)  # only now is there something to put there
         self.state.has_moved = True
         self.keep_best(row)
         self.average(row)

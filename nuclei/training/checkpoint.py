@@ -25,6 +25,7 @@ from nuclei.model_file import refuse_larger_network, save_model
 from nuclei.model_settings import Chosen, Head
 from nuclei.schema import read_json
 from nuclei.training.recipe import Recipe
+from nuclei.written import record_of
 
 WEIGHTS = ("best_weights", "start_weights", "mean_weights")  # fields of `State` that are arrays
 
@@ -196,6 +197,21 @@ def restore(model, checkpoint, fingerprint):
     for variable, value in zip(model.optimizer.variables, checkpoint.optimizer, strict=True):
         variable.assign(value)
     return state
+
+
+def make_room(run, has_moved):
+    """Move aside what results would replace and this training has not written.
+
+    Args:
+        run: a `Run`.
+        has_moved: whether the results of an earlier training have moved. What is there is of this
+            training, then, unless somebody has changed it since, perhaps before a --resume.
+    """
+    paths = [run.model, run.history, run.settings, run.graph, run.preview]
+    if has_moved:
+        record = record_of(run.model)
+        paths = [path for path in paths if record and path.exists() and not record.is_ours(path)]
+    move_aside(paths, run.previous, run.say)
 
 
 def move_aside(paths, folder, say=print):

@@ -5,6 +5,7 @@ with writing_results(run), explain_stop(run):
 """
 
 import contextlib
+import os
 
 from nuclei.folder_lock import only_run
 from nuclei.written import recording
@@ -16,6 +17,11 @@ def writing_results(run):
     if not run.processes.is_first:
         yield
         return
+    if os.path.lexists(run.previous) and not run.previous.is_dir():
+        raise NotADirectoryError(
+            f"{run.previous} is no folder, and earlier results move to one of this name; move it "
+            "away, or give another --out"
+        )
     # Earlier results have moved aside when the first file is written: nothing is lost.
     with only_run(run.out), recording(run.out, overwrite=True):
         yield

@@ -163,7 +163,8 @@ def truth_from_values(pixels: np.ndarray, lossy: bool, path, ignore=()) -> Truth
     if lowest < 0:
         raise ValueError(
             f"{path} holds negative values (down to {lowest}); expected 0 for background, ids "
-            f"above; --ignore {lowest} leaves these pixels out"
+            f"above; --ignore {lowest} of train.py, import_data.py and evaluate.py leaves these "
+            "pixels out"
         )
     exact = exact_values(pixels, ignore)
     if lossy and exact.num_values < 2:

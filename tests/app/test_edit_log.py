@@ -74,6 +74,10 @@ def test_a_line_that_could_not_be_written_whole_is_taken_back(tmp_path, monkeypa
         (lambda lines: [lines[0], b'{"kind":"x","pieces":[[0,9,0,9,"AA"]]}'], "edit is damaged"),
         (lambda lines: [lines[0], b'{"kind":"x","pieces":[[0,9,-5,900,""]]}'], "edit is damaged"),
         (lambda lines: [lines[0], b'{"kind":"x"}'], "edit is damaged"),
+        (lambda lines: [lines[0], b'{"kind":"x","nuclei":null}'], "line 2 is damaged"),
+        (lambda lines: [lines[0], b'{"kind":["x"]}'], "line 2 is damaged"),
+        (lambda lines: [lines[0], b'{"kind":"x","key":[]}'], "line 2 is damaged"),
+        (lambda lines: [lines[0].replace(b'"schema":1', b'"schema":"1"')], "line 1 is damaged"),
     ],
 )
 def test_damage_is_named_with_the_way_out(tmp_path, damage, message):
@@ -98,3 +102,58 @@ def test_a_piece_that_would_unpack_to_more_than_its_box_is_refused():
     line = json.loads(json.dumps({"pieces": [[0, 2, 0, 2, bomb]]}))
     (box, pixels), *_ = edit_pieces(line, (10, 10))
     assert pixels.shape == box.shape == (2, 2)  # what is beyond the box is never unpacked
+
+
+def test_a_log_that_another_program_changed_or_removed_takes_no_edit(tmp_path):
+    for change in (lambda path: path.unlink(), lambda path: path.write_bytes(b"{}\n")):
+        image = edited(tmp_path)
+        change(image.log.path)
+        left = image.log.path.exists() and image.log.path.read_bytes()
+        before, revision = image.canvas.labels.copy(), image.revision
+        with pytest.raises(ValueError, match="nothing was saved: put it back"):
+            image.edit(Head("delete", revision), lambda draft, it=image: delete_any(draft, it))
+        assert (image.log.path.exists() and image.log.path.read_bytes()) == left
+        assert image.revision == revision and np.array_equal(image.canvas.labels, before)
+        image.log.path.unlink(missing_ok=True)
+
+
+def test_a_last_line_without_its_end_is_kept_and_ended(tmp_path):
+    image = edited(tmp_path)
+    image.log.path.write_bytes(image.log.path.read_bytes().rstrip(b"\n"))
+    again = reopened(image)
+    assert again.revision == image.revision
+    again.accept(True)
+    assert reopened(image).revision == image.revision and reopened(image).is_accepted
+
+
+def test_a_first_line_that_was_cut_off_begins_anew(tmp_path):
+    path = edited(tmp_path).log.path
+    first = path.read_bytes().splitlines()[0]
+    for end in (1, 5, 16, 40, len(first) - 1):
+        path.write_bytes(first[:end])
+        image = edited(tmp_path, num=2)
+        assert reopened(image).revision == 2
+        path.unlink()
+
+
+def test_a_file_of_the_user_in_the_place_of_a_log_stays(tmp_path):
+    path = tmp_path / "a.edits.jsonl"
+    for content in (b"my notes", b"my notes\n", b"{", b'{"kind":"other"'):
+        path.write_bytes(content)
+        if content == b"{":  # a log of which one character was written
+            assert EditLog(path).read() == []
+            continue
+        with pytest.raises(ValueError, match=r"a.edits.jsonl: .* move"):
+            EditLog(path).read()
+        with pytest.raises(ValueError, match=r"a.edits.jsonl: .* move"):
+            EditLog(path).add({"kind": "undo"})
+        assert path.read_bytes() == content
+
+
+def test_a_backup_by_hard_links_does_not_grow_with_the_log(tmp_path):
+    image = edited(tmp_path)
+    backup = tmp_path / "backup"
+    backup.hardlink_to(image.log.path)
+    before = backup.read_bytes()
+    image.accept(True)
+    assert backup.read_bytes() == before and reopened(image).is_accepted

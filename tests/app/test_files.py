@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from app_tools import make_workspace, write_images
+from PIL import Image
 from slides_tools import write_pyramid, write_svs, write_zarr
 
 from nuclei.app import corrections
+from nuclei.app.edits import Refused
 from nuclei.app.entry import FAILED
 from nuclei.app.files import find_files
 from nuclei.datasets.pairs import find_pairs, read_pair
@@ -104,3 +106,42 @@ def test_a_truth_that_has_vanished_is_said_and_two_of_one_stem_are_refused(tmp_p
         (home / "gt" / "b.geojson").write_text("{}")
         with pytest.raises(ValueError, match="more than once .b.geojson = b.png"):
             make_workspace(tmp_path / "images")
+
+
+def test_an_image_that_is_a_link_is_in_the_set_with_its_content(tmp_path):
+    folder = tmp_path / "images"
+    write_images(tmp_path / "store")
+    folder.mkdir()
+    (folder / "a.png").symlink_to("../store/a.png")
+    find_files(folder).into_set("a")
+    place = folder / "corrected" / "raw" / "a.png"
+    assert place.read_bytes() == (folder / "a.png").read_bytes() and not place.is_symlink()
+
+
+def test_another_image_in_the_set_is_never_taken_for_the_corrected_one(tmp_path):
+    folder = tmp_path / "images"
+    drawn = write_images(folder)
+    raw = folder / "corrected" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "a.png").write_bytes((folder / "b.png").read_bytes())
+    (raw / "b.png").symlink_to("nowhere")
+    with recording(folder / "corrected"):
+        workspace = make_workspace(folder, drawn)
+        for key in workspace.entries:
+            with pytest.raises(ValueError, match=r"corrected/raw/..png is another image .* move"):
+                corrections.accept(workspace, key, True)
+    assert not list((folder / "corrected").glob("gt/*.png")) and (raw / "b.png").is_symlink()
+    assert (raw / "a.png").read_bytes() == (folder / "b.png").read_bytes()
+
+
+def test_a_truth_of_the_user_of_another_suffix_is_left_alone(tmp_path):
+    drawn = write_images(tmp_path / "raw")
+    (tmp_path / "gt").mkdir()
+    truth = tmp_path / "gt" / "a.tif"
+    Image.fromarray(drawn["a"].astype(np.uint16)).save(truth)
+    with recording(tmp_path):
+        workspace = make_workspace(tmp_path)
+        with pytest.raises(Refused, match=r"gt/a.tif was not written by this program"):
+            corrections.accept(workspace, workspace.entry_of("a").key, True)
+    assert [path.name for path in (tmp_path / "gt").iterdir()] == ["a.tif"]
+    make_workspace(tmp_path)

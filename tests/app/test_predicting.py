@@ -8,6 +8,7 @@ from nuclei.app import corrections
 from nuclei.app.entry import ACCEPTED, FAILED, PREDICTED, WAITING
 from nuclei.app.predicting import Predictor
 from nuclei.app.requests import Delete
+from nuclei.written import recording
 
 
 @pytest.fixture
@@ -108,3 +109,23 @@ def test_the_thread_ends_when_it_is_told(folder):
     predictor.stop()
     predictor.join(60)
     assert not predictor.is_alive()
+
+
+def test_what_cannot_be_kept_is_named_and_the_others_go_on(folder):
+    (folder / "corrected" / ".nuclei" / "a.png").mkdir(parents=True)
+    with recording(folder / "corrected", elsewhere="take another folder"):
+        workspace = make_workspace(folder)
+        (line,) = predict_all(workspace)
+    assert "a.png is a folder where a file should go; remove it, or take another folder" in line
+    assert states(workspace) == {"a": FAILED, "b": PREDICTED, "c": PREDICTED}
+
+
+def test_a_fault_of_a_library_stops_no_other_image(folder, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no such kernel")
+
+    workspace = make_workspace(folder)
+    monkeypatch.setattr("nuclei.inference.find.find_nuclei", fail)
+    lines = predict_all(workspace)
+    assert len(lines) == 3 and all(line.endswith(": no such kernel") for line in lines)
+    assert set(states(workspace).values()) == {FAILED}

@@ -1,6 +1,7 @@
 """The check for programs: what each file was taken for, warnings, errors and the exit status."""
 
 import json
+import os
 
 import numpy as np
 from formats_tools import circle
@@ -87,8 +88,16 @@ def test_a_check_replaces_a_check_and_nothing_else(tmp_path, capsys):
     notes.write_text("[1]")
     link = tmp_path / "link.json"
     link.symlink_to("nowhere")
-    for path in (data / "gt" / "0.png", data / "raw" / "1.png", notes, link, data):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (data / "gt" / "0.png", data / "raw" / "1.png", notes, link, pipe, data):
         before = path.read_bytes() if path.is_file() else None
         assert import_data.main([str(data), "--json", str(path)]) == 1
         assert "is no check of this program" in capsys.readouterr().err
         assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_place_that_takes_no_check_is_told_with_the_flag_that_helps(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert import_data.main([str(tmp_path), "--json", str(tmp_path / "file" / "c.json")]) == 1
+    assert "is a file; results need a folder: give --json another file" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The layout of DSB2018 becomes pairs; unsafe archives are refused whole."""
 
+import os
 import struct
 import zipfile
 
@@ -8,6 +9,7 @@ import pytest
 from images_tools import GREY, dsb2018, save, zipped
 
 import import_data
+from nuclei.datasets.array_sets import array_sets
 from nuclei.datasets.dsb2018 import import_dsb2018
 from nuclei.datasets.pairs import find_pairs
 from nuclei.truth.masks import read_truth
@@ -187,3 +189,19 @@ def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, c
         "id4.png",
     ]
     assert (out / "gt" / "id2.png").is_symlink() and (out / "raw" / "id1.png").is_file()
+
+
+def test_pipes_and_hidden_names_are_named_and_never_waited_for(tmp_path, capsys):
+    source = tmp_path / "set"
+    dsb2018(source, 2)
+    (source / "id0").rename(source / ".id0")
+    assert import_data.main(["--from", str(source), "--out", str(tmp_path / "data")]) == 1
+    assert ".id0 begins with a dot, so its files would be hidden" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "data" / "gt").iterdir()] == ["id1.png"]
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(FileNotFoundError, match=r"pipe.zip is a pipe or a device; expected"):
+        import_dsb2018(tmp_path / "pipe.zip", tmp_path / "data")
+    (tmp_path / "arrays").mkdir()
+    os.mkfifo(tmp_path / "arrays" / "images.npy")
+    np.save(tmp_path / "arrays" / "masks.npy", np.zeros((1, 8, 8, 6)))
+    assert array_sets(tmp_path / "arrays") == []

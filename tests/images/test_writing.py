@@ -10,6 +10,7 @@ from nuclei.images.writing import (
     MAX_JPEG_PX,
     encode,
     find_labels,
+    in_16_bits,
     write_jpeg,
     write_labels,
     write_picture,
@@ -23,6 +24,9 @@ def test_more_nuclei_than_sixteen_bits_hold_become_a_tiff(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "many.tif"), labels)
     assert not (tmp_path / "many.png").exists()
     assert find_labels(tmp_path, "many").name == "many.tif"
+    with pytest.raises(ValueError, match="89,999 nuclei, more than the 65,535"):
+        in_16_bits(labels)  # they would wrap round and become others
+    assert in_16_bits(labels % 100).dtype == np.uint16
     write_labels(tmp_path, "many", labels % 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.png"]
 

@@ -55,3 +55,14 @@ def test_what_is_no_slide_is_named(tissue, tmp_path):
     tifffile.imwrite(floats, tissue[..., 0].astype(np.float32), tile=(64, 64))
     with pytest.raises(ValueError, match="float32; expected 8 or 16 bits"):
         open_slide(floats)
+
+
+def test_a_folder_that_is_no_omezarr_is_named_in_our_words(tmp_path):
+    pytest.importorskip("zarr")
+    folder = tmp_path / "a.zarr"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"a.zarr is an empty folder; expected the folder of an O"):
+        open_slide(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"a.zarr has neither zarr.json nor .zgroup; expected"):
+        open_slide(folder)

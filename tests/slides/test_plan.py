@@ -1,9 +1,12 @@
 """Inputs become stems and formats, and what earlier runs have finished is left out."""
 
+import os
+
 import pytest
 
 from nuclei.inference.find import Options
 from nuclei.results.image import DEFAULT_FORMATS
+from nuclei.slides.formats import is_slide, open_slide
 from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out, formats_for
 from nuclei.written import Record
@@ -65,3 +68,17 @@ def test_a_plan_knows_what_is_left(folder, capsys):
     jobs, staying = plan.jobs_left(Record(plan.out))
     assert [(job.stem, job.formats) for job in jobs] == [("a", ("masks",))] and not any(staying)
     assert capsys.readouterr().out == ""
+
+
+def test_pipes_and_devices_are_named_and_never_waited_for(folder):
+    for name in ("p.svs", "p.czi", "p.tif"):
+        os.mkfifo(folder / name)
+        assert not is_slide(folder / name)
+        with pytest.raises(ValueError, match=f"{name} is a pipe or a device; expected an image"):
+            collect([folder / name])
+        with pytest.raises(FileNotFoundError, match=f"{name} is no file"):
+            open_slide(folder / name)
+    (folder / "zero.ndpi").symlink_to("/dev/zero")
+    assert list(collect([folder])) == ["b", "c", "a"]
+    odd, _ = describe_left_out([folder])
+    assert "4 entries are named like images and are no files" in odd

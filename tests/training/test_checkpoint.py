@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 
 from experiments.campaign.damage import mutated_bytes, mutated_texts
+from nuclei.files import replacing
 from nuclei.schema import read_json
 from nuclei.training.checkpoint import (
     WEIGHTS,
     State,
+    make_room,
     read_checkpoint,
     restore,
     save_checkpoint,
     stored_state,
 )
-from nuclei.training.recipe import Recipe
+from nuclei.training.output_folder import writing_results
+from nuclei.training.recipe import Recipe, Run
+from nuclei.written import recording
 from unet import build_unet
 
 RECIPE = Recipe(data_dir=("a", "b"), width=2, depth=1, heads=["nucleus"], learning_rate=0.01)
@@ -95,3 +99,33 @@ def test_a_recipe_of_an_absurd_network_is_not_built(path, model, state):
     save_checkpoint(path, model, State(huge, "abc", best_weights=state.best_weights))
     with pytest.raises(ValueError, match=r"not a checkpoint .*they need 2,473,901,162,496 bytes"):
         read_checkpoint(path)
+
+
+def test_files_that_others_put_in_the_place_of_results_move_aside(tmp_path, capsys):
+    run = Run(tmp_path / "out")
+    results = [run.model, run.history, run.settings, run.graph, run.preview]
+    with recording(run.out, overwrite=True):
+        for path in results:
+            with replacing(path) as temporary:
+                temporary.write_text("ours")
+        make_room(run, has_moved=True)  # of this training: they stay
+        assert all(path.is_file() for path in results) and not run.previous.exists()
+    for path in results[1:]:
+        path.write_text("mine")
+    with recording(run.out, overwrite=True):  # a training that goes on
+        make_room(run, has_moved=True)
+    (moved,) = run.previous.iterdir()
+    assert {path.name for path in moved.iterdir()} == {path.name for path in results[1:]}
+    assert {path.read_text() for path in moved.iterdir()} == {"mine"}
+    assert run.model.read_text() == "ours" and not run.history.exists()
+
+
+def test_a_file_in_the_place_of_the_earlier_results_is_told_before_the_work(tmp_path):
+    run = Run(tmp_path)
+    run.previous.write_text("mine")
+    with (
+        pytest.raises(OSError, match="previous is no folder, .* move it away"),
+        writing_results(run),
+    ):
+        raise AssertionError
+    assert run.previous.read_text() == "mine"
