@@ -158,7 +158,7 @@ def parse_arguments(argv):
         type=Path,
         metavar="CSV",
         help="table with a column stem or image: compare its groups (default: the folders of "
-        "--images, where there are several)",
+        "the images, where there are several)",
     )
     add(
         "--group-column",
