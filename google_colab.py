@@ -40,7 +40,7 @@ VALIDATION_EVERY = 7  # one image in so many only shows how well the training go
 SEED = 7  # of all that is random
 MOUNT_POINT = "/content/drive"  # where Colab shows Google Drive
 DIAMETER_PX = 24  # every image is scaled so that its median nucleus has this diameter
-# predict.py separates nuclei with these values, which the searches of train.py find every time.
+# predict.py separates nuclei with these values, which fit most data; train.py searches its own.
 THRESHOLDS = {"nucleus_threshold": 0.55, "marker_threshold": 0.3, "contact_weight": 0.75}
 THRESHOLDS |= {"smoothing_px": 1.0, "min_area_px": 45, "min_probability": 0.75}
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])  # densities

@@ -99,8 +99,8 @@ def add_check_flags(parser) -> None:
     )
 
 
-def parse_args(argv) -> argparse.Namespace:
-    """The flags."""
+def parse_arguments(argv) -> argparse.Namespace:
+    """Read the command line. A usage error ends the program with status 2."""
     parser = command_line(__doc__)
     parser.add_argument(
         "data_dir",
@@ -228,7 +228,7 @@ def import_and_check(args) -> int:
 @user_errors_in_one_line
 def main(argv=None) -> int:
     """Check a data folder, or bring another layout into one and check it."""
-    args = parse_args(argv)
+    args = parse_arguments(argv)
     with quietly(args.quiet):
         return import_and_check(args)
 

@@ -32,13 +32,7 @@ from nuclei.cli import (
 from nuclei.files import named, plural, replacing
 from nuclei.model_file import MODEL_HELP, find_model, read_settings
 from nuclei.progress import quietly
-from nuclei.report.inputs import (
-    Evaluation,
-    PageInputs,
-    by_attention,
-    find_history,
-    read_evaluation,
-)
+from nuclei.report.inputs import Evaluation, PageInputs, by_attention, find_history, read_evaluation
 from nuclei.report.page import build_page
 from nuclei.report.places import find_pictures, image_folders, model_used
 from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
@@ -164,7 +158,7 @@ def parse_arguments(argv):
         type=Path,
         metavar="CSV",
         help="table with a column stem or image: compare its groups (default: the folders of "
-        "--images, where there are several)",
+        "the images, where there are several)",
     )
     add(
         "--group-column",

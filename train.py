@@ -48,13 +48,7 @@ from nuclei.training.data import read_data
 from nuclei.training.fit import fit
 from nuclei.training.hosts import Processes, broadcast, explain_lost_process, join_processes
 from nuclei.training.output_folder import explain_stop, writing_results
-from nuclei.training.recipe import (
-    FINE_TUNING_RATE,
-    LEARNING_RATE,
-    PRECISIONS,
-    Recipe,
-    Run,
-)
+from nuclei.training.recipe import FINE_TUNING_RATE, LEARNING_RATE, PRECISIONS, Recipe, Run
 from nuclei.training.reference import compare_with_shipped
 from nuclei.training.selection import choose
 from unet import HEADS

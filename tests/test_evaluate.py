@@ -72,16 +72,8 @@ def test_folders_are_scored_and_the_results_written(folders, capsys):
 
 def test_groups_subset_out_and_worst(folders, capsys):
     table = folders / "images.csv"
-    arguments = (
-        "--groups",
-        table,
-        "--group-column",
-        "modality",
-        "--out",
-        folders / "new" / "scores",
-        "--worst",
-        0,
-    )
+    groups = ("--groups", table, "--group-column", "modality")
+    arguments = (*groups, "--out", folders / "new" / "scores", "--worst", 0)
     assert run(folders / "predictions", folders / "truth", *arguments) == 0
     rows, record = result(folders / "new" / "scores")
     assert not (folders / "predictions" / "evaluation.csv").exists()
@@ -102,16 +94,8 @@ def test_groups_subset_out_and_worst(folders, capsys):
     assert run(folders / "predictions", folders / "truth", *arguments) == 0
     assert result(folders / "same")[1]["groups"] == record["groups"]
     # The same file gives the subset; its other column the groups.
-    arguments = (
-        "--split",
-        table,
-        "--subset",
-        "validation",
-        "--groups",
-        table,
-        "--group-column",
-        "kind",
-    )
+    groups = ("--groups", table, "--group-column", "kind")
+    arguments = ("--split", table, "--subset", "validation", *groups)
     assert run(folders / "predictions", folders / "truth", *arguments) == 0
     rows, record = result(folders / "predictions")
     assert [row["stem"] for row in rows] == ["b", "a"]

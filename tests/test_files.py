@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nuclei.files import (
-    existing_file,
-    explaining_damage,
-    fault_of,
-    plural,
-    replacing,
-    unreadable,
-)
+from nuclei.files import existing_file, explaining_damage, fault_of, plural, replacing, unreadable
 
 PROJECT = Path(__file__).resolve().parent.parent
 

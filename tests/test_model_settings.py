@@ -13,13 +13,7 @@ import predict
 from experiments.campaign.damage import mutated_bytes, mutated_texts
 from nuclei.formats.bioimageio import package_text
 from nuclei.instances.separate import THRESHOLDS
-from nuclei.model_file import (
-    SETTINGS,
-    as_model,
-    describe_model,
-    find_model,
-    read_settings,
-)
+from nuclei.model_file import SETTINGS, as_model, describe_model, find_model, read_settings
 from nuclei.model_settings import Thresholds
 from nuclei.report.model_card import model_section
 from nuclei.stored_model import parse_settings

@@ -204,10 +204,8 @@ def test_any_size(model, tmp_path, size):
 
 def test_tiles_and_batches_change_nothing(model, tmp_path):
     Image.fromarray(blobs(size=(300, 220))[0]).save(tmp_path / "x.png")
-    native = (
-        "--diameter",
-        str(TRAINED_DIAMETER_PX),
-    )  # an estimated scale looks at small images as a whole
+    # An estimated scale looks at small images as a whole.
+    native = ("--diameter", str(TRAINED_DIAMETER_PX))
     run_predict(model, tmp_path / "whole", tmp_path / "x.png", *native)
     run_predict(
         model, tmp_path / "tiled", tmp_path / "x.png", "--tile", "96", "--batch-size", "3", *native

@@ -21,31 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETUP = (["-m", "pip"], ["-m", "venv"], ["-m", "pytest"])  # .ci/run runs these
 SHIPPED = ("data", "test_raw", "nuclei", "experiments", "Saved_Model")
-SHORT_TRAINING = [
-    "--epochs",
-    "1",
-    "--crops-per-image",
-    "1",
-    "--crop",
-    "64",
-    "--batch-size",
-    "4",
-    "--width",
-    "8",
-    "--depth",
-    "1",
-]
-SHORT_BENCHMARK = [
-    "--repeats",
-    "1",
-    "--num-images",
-    "1",
-    "--window",
-    "64",
-    "--parts",
-    "network",
-    "--no-classic",
-]
+SHORT_TRAINING = "--epochs 1 --crops-per-image 1 --crop 64 --batch-size 4 --width 8 --depth 1"
+SHORT_BENCHMARK = "--repeats 1 --num-images 1 --window 64 --parts network --no-classic"
 ONE_AFTER_ANOTHER = """
 import json, runpy, sys
 
@@ -199,13 +176,13 @@ def test_the_commands_run_in_their_order(page, tmp_path):
     all_words = []
     for words in commands(page):
         if "--resume" in words:
-            all_words.append(["interrupted.py", *SHORT_TRAINING, "--epochs", "5"])
+            all_words.append(["interrupted.py", *SHORT_TRAINING.split(), "--epochs", "5"])
         elif words[0] == "train.py":
-            words = words + SHORT_TRAINING
+            words = words + SHORT_TRAINING.split()
         elif words[0] == "app.py":
             words = ["served.py", *words[1:]]
         if words[:2] == ["-m", "experiments.benchmark"]:
-            words = words + SHORT_BENCHMARK
+            words = words + SHORT_BENCHMARK.split()
         all_words.append(words)
     done = run(all_words, tmp_path)
     noise = [line for line in done.stderr.splitlines() if "stopped by Ctrl-C" not in line]

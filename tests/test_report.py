@@ -9,13 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from history_tools import write_history
-from report_tools import (
-    change,
-    data_of,
-    make,
-    page_of,
-    write_evaluated_predictions,
-)
+from report_tools import change, data_of, make, page_of, write_evaluated_predictions
 
 import report
 from nuclei.images.writing import write_png

@@ -27,14 +27,7 @@ from experiments.benchmark.card import Card, describe_machine, save
 from experiments.benchmark.network import measure_ceiling, measure_network
 from experiments.benchmark.peer import measure_peer
 from experiments.benchmark.pipeline import measure_pipeline, measure_startup
-from nuclei.cli import (
-    DATA_DIR,
-    INPUT_DIR,
-    TRUTH_DIR,
-    choice_of,
-    positive,
-    user_errors_in_one_line,
-)
+from nuclei.cli import DATA_DIR, INPUT_DIR, TRUTH_DIR, choice_of, positive, user_errors_in_one_line
 from nuclei.datasets.pairs import find_truths
 from nuclei.images.folder import find_images
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages

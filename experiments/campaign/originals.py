@@ -17,7 +17,6 @@ from PIL import Image
 from nuclei.images.labels import joined
 
 SHAPE = (56, 64)  # height and width in px: a reader's checks need no more
-TRUTH_FORMS = {"json": "json", "geojson": "json", "xml": "xml", "npy": "npy"}
 
 
 class Original(NamedTuple):

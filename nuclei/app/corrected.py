@@ -15,14 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.app.canvas import Canvas, Draft, Edit
-from nuclei.app.edit_log import (
-    EditLog,
-    Summary,
-    edit_line,
-    edit_pieces,
-    start_labels,
-    start_line,
-)
+from nuclei.app.edit_log import EditLog, Summary, edit_line, edit_pieces, start_labels, start_line
 from nuclei.app.edits import Refused
 from nuclei.app.requests import Head
 
@@ -188,11 +181,6 @@ class CorrectedImage:
         with self.lock:
             self.write({"kind": "accept" if accepted else "withdraw"})
             self.accepted_at = self.revision if accepted else None
-
-    @property
-    def is_accepted(self) -> bool:
-        """Whether the user has accepted the labels and not changed them since."""
-        return self.accepted_at == self.revision
 
     @property
     def summary(self) -> Summary:

@@ -177,6 +177,11 @@ class Summary(NamedTuple):
     num_redo: int = 0
     accepted_at: int | None = None  # the revision that was accepted last
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the user has accepted the labels and not changed them since."""
+        return self.accepted_at == self.revision
+
 
 def summarise(lines: list[Line]) -> Summary:
     """The numbers of an image from its log, without its pixels."""

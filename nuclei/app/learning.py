@@ -24,9 +24,9 @@ from nuclei.app.training_process import TrainingProcess
 from nuclei.app.workspace import Workspace
 from nuclei.files import first_line, plural, replacing
 from nuclei.schema import read_json_file
+from nuclei.training.recipe import Recipe
 
 CHOICE = ".choice.json"  # in the hidden folder, and no image has a stem that begins so
-EPOCHS = 30  # as train.py's own default
 LOOK_SECONDS = 1.0  # between two looks at the training
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
@@ -74,7 +74,7 @@ class Learning:
 
     def begin(self, epochs: int | None) -> dict:
         """Start to learn. Returns: the job. Raises: Refused."""
-        workspace, epochs = self.workspace, epochs or EPOCHS
+        workspace, epochs = self.workspace, epochs or Recipe.epochs
         with self.lock:
             if self.described and self.described["state"] == RUNNING:
                 raise Refused("A model is being taught already: wait for it, or stop it.")

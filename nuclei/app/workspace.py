@@ -16,16 +16,7 @@ from nuclei.app.arrivals import Arrivals, signature
 from nuclei.app.corrected import CorrectedImage, Start
 from nuclei.app.edit_log import Summary, encode_labels, summarise
 from nuclei.app.edits import Refused
-from nuclei.app.entry import (
-    ACCEPTED,
-    FAILED,
-    PREDICTED,
-    PREDICTING,
-    SLIDE,
-    WAITING,
-    Entry,
-    key_of,
-)
+from nuclei.app.entry import ACCEPTED, FAILED, PREDICTED, PREDICTING, SLIDE, WAITING, Entry, key_of
 from nuclei.app.events import Events
 from nuclei.app.files import Files
 from nuclei.app.model_in_use import ModelInUse
@@ -111,7 +102,7 @@ class Workspace:
         with self.lock:
             is_changed = summary.accepted_at not in (None, summary.revision)
             entry.summary = summary
-            entry.state = ACCEPTED if summary.accepted_at == summary.revision else PREDICTED
+            entry.state = ACCEPTED if summary.is_accepted else PREDICTED
             entry.note = CHANGED_NOTE if is_changed else ""
 
     def entry(self, key: str) -> Entry:

@@ -54,7 +54,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
             for index, (image, truth) in enumerate(zip(images, truths, strict=True)):
                 progress.add()
                 stem = f"{images_path.resolve().parent.name}_{index:05d}"
-                if target.is_complete(stem) and not overwrite:
+                if target.keeps(stem):
                     result.images_already_there += 1
                     continue
                 try:

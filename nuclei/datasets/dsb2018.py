@@ -68,9 +68,10 @@ class Target:
         raw, truths = image_files(out_dir / "raw"), image_files(out_dir / "gt", TRUTH_SUFFIXES)
         return cls(out_dir, overwrite, {"raw": raw, "gt": truths})
 
-    def is_complete(self, stem: str) -> bool:
-        """Whether the folder holds an image and a truth of this stem."""
-        return stem in self.present["raw"] and stem in self.present["gt"]
+    def keeps(self, stem: str) -> bool:
+        """Whether the folder holds an image and a truth of this stem, which stay as they are."""
+        is_complete = stem in self.present["raw"] and stem in self.present["gt"]
+        return is_complete and not self.overwrite
 
     def paths_to_write(self, stem: str, image_suffix: str, image: np.ndarray) -> dict[str, Path]:
         """{"raw" or "gt": path} of the files that are missing, or of both to be overwritten.
@@ -158,7 +159,7 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                 stem = normal(place.rsplit("/", 1)[-1])
                 if not files.images or not files.masks:
                     result.images_incomplete += 1
-                elif stem not in stems and target.is_complete(stem) and not overwrite:
+                elif stem not in stems and target.keeps(stem):
                     result.images_already_there += 1
                 else:
                     try:

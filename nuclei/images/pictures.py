@@ -5,13 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nuclei.images.content import (
-    ORIENTATION_TAG,
-    Content,
-    hidden_indices,
-    refuse_bomb,
-    upright,
-)
+from nuclei.images.content import ORIENTATION_TAG, Content, hidden_indices, refuse_bomb, upright
 from nuclei.images.pixel_size import MICRONS, MPP_LIMITS
 
 BITS_PER_SAMPLE_TAG = 258  # of TIFF

@@ -74,18 +74,16 @@ def bright_part(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return grey, foreground
 
 
-def nuclear_likeness(plane: np.ndarray) -> float:
-    """How much a plane (h, w) looks like bright nuclei on dark: 0, or a positive number.
+def nuclear_likeness(grey: np.ndarray, foreground: np.ndarray) -> float:
+    """How much a plane looks like bright nuclei on dark: 0, or a positive number.
 
     Nuclei are compact blobs with sharp borders, brighter than what is between them, and cover more
     than a few pixels. Cytoplasm has soft borders, membranes and fibres are not compact, spots are
     small, whole cells are large, and an empty channel has noise alone.
+
+    Args:
+        grey, foreground: (h, w), what `bright_part` returned for the plane.
     """
-    return likeness_of(*bright_part(plane))
-
-
-def likeness_of(grey: np.ndarray, foreground: np.ndarray) -> float:
-    """`nuclear_likeness` of what `bright_part` returned."""
     import cv2
 
     share = float(foreground.mean())
@@ -136,7 +134,7 @@ def best_looking(planes) -> int | None:
     the one with most contrast.
     """
     parts = [bright_part(plane) for plane in planes]
-    looks = np.array([likeness_of(*part) for part in parts])
+    looks = np.array([nuclear_likeness(*part) for part in parts])
     if not looks.max() > 0:
         return None
     bright = [foreground > 0 for _, foreground in parts]

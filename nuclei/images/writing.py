@@ -70,8 +70,8 @@ def write_png(path, picture) -> None:
     write_picture(path, picture, (cv2.IMWRITE_PNG_COMPRESSION, 3, *run_lengths))
 
 
-def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
-    """Write a picture as JPEG, for the eye only. quality: 0 to 100.
+def write_jpeg(path, picture) -> None:
+    """Write a picture as JPEG, for the eye only.
 
     Colours keep their full resolution (4:4:4): a coloured line of two pixels would fade otherwise.
     A picture that is too long for the format is made smaller.
@@ -83,7 +83,7 @@ def write_jpeg(path, picture, quality=JPEG_QUALITY) -> None:
         size = [max(1, length * MAX_JPEG_PX // longest_px) for length in picture.shape[1::-1]]
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-    write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling))
+    write_picture(path, picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *sampling))
 
 
 def in_16_bits(labels):

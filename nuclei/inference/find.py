@@ -17,11 +17,7 @@ from nuclei.images.modality import modality
 from nuclei.images.outliers import with_mirrored_border, without_flat_border
 from nuclei.images.reading import as_rgb
 from nuclei.images.stains import has_dab
-from nuclei.inference.scale import (
-    SCALE_LIMITS,
-    ScaleEstimate,
-    estimate_scale,
-)
+from nuclei.inference.scale import SCALE_LIMITS, ScaleEstimate, estimate_scale
 from nuclei.inference.tiling import TILE_PX, predict_scaled
 from nuclei.instances.confidence import image_uncertainty
 from nuclei.instances.holes import without_holes

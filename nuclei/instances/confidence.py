@@ -9,6 +9,7 @@ import numpy as np
 
 REGULARISATION = 1e-2  # of the calibration: keeps the weights finite where every nucleus is right
 EMPTY_SHARE = 1e-3  # of an image; a smaller sum of probability means that it has no nuclei
+NUM_BINS = 10  # of probabilities, by which their calibration is judged
 
 
 def confidence_features(labels, maps, scale=1.0):
@@ -102,30 +103,29 @@ def image_uncertainty(maps):
     return float(undecided / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
 
 
-def expected_calibration_error(probabilities, hits, bins=10):
+def expected_calibration_error(probabilities, hits):
     """Compute how far predicted probabilities are from the truth.
 
     Args:
         probabilities: (n,) in [0, 1].
         hits: (n,) bool.
-        bins: number of bins of equal width.
 
     Returns:
         (error, rows): the mean distance between the mean probability and the share of hits of a
         bin, weighted by the nuclei in it, and (nuclei, mean probability, share of hits) of each bin
-        that is not empty.
+        that is not empty. NUM_BINS bins have equal width.
 
     References:
         Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
-    bin_of = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    bin_of = np.minimum((np.asarray(probabilities) * NUM_BINS).astype(int), NUM_BINS - 1)
     rows = [
         (
             int(np.sum(bin_of == k)),
             float(probabilities[bin_of == k].mean()),
             float(hits[bin_of == k].mean()),
         )
-        for k in range(bins)
+        for k in range(NUM_BINS)
         if np.any(bin_of == k)
     ]
     total = sum(number for number, _, _ in rows)

@@ -1,9 +1,9 @@
 """White holes of stained sections: vacuoles, lumina and tears, which are never nuclei.
 
-    labels = without_holes(labels, image, white)
+    labels = without_holes(labels, image)
 
-A network that also knows fluorescence may take a bright round gap for a nucleus. Light does not
-lie: a nucleus of a stained section dims it, and dims it no less than what lies around.
+A network that also knows fluorescence may take a bright round gap for a nucleus. But a nucleus of a
+stained section absorbs light, and no less of it than what lies around.
 """
 
 import cv2

@@ -3,8 +3,8 @@
     signs = image_signs(found.uncertainty, found.scale_spread, confidences, solidities)
     model.exceeds_limits(signs, found.kind)
 
-One sign is not enough. The network is sure of the shapes on a retina, whose outlines are ragged,
-and sure of a cat's eyes, whose size is another one at each scale.
+One sign is not enough. The network may be sure of shapes that are no nuclei: the outlines of some
+are ragged, the size of others is another one at each scale.
 """
 
 import numpy as np

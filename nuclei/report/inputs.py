@@ -14,12 +14,7 @@ from typing import NamedTuple
 
 from nuclei.files import named
 from nuclei.model_file import MODELS
-from nuclei.report.predictions import (
-    FIELD,
-    OUT_OF_DISTRIBUTION,
-    Predictions,
-    slide_of,
-)
+from nuclei.report.predictions import FIELD, OUT_OF_DISTRIBUTION, Predictions, slide_of
 from nuclei.results.evaluation_record import read_evaluation_record
 from nuclei.results.history import HISTORY
 from nuclei.scores import NO_GROUP

@@ -16,12 +16,7 @@ from nuclei.report.measures import FIRST_MEASURES, measurements, pack_measuremen
 from nuclei.report.model_card import model_section
 from nuclei.report.packing import pack_images, packed
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION
-from nuclei.report.sections import (
-    headline,
-    made_section,
-    scores_section,
-    text,
-)
+from nuclei.report.sections import headline, made_section, scores_section, text
 from nuclei.results.curves import KEY, draw_curves, height_px
 from nuclei.results.history import describe_history, read_history
 from nuclei.results.pictures import ID_COLOURS, OUTLINE_COLOUR

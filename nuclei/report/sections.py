@@ -34,9 +34,9 @@ def text(value):
     return html.escape(str(value))
 
 
-def number_of(value, digits=3):
-    """A number as text; a dash where it is undefined."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+def number_of(value):
+    """A number as text with three decimals; a dash where it is undefined."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def table_of(header, rows, caption):

@@ -167,15 +167,14 @@ def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
         append_table(out / "summary.csv", pd.DataFrame([summary]))
 
 
-def write_results(found, job: Job, run: Run, seconds: float = 0.0) -> None:
+def write_results(found, job: Job, run: Run) -> None:
     """Measure the nuclei of one image and write all its files and rows.
 
     Args:
         found: what `find_nuclei` returned.
         job, run: the image and its run.
-        seconds: for summary.csv.
     """
     table = measure_nuclei(found, run.model, run.options.mpp)
     table.insert(0, "image", job.stem)
     write_image(found, table, job, run)
-    write_rows(run.out, job, [table], summarise(found, table, job, run, seconds))
+    write_rows(run.out, job, [table], summarise(found, table, job, run, seconds=0.0))

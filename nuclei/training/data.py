@@ -12,13 +12,7 @@ from nuclei.files import plural
 from nuclei.images.folder import find_images
 from nuclei.images.origin import find_origin
 from nuclei.training.division import choose_split
-from nuclei.training.samples import (
-    Sample,
-    check_instances,
-    fingerprint,
-    load_samples,
-    nucleus_size,
-)
+from nuclei.training.samples import Sample, check_instances, fingerprint, load_samples, nucleus_size
 
 
 @dataclass

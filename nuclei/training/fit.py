@@ -1,6 +1,6 @@
 """The training itself: from images and a recipe to the weights of the best and of the last epochs.
 
-    data = split_data(samples, forms, recipe, print)
+    data = read_data(recipe, run.say, run.out)
     trained = fit(recipe, data, run)
 
 Two networks are in use. One is trained (see `network`). The other one, `Trained.network`, is plain
@@ -103,7 +103,7 @@ def fit(recipe, data, run, checkpoint=None):
     session = prepare(recipe, data, run)
     session.drawer = drawer
     network, state, architecture = begin(recipe, data)
-    model = training_model(network, architecture, recipe, session, keep_statistics(recipe, data))
+    model = training_model(network, architecture, recipe, session, is_few)
     if run.processes.is_first:
         num_bytes = COPIES_OF_WEIGHTS * 4 * model.count_params() + PAGE_BYTES
         require_space(run.out, num_bytes, "the files of this training")

@@ -3,7 +3,7 @@
 result = score_image(sample, estimate, thresholds)
 scores_by_group(results)        # Dice, AP@0.5 and mAP of all images, modalities and sets
 calibration_of(results)         # of the confidence of a nucleus
-limits_of(results, rare)        # above which an image is out of distribution
+limits_of(results, calibration, rare)       # above which an image is out of distribution
 """
 
 from dataclasses import dataclass
@@ -99,10 +99,16 @@ def calibration_of(results):
     return {"calibration": calibration}
 
 
-def limits_of(results, rare):
-    """{"out_of_distribution": ...} of `find_limits`, or {} where there are too few images."""
-    signs = [result.signs for result in results]
-    if len(calibration := calibration_of(results)):
+def limits_of(results, calibration, rare):
+    """Find the limits of an image: {"out_of_distribution": ...}, or {} with too few images.
+
+    Args:
+        results: list of `ImageScore`.
+        calibration: what `calibration_of` gives for them.
+        rare: of `rare_modalities`.
+    """
+    signs = [dict(result.signs) for result in results]
+    if calibration:
         weights = calibration["calibration"]["weights"]
         for image, result in zip(signs, results, strict=True):
             if len(result.features):

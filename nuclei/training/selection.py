@@ -2,8 +2,8 @@
 
 Whole validation images are predicted as predict.py does it. On them the thresholds of `separate`
 are chosen, the confidence of a nucleus is calibrated, and the limits are found above which an image
-is out of distribution. This is done for the best epoch and for the mean of the last
-epochs; the weights that find nuclei better are kept.
+is out of distribution. This is done for the best epoch and for the mean of the last epochs; the
+weights that find nuclei better are kept.
 
 `predict_maps` is passed in by the caller: training and inference do not import each other.
 """
@@ -177,11 +177,9 @@ def score_validation(network, architecture, samples, predict_maps, base=None, ra
             estimate = predictions.pop(index) if index in predictions else predict(sample)
             results.append(score_image(sample, estimate, thresholds))
             progress.add(1)
-    chosen = {
-        "thresholds": thresholds,
-        **calibration_of(results),
-        **limits_of(results, rare),
-    }
+    calibration = calibration_of(results)
+    limits = limits_of(results, calibration, rare)
+    chosen = {"thresholds": thresholds, **calibration, **limits}
     return chosen | inherited, scores_by_group(results)
 
 

@@ -17,12 +17,7 @@ from nuclei.images.labels import components
 from nuclei.images.reading import Stored, read_stored
 from nuclei.truth.annotations import OUTLINE_SUFFIXES, read_outlines
 from nuclei.truth.arrays import ARRAY_SUFFIXES, read_array
-from nuclei.truth.exact_truth import (
-    MAX_DUST,
-    are_tiny_nuclei,
-    dust_share,
-    truth_from_regions,
-)
+from nuclei.truth.exact_truth import MAX_DUST, are_tiny_nuclei, dust_share, truth_from_regions
 from nuclei.truth.forms import BINARY, BINARY_LOSSY, EMPTY, INSTANCE_COLOURS, INSTANCES, Truth
 from nuclei.truth.hollow import filled_outlines
 from nuclei.truth.one_each import merged_planes

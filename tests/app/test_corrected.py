@@ -124,9 +124,9 @@ def test_a_failed_edit_or_a_full_disk_changes_nothing(tmp_path, monkeypatch):
 def test_accepting_is_remembered_and_an_edit_ends_it(tmp_path):
     image = corrected_image(tmp_path, drawn_labels())
     image.accept(True)
-    assert image.is_accepted and reopened(image).is_accepted
+    assert image.summary.is_accepted and reopened(image).summary.is_accepted
     delete(image, 3)
-    assert not image.is_accepted and not reopened(image).is_accepted
+    assert not image.summary.is_accepted and not reopened(image).summary.is_accepted
     image.accept(True)
     image.accept(False)
     assert reopened(image).accepted_at is None

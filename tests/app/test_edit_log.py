@@ -59,7 +59,7 @@ def test_a_line_that_could_not_be_written_whole_is_taken_back(tmp_path, monkeypa
     with pytest.raises(OSError):
         image.accept(True)
     assert image.log.path.read_bytes() == before
-    assert not image.is_accepted
+    assert not image.summary.is_accepted
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_last_line_without_its_end_is_kept_and_ended(tmp_path):
     again = reopened(image)
     assert again.revision == image.revision
     again.accept(True)
-    assert reopened(image).revision == image.revision and reopened(image).is_accepted
+    assert reopened(image).revision == image.revision and reopened(image).summary.is_accepted
 
 
 def test_a_first_line_that_was_cut_off_begins_anew(tmp_path):
@@ -156,4 +156,4 @@ def test_a_backup_by_hard_links_does_not_grow_with_the_log(tmp_path):
     backup.hardlink_to(image.log.path)
     before = backup.read_bytes()
     image.accept(True)
-    assert backup.read_bytes() == before and reopened(image).is_accepted
+    assert backup.read_bytes() == before and reopened(image).summary.is_accepted

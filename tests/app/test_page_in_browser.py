@@ -1,17 +1,7 @@
 """A student corrects images on the page by mouse; the files hold what the page was told."""
 
 import numpy as np
-from app_page_tools import (
-    SIZE,
-    Deltas,
-    circle,
-    free_place,
-    isolated,
-    middle,
-    span,
-    touching,
-    truth,
-)
+from app_page_tools import SIZE, Deltas, circle, free_place, isolated, middle, span, touching, truth
 
 from nuclei.app.entry import key_of
 

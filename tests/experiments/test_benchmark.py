@@ -15,7 +15,7 @@ from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark.card import Card
 from experiments.benchmark.network import count_flops, measure_network
 from experiments.benchmark.pipeline import LAUNCHER, run_child
-from nuclei.inference.engines import ENGINE_TOLERANCE
+from nuclei.inference.engines import TOLERANCES
 from nuclei.model_file import save_model
 from unet import build_unet
 
@@ -74,7 +74,7 @@ def test_the_card_holds_every_part(work, tmp_path, monkeypatch, capsys):
         "classic",
     }
     agreement = [float(row["value"]) for row in card if row["figure"] == "largest difference"]
-    assert len(agreement) == 6 and max(agreement) < ENGINE_TOLERANCE
+    assert len(agreement) == 6 and max(agreement) < TOLERANCES["litert"]
     assert {row["unit"] for row in card if row["figure"] == "speed"} == {"MP/s", "GFLOP/s"}
     assert all(
         float(row["value"]) > 0

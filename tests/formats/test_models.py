@@ -55,16 +55,8 @@ def test_a_model_leaves_as_onnx_and_bioimageio_and_does_the_same_there(model, tm
     import onnxruntime
 
     out = tmp_path / "out"
-    arguments = [
-        "--model-out",
-        "onnx,bioimageio",
-        "--model",
-        model,
-        "--out",
-        out,
-        "--author",
-        "A Student",
-    ]
+    kinds = ("--model-out", "onnx,bioimageio")
+    arguments = (*kinds, "--model", model, "--out", out, "--author", "A Student")
     done = in_a_process("exports.py", *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "run by onnxruntime" in done.stdout and "run by bioimageio.core" in done.stdout

@@ -8,11 +8,7 @@ from synthetic import draw
 
 from nuclei.images.intensity import intensity_range
 from nuclei.images.modality import modality
-from nuclei.images.outliers import (
-    with_mirrored_border,
-    without_bright_thing,
-    without_flat_border,
-)
+from nuclei.images.outliers import with_mirrored_border, without_bright_thing, without_flat_border
 
 
 def dim_field(seed=0):

@@ -3,13 +3,7 @@
 import json
 import shutil
 
-from report_tools import (
-    PICTURES,
-    change,
-    data_of,
-    make,
-    page_of,
-)
+from report_tools import PICTURES, change, data_of, make, page_of
 
 from nuclei.report.inputs import find_history
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION

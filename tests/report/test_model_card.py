@@ -3,13 +3,7 @@
 import math
 import re
 
-from report_tools import (
-    SETTINGS,
-    data_of,
-    make,
-    page_of,
-    write_model,
-)
+from report_tools import SETTINGS, data_of, make, page_of, write_model
 
 import report
 from nuclei.report.model_card import limits

@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from report_tools import (
-    make,
-    unpack,
-)
+from report_tools import make, unpack
 from synthetic import draw
 
 from nuclei.report import packing

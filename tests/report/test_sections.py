@@ -181,7 +181,7 @@ def test_the_marks_of_a_score_lie_at_its_place_on_the_axis(value, ends, percent)
 
 def test_numbers_are_rounded_and_what_is_undefined_is_a_dash():
     assert [number_of(value) for value in (None, math.nan, math.inf)] == ["–"] * 3
-    assert (number_of(0.12345), number_of(2, 1), number_of(0)) == ("0.123", "2.0", "0.000")
+    assert (number_of(0.12345), number_of(2), number_of(0)) == ("0.123", "2.000", "0.000")
 
 
 def test_tables_and_lists_keep_their_cells_in_place():

@@ -7,13 +7,7 @@ import re
 import cv2
 import numpy as np
 import pandas as pd
-from report_tools import (
-    block_of,
-    data_of,
-    make,
-    page_of,
-    unpack,
-)
+from report_tools import block_of, data_of, make, page_of, unpack
 
 from nuclei.images.labels import read_labels
 from nuclei.report.packing import LABEL_TYPE, read_picture

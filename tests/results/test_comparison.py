@@ -8,12 +8,7 @@ from matching_tools import discs, write_masks
 from outline_tools import write_json
 from PIL import Image
 
-from nuclei.results.comparison import (
-    compare_pairs,
-    pair_masks,
-    read_prediction,
-    score_confidence,
-)
+from nuclei.results.comparison import compare_pairs, pair_masks, read_prediction, score_confidence
 from nuclei.scores import summarise
 
 

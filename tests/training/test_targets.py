@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from training_samples import example
 
-from nuclei.training.targets import (
-    CONTACT_REACH_PX,
-    contact_map,
-    distance_map,
-    targets,
-)
+from nuclei.training.targets import CONTACT_REACH_PX, contact_map, distance_map, targets
 
 
 def test_distance_is_one_inside_every_nucleus_and_zero_outside():
