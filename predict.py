@@ -239,6 +239,10 @@ def describe_model_used(plan, jobs):
 def describe_results(plan, jobs, tally):
     """Print what was written and where, what to try, and how many images could not be read."""
     num_failures = len(tally.failures)
+    if num_failures == len(jobs):
+        text = f"nothing was written: none of {plural(num_failures, 'image')} could be predicted"
+        print(f"predict.py: {text}; the lines above say why", file=sys.stderr)
+        return
     written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
     images = plural(len(jobs) - num_failures, "image")
     nuclei = plural(tally.num_nuclei, "nucleus", "nuclei")

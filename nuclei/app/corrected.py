@@ -18,6 +18,7 @@ from nuclei.app.canvas import Canvas, Draft, Edit
 from nuclei.app.edit_log import EditLog, Summary, edit_line, edit_pieces, start_labels, start_line
 from nuclei.app.edits import Refused
 from nuclei.app.requests import Head
+from nuclei.contents import Content
 
 
 class Start(NamedTuple):
@@ -28,12 +29,14 @@ class Start(NamedTuple):
         content: the same as a PNG or TIFF file.
         origin: what made them.
         accepted: whether they are ground truth already.
+        image: what the file of the image was; None where it is not known.
     """
 
     labels: np.ndarray
     content: bytes
     origin: str
     accepted: bool = False
+    image: Content | None = None
 
 
 class Changes(NamedTuple):
@@ -68,6 +71,7 @@ class CorrectedImage:
         revision: number of changes so far.
         undoable, redoable: the edits that can be taken back, and done again, the next one last.
         accepted_at: the revision that the user accepted last; None if there is none.
+        image: what the file of the image was when the edits began, where that is known.
 
     Raises:
         ValueError: the log is damaged.
@@ -85,6 +89,7 @@ class CorrectedImage:
         lines = log.read()
         self.has_log = bool(lines)
         self.origin = lines[0].get("origin", "") if lines else start.origin
+        self.image = lines[0].get("image") if lines else start.image
         is_truth = lines[0].get("accepted") if lines else start.accepted
         self.accepted_at = 0 if is_truth else None
         self.canvas = Canvas(start_labels(lines[0]) if lines else start.labels)
@@ -197,7 +202,7 @@ class CorrectedImage:
         if self.has_log:
             self.log.add(line)
         else:
-            start = start_line(self.start.content, self.start.origin, self.start.accepted)
+            start = start_line(*self.start[1:])
             self.log.add(start, line)
             self.has_log = True
         if key:
