@@ -240,13 +240,17 @@ class CorrectedImage:
         self.changed_at.update(dict.fromkeys(edit.ids, self.revision))
 
     def require_fresh(self, base: int, ids) -> None:
-        """Raise `Stale` where one of these nuclei was changed after a revision."""
-        if any(self.changed_at.get(index, 0) > base for index in ids):
+        """Raise `Stale` where one of these nuclei was changed after a revision, or none is known.
+
+        A page of an earlier run may know revisions of a log that was moved away since.
+        """
+        if base > self.revision or any(self.changed_at.get(index, 0) > base for index in ids):
             raise Stale
 
     def changes(self, since: int = 0) -> Changes:
-        """What has changed since a revision."""
+        """What has changed since a revision; since the beginning, where it is none of this log."""
         with self.lock:
+            since = since if since <= self.revision else 0
             ids = sorted(index for index, at in self.changed_at.items() if at > since)
             boxes = self.canvas.boxes
             present = [index for index in ids if index in boxes]

@@ -94,10 +94,11 @@ def collect(inputs):
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: a file is no image by its name, a folder is empty, or two files share a stem.
+        ValueError: a file is no image by its name, a folder is empty, or two files share a stem,
+            capitals apart.
     """
     suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
-    files = {}
+    files, stems = {}, {}
     for entry in map(Path, inputs):
         if not entry.exists():
             raise FileNotFoundError(
@@ -118,12 +119,13 @@ def collect(inputs):
             pairs = find_slides(entry)
             pairs += find_images(entry).items() if image_files(entry) or not pairs else ()
         for stem, path in pairs:
-            if stem in files and files[stem].resolve() != path.resolve():
+            known = stems.setdefault(stem.casefold(), stem)  # many disks do not tell a from A
+            earlier = files.setdefault(known, path)
+            if earlier.resolve() != path.resolve() and not earlier.samefile(path):
                 raise ValueError(
-                    f"{files[stem]} and {path} would both become {stem}.png; predict into two "
+                    f"{earlier} and {path} would both become {stem}.png; predict into two "
                     "--out folders"
                 )
-            files.setdefault(stem, path)
     return files
 
 
