@@ -55,7 +55,7 @@ def content_of(path, state=None) -> Content | None:
 def is_changed(path, content: Content) -> bool:
     """Whether a file is another one than it was; it is read only where its time is another one.
 
-    One that is gone, or cannot be read, is not: whoever opens it says so.
+    One that is gone, or cannot be read, is not: its reader says so.
     """
     try:
         size, time = state_of(path)

@@ -39,17 +39,7 @@ from nuclei.truth.masks import read_truth
 
 MAX_OPEN_PIXELS = 80_000_000  # of pictures, and of labels, that stay in memory
 CHANGED_NOTE = "Changed since it was accepted: gt/ holds it as it was then. Accept it again."
-OTHER_NOTE = (
-    "{name} is another picture than the one that was corrected. Put that one back under this name, "
-    "or call the new one otherwise; or move gt/{stem}.edits.jsonl away, with the ground truth of "
-    "this name, to begin anew. Then start the program again."
-)
 LACKING_NOTE = "It was accepted, but gt/ no longer has its file. Accept it again."
-
-
-def other_note(entry: Entry) -> str:
-    """What is said of an image that was corrected and is another picture now."""
-    return OTHER_NOTE.format(name=text_of(entry.path.name), stem=entry.stem)
 
 
 class Unknown(Exception):
@@ -100,7 +90,7 @@ class Workspace:
         image = lines[0].get("image") if lines else None
         if image and is_changed(path, image):
             entry.state = FAILED
-            entry.note = other_note(entry)
+            entry.note = entry.other_note
             return entry
         is_fresh = prediction is not None and prediction.made_by == self.models.made_by
         if lines or stem in self.truths or is_fresh:
@@ -184,10 +174,8 @@ class Workspace:
     def require_same(self, entry: Entry) -> None:
         """See that the file of an image still holds the picture that is open.
 
-        An image that nobody has corrected is predicted again where it does not.
-
         Raises:
-            Refused: it was replaced by another picture.
+            Refused: it was replaced. Where nobody has corrected it, it is predicted again.
         """
         corrected, picture = self.corrected.look(entry.key), self.pictures.look(entry.key)
         known = [it.image for it in (corrected, entry.prediction) if it and it.image]
@@ -199,10 +187,8 @@ class Workspace:
         self.pictures.drop(entry.key)
         self.corrected.drop(entry.key)
         self.add(entry.stem)
-        raise Refused(
-            f"{text_of(entry.path.name)} was replaced by another picture meanwhile; nothing was "
-            "changed. Choose the image again."
-        )
+        name = text_of(entry.path.name)
+        raise Refused(f"{name} was replaced by another picture; nothing was changed. Choose it.")
 
     # What is open
 
@@ -224,7 +210,7 @@ class Workspace:
         start = None if log.read() else self.make_start(entry)
         corrected = CorrectedImage(log, start)
         if corrected.image and is_changed(entry.path, corrected.image):
-            raise ValueError(other_note(entry))
+            raise ValueError(entry.other_note)
         if corrected.canvas.labels.shape != self.pictures.get(key).image.shape[:2]:
             raise ValueError(
                 f"{corrected.origin} and {entry.path.name} differ in size; move the older one away"

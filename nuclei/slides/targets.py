@@ -101,7 +101,7 @@ def without_protected(
         faults += filter(None, (record.fault(path / name) for path in folders for name in TABLES))
     elif not staying.changed:
         faults += map(record.fault, staying.foreign)
-    if faults:
+    if faults := list(dict.fromkeys(faults)):
         raise Protected(faults[0] if len(faults) == 1 else f"{len(faults)} files: {named(faults)}")
     return jobs_left, staying._replace(changed=list(dict.fromkeys(staying.changed)))
 
