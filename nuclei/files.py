@@ -27,6 +27,7 @@ from nuclei.written import record_of
 
 MAX_NAMED = 5  # offenders named in one message; the rest is counted
 MAX_NAME = 300  # characters of one of them: a cell of a damaged table may have thousands
+MAX_TABLE_MEGABYTES = 256  # of a table of stems, or of epochs: a million rows have less
 REMOVAL_TRIALS, REMOVAL_WAIT_SECONDS = 10, 0.1
 NAME_REFUSED = (
     "its name is too long for its results, or of characters that the disk does not take; rename it"
@@ -101,6 +102,42 @@ def existing_file(path) -> Path:
     return path
 
 
+def text_of_table(path, what: str = "a table", encoding: str = "utf-8-sig") -> str:
+    """The text of a table that the user names, with the line ends that it has.
+
+    Args:
+        path: of the file.
+        what: is expected, for the message.
+        encoding: of the text.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is a folder, a pipe, a device or larger than MAX_TABLE_MEGABYTES, or no text.
+    """
+    path = Path(path)
+    path.stat()  # says that it is not there
+    if not path.is_file():
+        fault = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path} is {fault}; expected {what} in a file")
+    with open(path, "rb") as file:
+        content = file.read(MAX_TABLE_MEGABYTES * 10**6 + 1)
+    if len(content) > MAX_TABLE_MEGABYTES * 10**6:
+        raise ValueError(
+            f"{path} has more than {MAX_TABLE_MEGABYTES} MB; expected {what}, which has less"
+        )
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} is no CSV text in UTF-8, but UTF-16; expected {what}: save it so")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no CSV text in UTF-8 ({first_line(error)}); expected {what}"
+        ) from None
+    if "\0" in text:
+        raise ValueError(f"{path} is no CSV text in UTF-8 (it holds NUL bytes); expected {what}")
+    return text
+
+
 @contextlib.contextmanager
 def explaining_damage(path: Path, describe: Callable[[Exception], str]) -> Iterator[None]:
     """Around the reading of an image or a truth: whatever a decoder raises becomes one message.
@@ -134,6 +171,8 @@ def reading_own_table(path: Path) -> Iterator[None]:
     Raises:
         ValueError: a column or a cell is missing or of another kind, or it is no text.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise ValueError(f"{path} is no file, and no table of predict.py; remove it")
     try:
         yield
     except (ValueError, KeyError, TypeError, csv.Error) as error:

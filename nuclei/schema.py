@@ -42,6 +42,8 @@ def read_json(text: str | bytes, kind: type):
 
 def read_json_file(path: Path, kind: type):
     """`read_json` of a file, of which no more is read than is allowed. Raises: OSError, too."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise ValueError("it is a folder, a pipe or a device, and no file")
     with open(path, "rb") as file:
         return read_json(file.read(MAX_MEGABYTES * 10**6 + 1), kind)
 

@@ -18,15 +18,16 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nuclei.contents import content_size, digest, hash_of, identity, state_of
+from nuclei.contents import Content, content_size, digest, hash_of, identity, state_of
 from nuclei.full_disk import explaining_full_disk
 from nuclei.leftovers import ELSEWHERE, unshare, writing_into
 from nuclei.own_files import is_foreign, is_hidden, obstacle
 
-RECORD = "written.jsonl"  # one JSON object in each line: file, size, sha256, growing
+# One JSON object in each line: file, size, sha256, growing; or image, size, time, sha256.
+RECORD = "written.jsonl"
 PART = ".written.*.jsonl"  # of a worker of a cluster: a shared disk mixes lines of two writers
 LOCK = threading.RLock()
 OPEN: dict[str, "Record"] = {}  # by absolute path of the folder
@@ -68,6 +69,7 @@ class Record:
         self.inputs = set(filter(None, map(identity, inputs)))
         self.known: dict[str, Known] = {}
         self.tables: dict[str, tuple] = {}  # tables that grow now: (hash so far, size, time)
+        self.images: dict[str, Content] = {}  # by stem, of what the results were made
 
     def read(self):
         """Read the lines of all runs before. A line that was cut off is left out.
@@ -89,6 +91,10 @@ class Record:
         """Take up one line of a record."""
         try:
             entry = json.loads(line)
+            if "image" in entry:
+                content = int(entry["size"]), int(entry["time"]), str(entry["sha256"])
+                self.images[str(entry["image"])] = Content(*content)
+                return
             name, content = str(entry["file"]), (int(entry["size"]), str(entry["sha256"]))
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return
@@ -195,6 +201,14 @@ class Record:
         line = json.dumps(entry | {"growing": True} if growing else entry)
         self.write(line + "\n")
         self.learn(line)
+
+    def note_image(self, stem, content):
+        """Add a line for the `Content` of the image of which the results of a stem are made."""
+        with LOCK:
+            if self.images.get(stem) != content:
+                line = json.dumps({"image": stem, **asdict(content)})
+                self.write(line + "\n")
+                self.learn(line)
 
     def write(self, text):
         """Add whole lines in one call, so that two programs do not mix theirs."""

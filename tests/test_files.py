@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from nuclei.files import existing_file, explaining_damage, fault_of, plural, replacing, unreadable
+from nuclei.datasets.split import read_split
+from nuclei.files import (
+    existing_file,
+    explaining_damage,
+    fault_of,
+    plural,
+    replacing,
+    text_of_table,
+    unreadable,
+)
+from nuclei.results.evaluation_record import read_evaluation_record
+from nuclei.results.groups import read_groups
+from nuclei.results.history import read_history
+from nuclei.results.tables import read_table
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -90,3 +103,50 @@ def test_a_file_that_cannot_be_read_is_named_once():
     gone = FileNotFoundError("a.png does not exist")
     assert str(unreadable("a.png", gone)) == "a.png does not exist"
     assert "b.png cannot be read (bad head)" in str(unreadable("b.png", ValueError("bad head")))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("stem,split\n".encode("utf-16"), "UTF-16"),
+        ("stem,split\n".encode("utf-16-le"), "NUL bytes"),
+        (b"stem,split\na\0,train\n", "NUL bytes"),
+        (b"stem,gr\xfc\xdf\n", "no CSV text in UTF-8"),
+        (bytes(2_000_001), "more than 2 MB"),
+        (None, "is a pipe or a device"),
+    ],
+)
+def test_what_is_no_table_is_named_by_all_readers_and_not_waited_for(
+    tmp_path, monkeypatch, content, fault
+):
+    path = tmp_path / "t.csv"
+    monkeypatch.setattr("nuclei.files.MAX_TABLE_MEGABYTES", 2)
+    if content is None:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes in folders of this system")
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    for read in (text_of_table, read_groups, read_split, read_history):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}") as raised:
+            read(path)
+        message = str(raised.value)
+        assert fault in message and "expected" in message and len(message) < 500 + len(str(path))
+
+
+def test_a_pipe_in_the_place_of_our_own_table_or_record_is_named(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes in folders of this system")
+    os.mkfifo(tmp_path / "summary.csv")
+    os.mkfifo(tmp_path / "evaluation.json")
+    with pytest.raises(ValueError, match="summary.csv is no file"):
+        read_table(tmp_path / "summary.csv")
+    with pytest.raises(ValueError, match="evaluation.json.*a pipe or a device"):
+        read_evaluation_record(tmp_path / "evaluation.json")
+
+
+def test_a_table_of_100_000_columns_and_one_with_a_mark_of_order_are_read(tmp_path):
+    path = tmp_path / "t.csv"
+    many = ",".join(f"c{number}" for number in range(100_000))
+    path.write_text(f"stem,split,{many}\na,train\n", encoding="utf-8-sig")
+    assert read_split(path) == {"a": "train"}

@@ -18,6 +18,7 @@ from nuclei.app.canvas import Canvas, Draft, Edit
 from nuclei.app.edit_log import EditLog, Summary, edit_line, edit_pieces, start_labels, start_line
 from nuclei.app.edits import Refused
 from nuclei.app.requests import Head
+from nuclei.contents import Content
 
 
 class Start(NamedTuple):
@@ -28,12 +29,14 @@ class Start(NamedTuple):
         content: the same as a PNG or TIFF file.
         origin: what made them.
         accepted: whether they are ground truth already.
+        image: what the file of the image was; None where it is not known.
     """
 
     labels: np.ndarray
     content: bytes
     origin: str
     accepted: bool = False
+    image: Content | None = None
 
 
 class Changes(NamedTuple):
@@ -68,6 +71,7 @@ class CorrectedImage:
         revision: number of changes so far.
         undoable, redoable: the edits that can be taken back, and done again, the next one last.
         accepted_at: the revision that the user accepted last; None if there is none.
+        image: what the file of the image was when the edits began, where that is known.
 
     Raises:
         ValueError: the log is damaged.
@@ -85,6 +89,7 @@ class CorrectedImage:
         lines = log.read()
         self.has_log = bool(lines)
         self.origin = lines[0].get("origin", "") if lines else start.origin
+        self.image = lines[0].get("image") if lines else start.image
         is_truth = lines[0].get("accepted") if lines else start.accepted
         self.accepted_at = 0 if is_truth else None
         self.canvas = Canvas(start_labels(lines[0]) if lines else start.labels)
@@ -197,7 +202,7 @@ class CorrectedImage:
         if self.has_log:
             self.log.add(line)
         else:
-            start = start_line(self.start.content, self.start.origin, self.start.accepted)
+            start = start_line(*self.start[1:])
             self.log.add(start, line)
             self.has_log = True
         if key:
@@ -235,13 +240,17 @@ class CorrectedImage:
         self.changed_at.update(dict.fromkeys(edit.ids, self.revision))
 
     def require_fresh(self, base: int, ids) -> None:
-        """Raise `Stale` where one of these nuclei was changed after a revision."""
-        if any(self.changed_at.get(index, 0) > base for index in ids):
+        """Raise `Stale` where one of these nuclei was changed after a revision, or none is known.
+
+        A page of an earlier run may know revisions of a log that was moved away since.
+        """
+        if base > self.revision or any(self.changed_at.get(index, 0) > base for index in ids):
             raise Stale
 
     def changes(self, since: int = 0) -> Changes:
-        """What has changed since a revision."""
+        """What has changed since a revision; since the beginning, where it is none of this log."""
         with self.lock:
+            since = since if since <= self.revision else 0
             ids = sorted(index for index, at in self.changed_at.items() if at > since)
             boxes = self.canvas.boxes
             present = [index for index in ids if index in boxes]

@@ -6,6 +6,7 @@ edit(workspace, key, request)               # a change; it is on disk when this 
 accept(workspace, key, True)                # gt/STEM.png
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -34,8 +35,10 @@ def confidences(entry: Entry, corrected: CorrectedImage) -> dict[int, float]:
 
 def nuclei(workspace: Workspace, key: str) -> str:
     """The nuclei of an image, as JSON: an object with revision, nuclei and state."""
-    entry = workspace.entry(key)
     workspace.wanted = key
+    with contextlib.suppress(Refused):  # it is known now what it is
+        workspace.require_same(workspace.entry(key))
+    entry = workspace.entry(key)
     revision, found = 0, "[]"
     if entry.state not in WITHOUT_NUCLEI:
         corrected = workspace.corrected.get(key)
@@ -79,6 +82,7 @@ def edit(workspace: Workspace, key: str, request: Head) -> dict:
         Refused, Stale, ValueError: as `do_edit`.
     """
     entry = workspace.entry(key)
+    workspace.require_same(entry)
     corrected = workspace.corrected.get(key)
     with corrected.lock:
         changes = do_edit(
@@ -103,6 +107,7 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
         ValueError: as `Files.into_set`.
     """
     entry, files = workspace.entry(key), workspace.files
+    workspace.require_same(entry)
     corrected = workspace.corrected.get(key)
     ours = (files.truth_dir / f"{entry.stem}.png", files.truth_dir / f"{entry.stem}.tif")
     with corrected.lock:

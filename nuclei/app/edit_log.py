@@ -16,6 +16,7 @@ import base64
 import json
 import os
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NamedTuple, Required
 
@@ -24,6 +25,7 @@ from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from nuclei.app.canvas import Edit
+from nuclei.contents import Content
 from nuclei.files import first_line
 from nuclei.images.box import Box
 from nuclei.images.writing import MAX_PNG_LABELS, encode
@@ -46,6 +48,7 @@ class Line(TypedDict, total=False):
     accepted: bool
     labels: str
     pieces: list
+    image: Content
 
 
 class EditLog:
@@ -198,17 +201,20 @@ def summarise(lines: list[Line]) -> Summary:
     return Summary(lines[-1].get("nuclei", 0), revision, num_undo, num_redo, accepted_at)
 
 
-def start_line(labels_file: bytes, origin: str, accepted: bool) -> dict:
+def start_line(
+    labels_file: bytes, origin: str, accepted: bool, image: Content | None = None
+) -> dict:
     """The first line.
 
     Args:
         labels_file: a label image as PNG or TIFF.
         origin: what made it: the name of the model, or of the truth file.
         accepted: whether it was ground truth already.
+        image: what the file of the image was; None where it is not known.
     """
     code = base64.b64encode(labels_file).decode("ascii")
     head = {"kind": "start", "schema": SCHEMA, "origin": origin, "accepted": accepted}
-    return head | {"labels": code}
+    return head | ({"image": asdict(image)} if image else {}) | {"labels": code}
 
 
 def start_labels(line: Line) -> np.ndarray:

@@ -155,12 +155,21 @@ def box_of(draft: Draft, points: np.ndarray, margin_px: int = 1) -> Box:
 
 
 def filled(outline: np.ndarray, box: Box) -> np.ndarray:
-    """Which pixels of a box have their centre inside an outline, as bool."""
-    from nuclei.polygons import fill
+    """Which pixels of a box have their centre inside an outline, as bool.
 
-    mask = np.zeros(box.shape, bool)
-    mask.flat[fill([[outline[:, ::-1] - (box.top, box.left)]], box.shape)] = True
-    return mask
+    Each edge changes inside and outside to the right of where it crosses a row of centres. So the
+    time does not grow with pixels times points, as that of scikit-image does.
+    """
+    height, width = box.shape
+    is_edge = np.zeros((height, width + 1), bool)
+    points = outline - (box.left + 0.5, box.top + 0.5)
+    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+        (x0, y0), (x1, y1) = sorted((start, end), key=lambda point: point[1])
+        rows = np.arange(max(0, int(np.ceil(y0))), min(height, int(np.ceil(y1))))
+        if len(rows):
+            columns = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
+            is_edge[rows, columns.clip(0, width).astype(int)] ^= True
+    return np.logical_xor.accumulate(is_edge[:, :-1], axis=1)
 
 
 def traced(stroke: np.ndarray, box: Box) -> np.ndarray:

@@ -20,6 +20,12 @@ FAILED = "failed"  # cannot be read; the note says why
 SLIDE = "slide"  # fields are cut from it
 BY_NEED = (PREDICTED, PREDICTING, WAITING, SLIDE, FAILED, ACCEPTED)
 
+OTHER_NOTE = (
+    "{name} is another picture than the one that was corrected. Put that one back under this name, "
+    "or call the new one otherwise; or move gt/{stem}.edits.jsonl away, with the ground truth of "
+    "this name, to begin anew. Then start the program again."
+)
+
 
 @dataclass
 class Entry:
@@ -55,6 +61,11 @@ class Entry:
     mpp: float | None = None
     source: tuple[str, tuple[int, int]] | None = None
     seen: tuple[int, int] | None = None
+
+    @property
+    def other_note(self) -> str:
+        """What is said of an image that was corrected and is another picture now."""
+        return OTHER_NOTE.format(name=text_of(self.path.name), stem=self.stem)
 
     def need(self) -> tuple:
         """What the images are ordered by: those that need the user most come first."""

@@ -125,7 +125,7 @@ class Files:
             ValueError: the name or the content is none of an image, or an image has this name.
         """
         stem = safe_stem(name)
-        if stem in self.known:
+        if stem.casefold() in map(str.casefold, self.known):  # many disks do not tell a from A
             raise ValueError(f"{name}: there is an image of this name already; rename the new one")
         kind = self.slides if is_slide(temporary) else self.images
         try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nuclei.app.predictions import Prediction
 from nuclei.app.tiles import Pyramid
+from nuclei.contents import Content, content_of, known_state
 from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range
 from nuclei.images.reading import open_image
@@ -28,12 +29,14 @@ class Picture:
         image: (H, W, 3) uint8 or uint16.
         intensity: grey levels that become black and white.
         mpp: µm per pixel that the file states, or None.
+        content: what the file was when it was read; None where nobody asks.
         step: px of the image for one px of a field.
     """
 
     image: np.ndarray
     intensity: tuple[float, float]
     mpp: float | None
+    content: Content | None = None
     step: ClassVar[float] = 1.0
 
     @property
@@ -87,6 +90,8 @@ class Picture:
 
 def open_picture(path: Path, prediction: Prediction | None) -> Picture:
     """Open the image of a file. Raises: as `open_image`."""
+    state = known_state(path)
     file = open_image(path)
     intensity = prediction.intensity if prediction else intensity_range(file.image)
-    return Picture(file.image, (float(intensity[0]), float(intensity[1])), file.mpp)
+    levels = float(intensity[0]), float(intensity[1])
+    return Picture(file.image, levels, file.mpp, content_of(path, state))

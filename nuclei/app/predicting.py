@@ -72,7 +72,7 @@ class Predictor(threading.Thread):
         made_by, model = workspace.models.made_by, workspace.models.get()
         options = Options(mpp=picture.mpp, scale=workspace.scale_of_source(entry))
         found = find_nuclei(picture.image, model, options)
-        prediction = describe(found, model, made_by, picture.mpp)
+        prediction = describe(found, model, made_by, picture.mpp, picture.content)
         if made_by != workspace.models.made_by:  # another model was chosen meanwhile
             entry.state = WAITING
             return

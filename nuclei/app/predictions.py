@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclei.app.edit_log import decode_labels
+from nuclei.contents import Content
 from nuclei.files import replacing
 from nuclei.images.writing import find_labels, write_labels
 from nuclei.instances.confidence import confidence, confidence_features
@@ -35,6 +36,7 @@ class Prediction:
         intensity: grey levels that become black and white.
         mpp: µm per pixel that the file states, or None.
         confidences: of the nuclei 1...n, empty where the model is not calibrated.
+        image: what the file of the image was; None in those of older versions.
     """
 
     made_by: str
@@ -47,9 +49,12 @@ class Prediction:
     intensity: list[float]
     mpp: float | None
     confidences: list[float]
+    image: Content | None = None
 
 
-def describe(found, model, made_by: str, mpp: float | None) -> Prediction:
+def describe(
+    found, model, made_by: str, mpp: float | None, image: Content | None = None
+) -> Prediction:
     """The `Prediction` of a `Found`."""
     values: list[float] = []
     if model.calibration is not None and found.labels.any():
@@ -68,6 +73,7 @@ def describe(found, model, made_by: str, mpp: float | None) -> Prediction:
         intensity=[float(level) for level in found.intensity],
         mpp=mpp,
         confidences=values,
+        image=image,
     )
 
 

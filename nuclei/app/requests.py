@@ -37,7 +37,7 @@ class Head:
     """
 
     kind: str
-    base: Annotated[int, Ge(0)]
+    base: Annotated[int, Ge(0), Lt(2**53)]
     key: Key | None = field(default=None, kw_only=True)
 
 

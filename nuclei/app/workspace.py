@@ -29,6 +29,7 @@ from nuclei.app.predictions import (
 )
 from nuclei.app.recent import Recent
 from nuclei.app.slide_picture import SlidePicture, open_slide_picture
+from nuclei.contents import is_changed
 from nuclei.datasets.field_names import source_of
 from nuclei.images.reading import declared_size
 from nuclei.images.stems import text_of
@@ -77,12 +78,19 @@ class Workspace:
             entry.source = key_of(source[0]), source[1]
         entry.size = declared_size(path)
         prediction = read_prediction(self.files.cache, stem)
+        if prediction and prediction.image and is_changed(path, prediction.image):
+            prediction = None  # of another picture
         if prediction:
             entry.size = (prediction.height, prediction.width)
         try:
             lines = self.files.log(stem).read()
         except (OSError, ValueError) as error:
             entry.state, entry.note = FAILED, text_of(str(error))
+            return entry
+        image = lines[0].get("image") if lines else None
+        if image and is_changed(path, image):
+            entry.state = FAILED
+            entry.note = entry.other_note
             return entry
         is_fresh = prediction is not None and prediction.made_by == self.models.made_by
         if lines or stem in self.truths or is_fresh:
@@ -163,6 +171,25 @@ class Workspace:
             self.revision += 1
         self.events.tell({"state": True})
 
+    def require_same(self, entry: Entry) -> None:
+        """See that the file of an image still holds the picture that is open.
+
+        Raises:
+            Refused: it was replaced. Where nobody has corrected it, it is predicted again.
+        """
+        corrected, picture = self.corrected.look(entry.key), self.pictures.look(entry.key)
+        known = [it.image for it in (corrected, entry.prediction) if it and it.image]
+        known += [picture.content] if picture and not entry.is_slide and picture.content else []
+        if not any(is_changed(entry.path, content) for content in known):
+            return
+        if corrected is not None:
+            corrected.retire()
+        self.pictures.drop(entry.key)
+        self.corrected.drop(entry.key)
+        self.add(entry.stem)
+        name = text_of(entry.path.name)
+        raise Refused(f"{name} was replaced by another picture; nothing was changed. Choose it.")
+
     # What is open
 
     def make_picture(self, key: str) -> Picture | SlidePicture:
@@ -182,6 +209,8 @@ class Workspace:
         log = self.files.log(entry.stem)
         start = None if log.read() else self.make_start(entry)
         corrected = CorrectedImage(log, start)
+        if corrected.image and is_changed(entry.path, corrected.image):
+            raise ValueError(entry.other_note)
         if corrected.canvas.labels.shape != self.pictures.get(key).image.shape[:2]:
             raise ValueError(
                 f"{corrected.origin} and {entry.path.name} differ in size; move the older one away"
@@ -195,13 +224,14 @@ class Workspace:
             path = self.truths[entry.stem]
             shape = self.pictures.get(entry.key).image.shape[:2]
             labels = read_truth(path, shape, stem=entry.stem).labels
-            return Start(labels, encode_labels(labels), path.name, accepted=True)
+            image = self.pictures.get(entry.key).content
+            return Start(labels, encode_labels(labels), path.name, accepted=True, image=image)
         if entry.is_slide:
             raise Refused("A slide is not corrected itself: cut fields from it.")
         if entry.state in (WAITING, PREDICTING):
             raise Refused("This image is still being predicted.")
         labels, content = read_predicted_labels(self.files.cache, entry.stem)
-        return Start(labels, content, entry.prediction.made_by)
+        return Start(labels, content, entry.prediction.made_by, image=entry.prediction.image)
 
     def scale(self, entry: Entry) -> float | None:
         """How many times larger the network sees an image; None where it must be estimated."""

@@ -8,10 +8,11 @@ Both give {stem: part}.
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from nuclei.files import first_line, named
+from nuclei.files import first_line, named, text_of_table
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import tabled_stem
 
@@ -74,14 +75,14 @@ def read_split(csv_path) -> dict[str, str]:
         ValueError: a column is missing, a value is none of PARTS or a stem stands in two parts.
     """
     csv_path = Path(csv_path)
-    if not csv_path.is_file():
+    if not csv_path.exists():
         raise FileNotFoundError(
             f"{csv_path} does not exist; expected a CSV file with the columns stem and split"
         )
     try:
-        with open(csv_path, newline="", encoding="utf-8-sig") as file:
-            split = split_of_rows(csv.DictReader(file), csv_path)
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = text_of_table(csv_path, "a table with the columns stem and split")
+        split = split_of_rows(csv.DictReader(io.StringIO(text, newline="")), csv_path)
+    except csv.Error as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({first_line(error)})") from error
     if not split:
         raise ValueError(

@@ -6,11 +6,12 @@ groups = groups_by_folder(pictures)            # the names of the folders of the
 """
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from nuclei.csv_cells import plain
-from nuclei.files import named
+from nuclei.files import named, text_of_table
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import tabled_stem
 from nuclei.scores import NO_GROUP
@@ -35,21 +36,20 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
     """
     groups = {}
     try:
-        with open(csv_path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or ()
-            key = "image" if "image" in columns and "stem" not in columns else "stem"
-            if column is None:
-                column = next((name for name in USUAL_COLUMNS if name in columns), USUAL_COLUMNS[0])
-            if not {key, column} <= set(columns):
-                raise ValueError(
-                    f"{csv_path} has the columns {named(columns) or '(none)'}; expected stem "
-                    f"and {column} among them: name the column of groups with --group-column"
-                )
-            for row in rows:
-                stem = tabled_stem(row[key], IMAGE_SUFFIXES)
-                groups[stem] = plain((row[column] or "").strip()) or NO_GROUP
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(io.StringIO(text_of_table(csv_path), newline=""))
+        columns = rows.fieldnames or ()
+        key = "image" if "image" in columns and "stem" not in columns else "stem"
+        if column is None:
+            column = next((name for name in USUAL_COLUMNS if name in columns), USUAL_COLUMNS[0])
+        if not {key, column} <= set(columns):
+            raise ValueError(
+                f"{csv_path} has the columns {named(columns) or '(none)'}; expected stem "
+                f"and {column} among them: name the column of groups with --group-column"
+            )
+        for row in rows:
+            stem = tabled_stem(row[key], IMAGE_SUFFIXES)
+            groups[stem] = plain((row[column] or "").strip()) or NO_GROUP
+    except csv.Error as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
     return groups
 

@@ -14,6 +14,7 @@ import math
 from pathlib import Path
 
 from nuclei.cli import MODEL_DIR
+from nuclei.files import text_of_table
 
 HISTORY = f"{MODEL_DIR}/history.csv"
 SHIPPED_HISTORY = f"{MODEL_DIR}/pretrained_history.csv"  # of the shipped weights
@@ -66,13 +67,13 @@ def read_rows(path):
             f"{path}: no such file; train first (python train.py), or name the history.csv to draw"
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = text_of_table(path, "a history.csv, a text with commas")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
         raise ValueError(
             f"{path}: expected a history.csv, a text with commas; this is none ({error})"
         ) from error
-    if len(rows) > 1 and not text.endswith("\n") and not is_complete(rows[-1], rows[0]):
+    if len(rows) > 1 and not text.endswith(("\n", "\r")) and not is_complete(rows[-1], rows[0]):
         rows.pop()  # training is writing this row at the moment
     if not rows:
         raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.contents import content_of
 from nuclei.formats.registry import FORMATS, Nuclei, write_formats
 from nuclei.images.stems import text_of
 from nuclei.images.writing import write_jpeg, write_labels, write_png
@@ -22,6 +23,7 @@ from nuclei.results.jobs import Job, Run, places
 from nuclei.results.pictures import draw_overlay, outline_colours
 from nuclei.results.tables import append_table, positive_share, replace_row
 from nuclei.version import program_version
+from nuclei.written import record_of
 
 # Written unless --formats says otherwise; csv is nuclei.csv.
 DEFAULT_FORMATS = ("masks", "labels", "overlays", "csv")
@@ -161,6 +163,9 @@ def write_rows(out: Path, job: Job, tables, summary: dict) -> None:
     if "csv" in job.formats:
         for table in tables:
             append_table(out / "nuclei.csv", table)
+    record = record_of(out / "summary.csv")
+    if record and (content := content_of(job.path, job.state)):
+        record.note_image(job.stem, content)
     if job.formats_before:
         replace_row(out, summary)
     else:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ class Job:
         path: the file (or the folder of an OME-Zarr).
         formats: names of the formats to write now.
         formats_before: names of the formats that an earlier run wrote.
+        state: size and time of the file before it was read.
     """
 
     stem: str
     path: Path
     formats: tuple[str, ...]
     formats_before: tuple[str, ...] = ()
+    state: tuple[int, int] | None = None
 
     @property
     def all_formats(self) -> str:
@@ -92,7 +94,7 @@ def plan_jobs(
     files: Mapping[str, Path],
     formats: Mapping[str, Sequence[str]],
     finished: Mapping[str, Sequence[str]],
-    overwrite: bool,
+    anew: Container[str],
 ) -> list[Job]:
     """What is left to do. An image that is done again renews all that it had.
 
@@ -100,12 +102,12 @@ def plan_jobs(
         files: {stem: path}.
         formats: {stem: names of the formats that the user wants}.
         finished: {stem: names of the formats that an earlier run wrote}.
-        overwrite: do finished files again.
+        anew: stems that are done again, finished or not.
     """
     jobs = []
     for stem, path in files.items():
         before = tuple(finished.get(stem, ()))
-        if overwrite:
+        if stem in anew:
             missing = tuple(dict.fromkeys([*before, *formats[stem]]))
         else:
             missing = tuple(name for name in formats[stem] if name not in before)
@@ -114,14 +116,14 @@ def plan_jobs(
     return jobs
 
 
-def describe_plan(jobs: Sequence[Job], num_files: int, overwrite: bool) -> list[str]:
+def describe_plan(jobs: Sequence[Job], num_files: int, anew: Container[str]) -> list[str]:
     """Lines for the user on what an earlier run has finished."""
     lines = []
     if num_finished := num_files - len(jobs):
         lines.append(
             f"Finished already: {plural(num_finished, 'image')} (--overwrite does them again)"
         )
-    incomplete = [job for job in jobs if job.formats_before and not overwrite]
+    incomplete = [job for job in jobs if job.formats_before and job.stem not in anew]
     if incomplete:
         missing = sorted({name for job in incomplete for name in job.formats})
         images = plural(len(incomplete), "image")

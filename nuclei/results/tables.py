@@ -215,7 +215,7 @@ def rewrite_rows(
 
 
 def finished_before(
-    out: Path, made_by: str, overwrite: bool, stems: Iterable[str]
+    out: Path, made_by: str, overwrite: bool, stems: Iterable[str], changed: Iterable[str] = ()
 ) -> dict[str, list[str]]:
     """Find what an earlier run has finished, and reduce both tables to whole images.
 
@@ -224,6 +224,7 @@ def finished_before(
         made_by: of this run.
         overwrite: the rows of these stems are removed, since they are done again.
         stems: of the images and slides of this run.
+        changed: those among them that are other images now: their rows are removed, too.
 
     Returns:
         {stem: names of the formats written}.
@@ -242,7 +243,7 @@ def finished_before(
             f"{out} holds results for {named(others)} by another model or other settings; give "
             "--out another folder, or --overwrite to replace them"
         )
-    staying = summary[~is_wanted] if overwrite else summary
+    staying = summary[~(is_wanted if overwrite else summary["image"].isin(list(changed)))]
     with_rows = {image for image, formats in formats_of(staying) if "csv" in formats}
     # This one first, since it may refuse the file.
     rewrite_rows(out / "nuclei.csv", lambda row: row if row["image"] in with_rows else None)

@@ -5,10 +5,12 @@ formats = choose_formats(files, {"slide"}, None)    # {stem: names}
 Plan(...).jobs_left(record)                         # what earlier runs have not done
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from nuclei.files import named
+from nuclei.contents import known_state
+from nuclei.files import named, plural
 from nuclei.formats.registry import require_formats
 from nuclei.images.folder import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
@@ -17,10 +19,15 @@ from nuclei.inference.find import Options
 from nuclei.machine import require
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import describe_plan, plan_jobs
-from nuclei.results.tables import finished_before, read_table
+from nuclei.results.tables import finished_before, merge_changed_rows, read_table
 from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
 from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
-from nuclei.slides.targets import refuse_among_inputs, refuse_other_images, without_protected
+from nuclei.slides.targets import (
+    find_changed,
+    refuse_among_inputs,
+    refuse_other_images,
+    without_protected,
+)
 from nuclei.slides.work import work_folder
 from nuclei.stored_model import StoredModel
 
@@ -60,16 +67,26 @@ class Plan(NamedTuple):
         """
         overwrite = record.overwrite
         refuse_among_inputs(self.files, self.formats, self.out)
+        anew, kept = set(self.files), {}
         if not overwrite:
-            refuse_other_images(self.files, read_table(self.out / "summary.csv"), self.out)
-        finished = finished_before(self.out, self.made_by, overwrite, self.files)
-        jobs = plan_jobs(self.files, self.formats, finished, overwrite)
-        for line in describe_plan(jobs, len(self.files), overwrite):
+            merge_changed_rows(self.out)
+            summary = read_table(self.out / "summary.csv")
+            refuse_other_images(self.files, summary, self.out, record)
+            anew, kept = find_changed(self.files, summary, self.slides, record)
+        finished = finished_before(self.out, self.made_by, overwrite, self.files, anew)
+        files = {stem: path for stem, path in self.files.items() if stem not in kept}
+        jobs = plan_jobs(files, self.formats, finished, anew)
+        jobs = [replace(job, state=known_state(job.path)) for job in jobs]
+        if anew and not overwrite:
+            images = f"{plural(len(anew), 'image')} ({named(sorted(anew))})"
+            print(f"Changed since they were predicted, and done anew: {images}")
+        for line in describe_plan(jobs, len(files), anew):
             print(line)
         for stem in self.files.keys() - {job.stem for job in jobs}:
             # The last step of a slide, which an earlier run may have missed.
             work_folder(self.out, stem).clear()
-        return without_protected(jobs, self.out, self.slides, record)
+        jobs, staying = without_protected(jobs, self.out, self.slides, record)
+        return jobs, staying._replace(outdated=[path for paths in kept.values() for path in paths])
 
 
 def collect(inputs):
@@ -77,10 +94,11 @@ def collect(inputs):
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: a file is no image by its name, a folder is empty, or two files share a stem.
+        ValueError: a file is no image by its name, a folder is empty, or two files share a stem,
+            capitals apart.
     """
     suffixes = (*IMAGE_SUFFIXES, *SUFFIXES)
-    files = {}
+    files, stems = {}, {}
     for entry in map(Path, inputs):
         if not entry.exists():
             raise FileNotFoundError(
@@ -101,12 +119,13 @@ def collect(inputs):
             pairs = find_slides(entry)
             pairs += find_images(entry).items() if image_files(entry) or not pairs else ()
         for stem, path in pairs:
-            if stem in files and files[stem].resolve() != path.resolve():
+            known = stems.setdefault(stem.casefold(), stem)  # many disks do not tell a from A
+            earlier = files.setdefault(known, path)
+            if earlier.resolve() != path.resolve() and not earlier.samefile(path):
                 raise ValueError(
-                    f"{files[stem]} and {path} would both become {stem}.png; predict into two "
+                    f"{earlier} and {path} would both become {stem}.png; predict into two "
                     "--out folders"
                 )
-            files.setdefault(stem, path)
     return files
 
 

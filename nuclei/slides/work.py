@@ -35,7 +35,17 @@ class WorkFolder:
         self.path = Path(path)
 
     def read_setup(self):
-        """The `Setup`; None where there is none, or not the one that was written."""
+        """The `Setup`; None where there is none, or not the one that was written.
+
+        Raises:
+            ValueError: something else stands in its place: a pipe would be waited for without end.
+        """
+        for path, is_right in ((self.path, os.path.isdir), (self.path / SETUP, os.path.isfile)):
+            if os.path.lexists(path) and not is_right(path):
+                raise ValueError(
+                    f"{path} stands in the place of unfinished work on this slide; move it away, "
+                    "or give another --out"
+                )
         try:
             values = json.loads((self.path / SETUP).read_text(encoding="utf-8"))
             if values.pop("sha256") != hash_of_values(values):

@@ -6,6 +6,7 @@ data.training[0].labels
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nuclei.cli import MODEL_DIR
 from nuclei.files import plural
@@ -52,8 +53,14 @@ def read_data(recipe, say, folder=MODEL_DIR):
         A `Data`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_samples`, `choose_split` and `Recipe.sets`.
+        FileNotFoundError, ValueError: as `load_samples`, `choose_split` and `Recipe.sets`;
+            ValueError also where `folder` is one of those that hold the images or their truth.
     """
+    for place in (place for one in recipe.sets for place in (one.raw_dir, one.truth_dir)):
+        if Path(place).resolve() == Path(folder).resolve():
+            raise ValueError(
+                f"{folder} holds the data, and the results would lie among them; give another --out"
+            )
     samples, forms, parts, origins = {}, {}, {"train": [], "validation": []}, {}
     problems = []
     for data_set in recipe.sets:

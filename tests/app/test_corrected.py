@@ -9,7 +9,7 @@ from nuclei.app.canvas import Canvas
 from nuclei.app.corrected import Stale
 from nuclei.app.edit_log import summarise
 from nuclei.app.edits import Refused
-from nuclei.app.requests import Head
+from nuclei.app.requests import Head, read_edit
 
 
 def delete(image, index, base=None, key=None):
@@ -140,3 +140,17 @@ def test_a_prediction_gives_way_only_where_the_user_has_done_nothing(tmp_path):
     image = corrected_image(tmp_path, drawn_labels(), "b")
     delete(image, 3)
     assert not image.retire()
+
+
+@pytest.mark.parametrize("base", [1, 7, 10**15])
+def test_an_edit_based_on_a_revision_that_is_not_there_changes_nothing(tmp_path, base):
+    image = corrected_image(tmp_path, drawn_labels())
+    before = image.canvas.labels.copy()
+    with pytest.raises(Stale):
+        delete(image, 1, base)
+    assert np.array_equal(image.canvas.labels, before) and not image.has_log
+    delete(image, 1)
+    if base > 1:
+        assert image.changes(base).removed == [1]  # such a page is told all changes
+    with pytest.raises(ValueError, match="base"):
+        read_edit(b'{"kind": "undo", "base": 1000000000000000000000000000000}')

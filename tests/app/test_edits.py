@@ -1,11 +1,16 @@
 """Each edit does what its name says, and takes no pixel of another nucleus."""
 
+import time
+
 import numpy as np
 import pytest
 from app_tools import canvas_of, drawn_labels, two_disks
 
 from nuclei.app import edits
 from nuclei.app.edits import Refused
+from nuclei.app.requests import MAX_NUMBERS
+from nuclei.images.box import Box
+from nuclei.polygons import fill
 
 
 def done(labels, function, *args):
@@ -117,3 +122,19 @@ def test_what_grows_at_the_edge_of_the_image_or_between_others():
 def test_a_nucleus_that_is_gone_is_named(function):
     with pytest.raises(Refused, match="Nucleus 77 is no longer there"):
         done(two_disks(), function, [1, 77])
+
+
+def test_an_outline_holds_the_centres_inside_it_also_where_it_crosses_itself():
+    random, box = np.random.default_rng(0), Box(3, 60, 5, 90)
+    for _ in range(10):
+        outline = random.uniform(-5, 95, (random.integers(3, 30), 2))
+        expected = np.zeros(box.shape, bool)
+        expected.flat[fill([[outline[:, ::-1] - (box.top, box.left)]], box.shape)] = True
+        assert np.array_equal(edits.filled(outline, box), expected)
+
+
+def test_the_longest_line_that_is_allowed_takes_no_time():
+    outline = np.random.default_rng(0).uniform(1, 1999, (MAX_NUMBERS // 2, 2))
+    started = time.monotonic()
+    edits.filled(outline, Box(0, 2000, 0, 2000))
+    assert time.monotonic() - started < 10  # s; pixels times points took minutes

@@ -68,6 +68,8 @@ def test_slides_are_told_from_images_and_have_stems_of_their_own(tmp_path):
     assert set(files.images) == {"a", "b"}
     temporary = tmp_path / "temporary.png"
     temporary.write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(ValueError, match="an image of this name already"):  # as many disks say
+        files.add("A.PNG", temporary)
     with pytest.raises(ValueError, match="an image of this name already"):
         files.add("slide.png", temporary)
     with pytest.raises(ValueError, match="new.mrxs is a part of a slide: copy all its files"):

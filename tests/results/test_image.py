@@ -98,14 +98,14 @@ def test_only_what_is_missing_is_planned(tmp_path):
     files = {stem: tmp_path / f"{stem}.png" for stem in "abc"}
     formats = dict.fromkeys(files, ("masks", "csv"))
     finished = {"a": ["masks", "csv"], "b": ["masks", "geojson"]}
-    jobs = plan_jobs(files, formats, finished, overwrite=False)
+    jobs = plan_jobs(files, formats, finished, anew=())
     assert [(job.stem, job.formats) for job in jobs] == [("b", ("csv",)), ("c", ("masks", "csv"))]
     assert jobs[0].all_formats == "masks geojson csv"
-    lines = describe_plan(jobs, 3, overwrite=False)
+    lines = describe_plan(jobs, 3, anew=())
     assert lines[0].startswith("Finished already: 1 image (") and "but for csv" in lines[1]
-    jobs = plan_jobs(files, formats, finished, overwrite=True)
+    jobs = plan_jobs(files, formats, finished, anew=files)
     assert [job.formats for job in jobs][1] == ("masks", "geojson", "csv")
-    assert describe_plan(jobs, 3, overwrite=True) == []
+    assert describe_plan(jobs, 3, anew=files) == []
 
 
 def test_runs_with_other_results_have_other_makers(tmp_path):

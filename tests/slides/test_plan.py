@@ -36,6 +36,10 @@ def test_what_cannot_be_collected_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty"):
         collect([tmp_path / "empty"])
+    (tmp_path / "capital").mkdir()
+    (tmp_path / "capital" / "A.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="would both become A.png"):
+        collect([folder / "a.png", tmp_path / "capital"])
     (folder / "a.tif").write_bytes(b"")
     with pytest.raises(ValueError, match="would both become a.png"):
         collect([folder / "a.png", folder / "a.tif"])

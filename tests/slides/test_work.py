@@ -125,3 +125,16 @@ def test_a_damaged_setup_is_none(tmp_path, damage):
         assert work.read_setup() is None
     with pytest.raises(ValueError, match="no setup.json"):
         work.require_setup()
+
+
+@pytest.mark.parametrize("name", ["", "setup.json"])
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)])
+def test_what_stands_in_the_place_of_unfinished_work_is_named(tmp_path, name, make):
+    if make is None or (make is os.mkdir and not name):
+        pytest.skip("no pipes in folders of this system, or nothing is wrong")
+    work = work_folder(tmp_path, "s")
+    if name:
+        work.path.mkdir()
+    make(work.path / name if name else work.path)
+    with pytest.raises(ValueError, match="stands in the place of unfinished work"):
+        work.read_setup()

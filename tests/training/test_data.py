@@ -72,3 +72,9 @@ def test_a_training_on_two_sets_tells_its_scores_by_set(folders, tmp_path, capsy
     assert scores["binary"]["images"] == 1 and "validation binary" in printed
     assert data_sets(settings) == ["labels", "binary"]
     assert settings["arguments"]["data_dir"] == ["labels", "binary"]
+
+
+@pytest.mark.parametrize("name", ["raw", "gt"])
+def test_results_never_lie_among_the_images_or_their_truth(folders, name):
+    with pytest.raises(ValueError, match="holds the data.*give another --out"):
+        read_data(Recipe(data_dir=folders), print, f"{folders[1]}/{name}")
