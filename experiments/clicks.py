@@ -28,7 +28,6 @@ from scipy.ndimage import find_objects
 
 from nuclei.app.comparing import scores_of, tally_model
 from nuclei.app.held_out import divide, write_split
-from nuclei.app.learning import EPOCHS
 from nuclei.app.training_process import LOG, TrainingProcess
 from nuclei.cli import command_line, positive, user_errors_in_one_line
 from nuclei.datasets.pairs import find_pairs
@@ -42,6 +41,7 @@ from nuclei.instances.matching import match, matched_pairs
 from nuclei.model_file import MODEL_HELP, SHIPPED, find_model
 from nuclei.progress import Progress
 from nuclei.results.image import is_out_of_distribution, measure_nuclei
+from nuclei.training.recipe import Recipe
 from nuclei.truth.masks import read_truth
 
 LOOKS_RIGHT = 0.7  # IoU with the true nucleus from which a user leaves an outline as it is
@@ -199,7 +199,7 @@ def parse_arguments(argv):
     add("--num", type=positive, default=20, help="number of new images (default %(default)s)")
     add("--budget", type=positive, default=100, help="corrections at most (default %(default)s)")
     add("--field", type=int, default=256, help="side of a field in px (default %(default)s)")
-    add("--epochs", type=positive, default=EPOCHS, help="of each training (default %(default)s)")
+    add("--epochs", type=positive, default=Recipe.epochs, help="per training (default %(default)s)")
     add("--out", type=Path, default=Path("clicks"), help="folder of results (default %(default)s)")
     return parser.parse_args(argv)
 
