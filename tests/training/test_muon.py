@@ -55,6 +55,29 @@ def test_the_momentum_and_the_size_of_steps_are_by_definition(shape):
         np.testing.assert_allclose(variable, weights, atol=1e-5)
 
 
+def test_its_configuration_makes_it_again():
+    again = Muon.from_config(Muon(0.01, weight_decay=0.2, global_clipnorm=3.0).get_config())
+    assert (again.decay, again.global_clipnorm) == (0.2, 3.0)
+
+
+def test_the_schedule_is_computed_once_a_step():
+    """Keras computes it for each variable that decays, which makes the first step slow."""
+    calls = []
+
+    class Counted(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            calls.append(step)
+            return keras.ops.convert_to_tensor(0.1)
+
+    variables = [keras.Variable(np.ones(3, np.float32)) for _ in range(4)]
+    optimizer = Muon(Counted(), weight_decay=0.5)
+    optimizer.build(variables)
+    calls.clear()
+    optimizer.apply([keras.ops.zeros(3)] * 4, variables)
+    assert len(calls) == 1
+    np.testing.assert_allclose(variables[3], 0.95, rtol=1e-6)
+
+
 def test_only_the_given_variables_are_changed():
     first, second = (keras.Variable(np.ones(3, np.float32)) for _ in range(2))
     optimizer = Muon(0.01, weight_decay=0.0)
