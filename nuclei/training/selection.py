@@ -20,7 +20,7 @@ from nuclei.training.fine_tuning import FEW_BLEND, choose_blend
 from nuclei.training.geometry import DIAMETER_PX
 from nuclei.training.image_scores import calibration_of, limits_of, score_image, scores_by_group
 from nuclei.training.limits import rare_modalities
-from nuclei.training.thresholds import choose_thresholds
+from nuclei.training.thresholds import choose_thresholds, mean_of_sets
 from nuclei.training.validation import validation_crops
 
 # Of images in the search for thresholds: a minute or two on two cores.
@@ -91,8 +91,8 @@ def choose_epoch(network, candidates, score, sets, say):
         network: takes the weights; it ends with those chosen.
         candidates: {name: list of arrays}, the one with the best loss first.
         score: gives what `score_validation` gives for the weights that the network has.
-        sets: names of the sets of the validation images, which count alike; without any, because
-            the images are not enough to choose by, the first candidate is taken.
+        sets: names of the sets of the validation images; without any, because the images are not
+            enough to choose by, the first candidate is taken.
         say: called with each line for the user.
 
     Returns:
@@ -114,8 +114,9 @@ def choose_epoch(network, candidates, score, sets, say):
     groups = sets if len(sets) > 1 else ("all",)
 
     def quality(name):
-        scores = results[name][1]
-        return sum(scores[group]["ap50"] + scores[group]["map"] for group in groups)
+        scores = [results[name][1][group] for group in groups]
+        sizes = [score["images"] for score in scores]
+        return mean_of_sets([score["ap50"] + score["map"] for score in scores], sizes)
 
     best = max(results, key=quality)
     say(f"  kept: {best}")

@@ -32,7 +32,7 @@ def choose_thresholds(
 ):
     """Search the best thresholds, one at a time, in at most ROUNDS rounds.
 
-    Best is the highest mean `quality` of the sets of images.
+    Best is the highest `mean_quality`.
 
     Args:
         maps: list of (H, W, K) float32.
@@ -82,17 +82,27 @@ def choose_thresholds(
 
 
 def mean_quality(counts, set_names):
-    """How well the nuclei of several sets are found, whatever the sizes of the sets.
+    """How well the nuclei of several sets are found.
 
     Args:
         counts: list of `count_matches`, one for each image.
         set_names: list of the sets that they belong to.
 
     Returns:
-        0...1, the mean over the sets of `quality`.
+        0...1, the `mean_of_sets` of `quality`.
     """
     counts, set_names = np.array(counts), np.array(set_names)
-    return float(np.mean([quality(counts[set_names == name]) for name in np.unique(set_names)]))
+    names, sizes = np.unique(set_names, return_counts=True)
+    return mean_of_sets([quality(counts[set_names == name]) for name in names], sizes)
+
+
+def mean_of_sets(scores, sizes):
+    """The mean of scores of several sets, of which each has `sizes` images.
+
+    A set weighs as the square root of its size: the large ones do not outvote the small ones, and
+    the chance in a few images does not decide for all.
+    """
+    return float(np.average(scores, weights=np.sqrt(sizes)))
 
 
 def quality(counts):

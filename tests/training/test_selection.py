@@ -23,7 +23,7 @@ def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
     network, quality, lines = Network(), {"best": 0.6, "last": 0.7}, []
 
     def score():
-        scores = {"all": {"ap50": quality[network.weights], "map": 0.5}}
+        scores = {"all": {"ap50": quality[network.weights], "map": 0.5, "images": 9}}
         return {"thresholds": network.weights}, scores
 
     weights_of = {"epoch 3": "best", "epoch 7": "last"}
@@ -35,17 +35,22 @@ def test_of_best_and_last_epoch_the_one_is_kept_that_finds_more(enough, chosen):
     assert lines[2:] == ["  kept: epoch 7"] * enough
 
 
-def test_a_small_set_has_as_much_say_as_a_large_one():
-    network, lines = Network(), []
+@pytest.mark.parametrize(("size", "chosen"), [(25, "end"), (1, "first")])
+def test_a_small_set_has_a_say_but_chance_in_one_image_does_not_decide(size, chosen):
+    network, lines, sizes = Network(), [], {"all": 100 + size, "large": 100, "small": size}
     ap50 = {"first": {"large": 0.8, "small": 0.5}, "end": {"large": 0.78, "small": 0.6}}
     pooled = {"first": 0.79, "end": 0.78}  # over all nuclei, most of which are in the large set
 
     def score():
         values = {"all": pooled[network.weights], **ap50[network.weights]}
-        return {}, {group: {"ap50": value, "map": 0.5} for group, value in values.items()}
+        scores = {
+            group: {"ap50": value, "map": 0.5, "images": sizes[group]}
+            for group, value in values.items()
+        }
+        return {}, scores
 
     weights_of = {"epoch 3": "first", "epoch 7": "end"}
-    assert choose_epoch(network, weights_of, score, {"large", "small"}, lines.append)[1] == "end"
+    assert choose_epoch(network, weights_of, score, {"large", "small"}, lines.append)[1] == chosen
     assert choose_epoch(network, weights_of, score, {"large"}, lines.append)[1] == "first"
 
 

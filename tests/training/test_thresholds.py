@@ -33,7 +33,8 @@ def test_each_set_has_the_same_say():
     thresholds, score = choose_thresholds(maps, [truth] * 4, **keywords)
     assert thresholds["nucleus_threshold"] == 0.35  # the small set would be lost without it
     num = truth.max()
-    assert score == pytest.approx((1 + num / (num + 1)) / 2, abs=0.02)
+    expected = np.average([1, num / (num + 1)], weights=[1, 3**0.5])
+    assert score == pytest.approx(expected, abs=0.02)
 
 
 def test_thresholds_search_and_arguments_name_the_same_things():
