@@ -49,8 +49,7 @@ def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     rows = max(1, BAND_PIXELS // max(1, pixels[0].size))
     for start in range(0, len(pixels), rows):
         band = (pixels[start : start + rows].astype(np.float64) - low) * factor
-        band = np.nan_to_num(band, nan=0.0, posinf=65535, neginf=0)
-        result[start : start + rows] = np.clip(band, 0, 65535).round()
+        result[start : start + rows] = np.clip(np.nan_to_num(band), 0, 65535).round()
     return result
 
 

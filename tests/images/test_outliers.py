@@ -99,6 +99,14 @@ def test_a_border_decides_neither_range_nor_modality(kind, white):
     np.testing.assert_array_equal(mirrored[54, :112], image[1])
 
 
+def test_what_is_no_brighter_than_noise_is_not_stretched_beside_debris():
+    field = dim_field()
+    faint = (field.astype(float) / field.max() * 9 + 5).astype(np.uint8)
+    image = with_thing(faint, "debris")
+    assert without_bright_thing(image, *intensity_range(image)) is not None
+    assert intensity_range(image)[1] == 255
+
+
 def test_a_jpeg_border_and_an_oblique_one_count_too():
     image = framed(tissue(discs(400, 400, 60, 12)), 0, 200, 200)
     turn = cv2.getRotationMatrix2D((300, 300), 12, 1)
