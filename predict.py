@@ -239,15 +239,14 @@ def describe_model_used(plan, jobs):
 def describe_results(plan, jobs, tally):
     """Print what was written and where, what to try, and how many images could not be read."""
     num_failures = len(tally.failures)
-    if num_failures == len(jobs):
-        text = f"nothing was written: none of {plural(num_failures, 'image')} could be predicted"
-        return print(f"predict.py: {text}; the lines above say why", file=sys.stderr)
-    written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
-    images = plural(len(jobs) - num_failures, "image")
-    nuclei = plural(tally.num_nuclei, "nucleus", "nuclei")
-    print(f"{images}, {nuclei}: {written} and summary.csv lie in {plan.out}/")
-    print("To look at them: python report.py", shlex.quote(str(plan.out)))
-    print("".join(line + "\n" for line in tally.advice()), end="")
+    if num_failures < len(jobs):
+        written = ", ".join(dict.fromkeys(name for job in jobs for name in job.formats))
+        images = plural(len(jobs) - num_failures, "image")
+        nuclei = plural(tally.num_nuclei, "nucleus", "nuclei")
+        print(f"{images}, {nuclei}: {written} and summary.csv lie in {plan.out}/")
+        print("To look at them: python report.py", shlex.quote(str(plan.out)))
+    for line in tally.advice():
+        print(line)
     if num_failures:
         message = f"{num_failures} of {plural(len(jobs), 'image')} could not be read: skipped"
         print(f"predict.py: {message}", file=sys.stderr)

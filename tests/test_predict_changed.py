@@ -151,4 +151,4 @@ def test_where_no_image_could_be_read_nothing_is_said_to_lie_there(model, images
     assert run_predict(model, tmp_path / "out", images) == 1
     output = capsys.readouterr()
     assert "report.py" not in output.out and "lie in" not in output.out
-    assert "nothing was written: none of 3 images could be predicted" in output.err
+    assert "3 of 3 images could not be read: skipped" in output.err

@@ -107,6 +107,7 @@ def test_tiled_equals_whole(shape, tile, batch_size):
     log.clear()
     strips = list(predict_strips(model, image, tile_px=tile, batch_size=batch_size))
     np.testing.assert_array_equal(np.concatenate(strips), tiled)
+    assert {maps.dtype for maps in (whole, tiled, *strips)} == {np.dtype(np.float32)}
     assert max(num for num, *_ in log) <= batch_size
     assert len(strips) == len(cut(shape[0], 1, tile, 11, 8))
 
@@ -134,8 +135,9 @@ def test_maps_of_another_scale_have_the_size_of_the_image(scale):
 def test_tiles_are_prepared():
     image = np.full((50, 70, 3), 255, np.uint8)
     model = model_of(lambda batch: batch[..., :1], num_maps=1, margin_px=4, multiple_px=8)
-    maps = predict_tiled(model, image, lambda part: part / np.float32(255), tile_px=32)
-    assert (maps == 1).all()
+    prepare = lambda part: part / np.float32(255)
+    assert (predict_tiled(model, image, prepare, tile_px=32) == 1).all()
+    assert all((strip == 1).all() for strip in predict_strips(model, image, prepare, tile_px=32))
 
 
 @pytest.mark.parametrize("beyond", [(0, 0), (5, 0), (0, 4), (2, 3)])
