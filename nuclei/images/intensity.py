@@ -8,7 +8,7 @@ Training and prediction take the range from here, so the network sees the same v
 
 import numpy as np
 
-from nuclei.images.outliers import without_bright_thing, without_flat_border
+from nuclei.images.outliers import box_of, without_bright_thing, without_flat_border
 
 RANGE_PERCENTILES = (0.5, 99.8)  # become 0 and 1; nuclei may cover under 1 %: little is cut above
 FLOAT_PERCENTILES = (0.02, 99.98)  # float files to uint16: wider, only to survive broken pixels
@@ -97,6 +97,9 @@ def intensity_range(image: np.ndarray) -> tuple[float, float]:
     low, high = percentiles(image, RANGE_PERCENTILES)
     if image.ndim == 3 and high - low >= floor_of(image.dtype, high):
         inside = without_flat_border(image)
+        if inside is not None:  # a white border would hide a bright thing beside it
+            box = box_of(inside)
+            image, inside = image[box], inside[box]
         part = image if inside is None else image[inside]
         low, high = percentiles(part, RANGE_PERCENTILES)
         rest = without_bright_thing(image, low, high)

@@ -87,6 +87,12 @@ def without_flat_border(image: np.ndarray) -> np.ndarray | None:
     return None
 
 
+def box_of(inside: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that hold all of a mask (H, W) bool."""
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def with_mirrored_border(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """An image (H, W, 3) that is mirrored into its flat border, as at the edge of an image.
 

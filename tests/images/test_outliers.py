@@ -44,6 +44,14 @@ def test_one_bright_thing_does_not_rule_the_range(kind, depth):
     assert high == pytest.approx(expected[1], rel=0.1) and low <= expected[0]
 
 
+@pytest.mark.parametrize("kind", ["scale bar", "fibre", "debris", "corner"])
+@pytest.mark.parametrize("border", [0, 255])
+def test_a_bright_thing_is_found_beside_a_border_too(kind, border):
+    field = dim_field()
+    mosaic = framed(with_thing(field, kind), border)
+    assert intensity_range(mosaic)[1] == pytest.approx(intensity_range(field)[1], rel=0.1)
+
+
 @pytest.mark.parametrize("counts", [10, 30, 100])
 @pytest.mark.parametrize("side_px", [20, 50, 90])
 def test_a_saturated_thing_does_not_make_dim_nuclei_of_16_bits_a_border(counts, side_px):
