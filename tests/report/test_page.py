@@ -59,10 +59,11 @@ def inputs_of(*rows, name="found", record=None, groups=None, history=None):
 @pytest.fixture
 def packing(monkeypatch):
     """Pictures that fill the space given to them. Plotly is a short text."""
-    calls = SimpleNamespace(space=[], size=4)
+    calls = SimpleNamespace(space=[], size=4, pictures=None)
 
     def pack_images(predictions, pictures, space):
         calls.space.append(space)
+        calls.pictures = pictures
         return [PACKED._replace(picture="A" * calls.size) for _ in predictions.rows]
 
     monkeypatch.setattr(room, "pack_images", pack_images)
@@ -164,6 +165,14 @@ def test_the_page_is_as_large_as_allowed_and_not_larger(packing, num_rows, monke
     monkeypatch.setattr(room, "RESERVE_BYTES", room.RESERVE_BYTES + 11)
     build_page(inputs)
     assert packing.space[0] - packing.space[-1] == 7 * num_rows + 11
+    assert packing.pictures is inputs.pictures
+    monkeypatch.setattr(room, "pack_measurements", lambda columns: ({"area_px": "A" * 5_000}, []))
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "plotly")
+    monkeypatch.setattr(room, "packed_script", lambda script: "A" * 20_000)
+    build_page(inputs)
+    template = len(room.TEMPLATE.read_text(encoding="utf-8"))
+    room_for_text = room.RESERVE_BYTES + room.ROW_BYTES * num_rows
+    assert packing.space[-1] == 10**6 - 25_000 - template - room_for_text
 
 
 def test_a_place_inside_a_part_stays():
@@ -238,6 +247,7 @@ def test_the_data_of_an_image():
         "thumbnail": "t",
     }
     assert image_data(row("a", num_nuclei=3.0, shown=2.0), packed, None) == expected
+    assert image_data(row("a", certainty=0.912345678), packed, None)["certainty"] == 0.91235
     assert not image_data(row("a"), packed._replace(picture=""), {})["has_picture"]
     for name in ("scale", "mpp", "positive_share"):
         assert image_data(row("a", **{name: 0.254321987}), packed, None)[name] == 0.25432

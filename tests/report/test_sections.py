@@ -160,13 +160,16 @@ def test_without_scores_the_page_says_how_to_get_them():
     assert Reader(scores_section(Evaluation(note="Others."), Path("a"))).text.startswith("Others. ")
 
 
-@pytest.mark.parametrize(("ends", "percent"), [((0, 1), False), ((-0.5, 0.5), True)])
-@pytest.mark.parametrize("value", [-3.0, -0.5, -0.125, 0.25, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("ends", "percent"), [((0, 1), False), ((-0.5, 0.5), True), ((1, 3), False)]
+)
+@pytest.mark.parametrize("value", [-3.0, -0.5, -0.125, 0.25, 0.5, 1.0, 1.5, 3.0])
 def test_the_marks_of_a_score_lie_at_its_place_on_the_axis(value, ends, percent):
     low, high = value - 0.2, value + 0.25
     markup = score_cell({"value": value, "low": low, "high": high}, ends, percent)
     Reader(markup)
-    places = [100 * min(max(one - ends[0], 0), 1) for one in (low, high, value)]
+    span = ends[1] - ends[0]
+    places = [100 * min(max((one - ends[0]) / span, 0), 1) for one in (low, high, value)]
     left, width = map(
         float, re.search(r'<i style="left:([\d.]+)%;width:([\d.]+)%">', markup).groups()
     )
@@ -177,6 +180,9 @@ def test_the_marks_of_a_score_lie_at_its_place_on_the_axis(value, ends, percent)
     for half in ({"low": low, "high": None}, {"low": None, "high": high}):
         cell = score_cell({"value": value, **half}, ends, percent)
         assert "<i" not in cell and " to " not in cell and mark[0] in cell
+        assert Reader(cell).text == Reader(markup).text.split(" ")[0] + " %" * percent
+    unknown = {"value": None, "low": None, "high": None}
+    assert score_cell(unknown, ends, percent) == "–"
 
 
 def test_numbers_are_rounded_and_what_is_undefined_is_a_dash():
