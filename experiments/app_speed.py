@@ -55,14 +55,18 @@ def draw_large(size_px: int, num_nuclei: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Client:
-    """Sends requests to the server and notes how long each kind takes: wall and CPU, in ms."""
+    """Sends requests to the server and notes how long each kind takes: wall and CPU, in ms.
 
-    def __init__(self, guard: Guard) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", guard.port)
-        self.headers = {"Origin": f"http://127.0.0.1:{guard.port}", "X-Nuclei": "1"}
+    Args:
+        address: of the page, as the server prints it.
+    """
+
+    def __init__(self, address: str) -> None:
+        host, rest = address.removeprefix("http://").split("/", 1)
+        self.connection = http.client.HTTPConnection(host)
+        self.headers = {"Origin": f"http://{host}", "X-Nuclei": "1"}
         self.times = defaultdict(list)
-        address = guard.address()
-        self.connection.request("GET", address[address.index("/?") :])
+        self.connection.request("GET", f"/{rest}")
         response = self.connection.getresponse()
         response.read()
         self.headers["Cookie"] = response.getheader("Set-Cookie").split(";")[0]
@@ -153,7 +157,7 @@ def main(argv=None):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            client = Client(guard)
+            client = Client(guard.address())
             with contextlib.closing(client.connection):
                 measure(client, entry.key, -(-args.size // TILE_PX), args.repeats)
         finally:

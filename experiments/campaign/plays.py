@@ -66,6 +66,7 @@ PLAYS = {
         "data model",
         ["predict", "data/raw", "--out", "out", "--engine", "keras", "--workers", "2", *MODEL],
     ),
+    "app": Play("data model", ["experiments.campaign.user", "data/raw", "out", *MODEL]),
 }
 
 

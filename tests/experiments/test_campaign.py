@@ -175,8 +175,9 @@ def run_campaign(out, *flags):
 
 def test_a_small_campaign_finds_nothing_and_goes_on_where_it_stopped(tmp_path):
     """An input of each kind and some kills. It runs in a process of its own, since it forks."""
+    pytest.importorskip("uvicorn")
     out, num_kinds = tmp_path / "campaign", len(ORIGINALS) + len(PLACES)
-    flags = ["--seed", SEED, "--kills", 3, "--programs", "evaluate"]
+    flags = ["--seed", SEED, "--kills", 3, "--programs", "evaluate", "app"]
     done = run_campaign(out, "--inputs", num_kinds, "--workers", 2, "--seconds", 300, *flags)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]

@@ -49,6 +49,7 @@ def summary(value=0.75, low=0.5, high=1.0, num_images=1234):
 
 def record_of(name="cells"):
     known = {"dice": "of pixels", "merges": "of nuclei", "ap_75": "at 0.75", "pooled": "of all"}
+    known |= {"mean_of_images": "mean", "low, high": "ends"}
     texts = {key: f"{value} {name}" for key, value in known.items()} | {"unused": "not shown"}
     record = {"all": summary(), "groups": {name: summary(0.25, 0.0, 0.5)}, "truth": f"of {name}"}
     return record | {"notes": [f"one {name}", f"two {name}"], "definitions": texts}
@@ -139,13 +140,14 @@ def test_the_table_of_scores_has_a_row_for_all_images_and_one_for_each_group():
         f"{rows} one cells two cells Truth: of cells. AP at 0.5 and count error are pooled over "
         "all nuclei, the other scores are means over images. With few images an interval says "
         "little. What the scores mean dice of pixels cells merges of nuclei cells ap_75 at 0.75 "
-        "cells pooled of all cells"
+        "cells pooled of all cells mean_of_images mean cells low, high ends cells"
     )
     assert read.tags.count(("th", ("scope", "col"))) == 2 + len(SCORE_COLUMNS) + len(MISTAKES)
     assert read.tags.count(("th", ("scope", "row"))) == 2 and ("p", ("class", "quiet")) in read.tags
     few = {"all": summary(), "groups": {}, "definitions": {}}  # of an earlier version
     assert "Truth: . AP" in Reader(scores_section(Evaluation(few), Path("found"))).text
-    assert "<ul>" not in scores_section(Evaluation(few), Path("found"))
+    notes = Reader(scores_section(Evaluation(few), Path("found"))).text
+    assert "1,003 Truth: . AP" in notes
 
 
 def test_without_scores_the_page_says_how_to_get_them():
