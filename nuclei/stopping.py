@@ -25,13 +25,9 @@ class Terminated(KeyboardInterrupt):
 
 def stop_while_importing() -> None:
     """Let Ctrl-C and SIGTERM end the program at once, in one line. Nothing has begun yet."""
-    script = os.path.basename(sys.argv[0])
 
     def end(signum, _):
-        text, status = describe_stop(Terminated() if signum == signal.SIGTERM else None)
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, f"{script}: {text}\n".encode("utf-8", "backslashreplace"))
-        os._exit(status)
+        end_at_once(Terminated() if signum == signal.SIGTERM else None)
 
     end.is_early = True
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -39,12 +35,26 @@ def stop_while_importing() -> None:
             signal.signal(number, end)
 
 
+def end_at_once(stop: BaseException | None) -> None:
+    """End the program in one line, without cleaning up.
+
+    Args:
+        stop: as for `describe_stop`.
+    """
+    text, status = describe_stop(stop)
+    with contextlib.suppress(OSError):  # stderr may be closed
+        script = os.path.basename(sys.argv[0])
+        os.write(2, f"{script}: {text}\n".encode("utf-8", "backslashreplace"))
+    os._exit(status)
+
+
 @contextlib.contextmanager
 def stops_as_interrupt():
     """Raise KeyboardInterrupt in the main thread on Ctrl-C, and `Terminated` on SIGTERM.
 
     A second Ctrl-C while the first one is being obeyed ends the program on the spot: every file is
-    written whole or not at all. Handlers of other programs stay as they are.
+    written whole or not at all. So does one that comes where Python drops exceptions, as while an
+    object is deleted. Handlers of other programs stay as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,6 +65,12 @@ def stops_as_interrupt():
             signal.signal(number, signal.SIG_DFL)
         raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
+    def end_where_dropped(dropped):
+        if isinstance(dropped.exc_value, KeyboardInterrupt):
+            end_at_once(dropped.exc_value)
+        tell_dropped(dropped)
+
+    tell_dropped, sys.unraisablehook = sys.unraisablehook, end_where_dropped
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ours = [number for number, handler in before.items() if is_default(handler)]
     for number in ours:
@@ -62,6 +78,7 @@ def stops_as_interrupt():
     try:
         yield
     finally:
+        sys.unraisablehook = tell_dropped
         for number in ours:
             # A script is at its end here, where Python would show the traceback of a late Ctrl-C.
             is_early = getattr(before[number], "is_early", False)

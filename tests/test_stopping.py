@@ -33,6 +33,52 @@ def test_a_signal_ends_a_program_in_one_line_and_its_cleaning_up_runs(capsys, nu
     assert signal.getsignal(number) is before
 
 
+DROPPING = """
+import os, signal, sys, time
+from nuclei.cli import user_errors_in_one_line
+
+class Deleted:
+    def __del__(self):
+        signal.raise_signal({number})
+        time.sleep(1)  # the handler runs here at the latest
+
+@user_errors_in_one_line
+def main(argv=None):
+    held = Deleted()
+    del held
+    print("it goes on", flush=True)
+    return 0
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_where_python_drops_exceptions_ends_the_program_too(number, status):
+    code = DROPPING.format(number=int(number))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status and not done.stdout
+    assert "stopped by" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_else_python_drops_is_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Deleted:
+        def __del__(self):
+            raise ValueError
+
+    @user_errors_in_one_line
+    def main(argv=None):
+        deleted = Deleted()
+        del deleted
+        return 0
+
+    assert main([]) == 0 and len(told) == 1 and told[0].exc_type is ValueError
+    assert sys.unraisablehook == told.append
+
+
 def test_handlers_of_others_stay():
     def theirs(*_):
         pass

@@ -25,6 +25,7 @@ IMPORTED = (
 OPTIONAL = (
     *("bioio", "bioio_czi", "bioio_lif", "bioio_nd2", "openslide", "zarr", "roifile"),
     *("pyarrow.parquet", "pyarrow.pandas_compat", "imagecodecs"),
+    *("starlette.applications", "uvicorn", "experiments.campaign.user"),
 )
 
 
