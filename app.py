@@ -81,6 +81,7 @@ def run(args, tell):
     with (
         only_run(files.home, ELSEWHERE),
         adding_to(files.source),
+        adding_to(files.cache),
         recording(files.home, args.overwrite, inputs, ELSEWHERE),
     ):
         print(describe_model(model_path, models.settings))

@@ -60,7 +60,11 @@ def stops_as_interrupt():
         yield
         return
 
+    is_stopping = False
+
     def stop(signum, _):
+        nonlocal is_stopping
+        is_stopping = True
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
         raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
@@ -68,7 +72,8 @@ def stops_as_interrupt():
     def end_where_dropped(dropped):
         if isinstance(dropped.exc_value, KeyboardInterrupt):
             end_at_once(dropped.exc_value)
-        tell_dropped(dropped)
+        if not is_stopping:  # what is half made then complains while it is deleted
+            tell_dropped(dropped)
 
     tell_dropped, sys.unraisablehook = sys.unraisablehook, end_where_dropped
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -78,11 +83,13 @@ def stops_as_interrupt():
     try:
         yield
     finally:
-        sys.unraisablehook = tell_dropped
+        # A script is at its end here. Python would show the traceback of a late Ctrl-C, and what
+        # the things complain of that are left.
+        is_script = any(getattr(before[number], "is_early", False) for number in ours)
         for number in ours:
-            # A script is at its end here, where Python would show the traceback of a late Ctrl-C.
-            is_early = getattr(before[number], "is_early", False)
-            signal.signal(number, signal.SIG_DFL if is_early else before[number])
+            signal.signal(number, signal.SIG_DFL if is_script else before[number])
+        if not is_stopping or not is_script:
+            sys.unraisablehook = tell_dropped
 
 
 def is_default(handler) -> bool:

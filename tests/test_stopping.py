@@ -34,28 +34,31 @@ def test_a_signal_ends_a_program_in_one_line_and_its_cleaning_up_runs(capsys, nu
 
 
 DROPPING = """
-import os, signal, sys, time
+import signal, sys, time
+from nuclei.stopping import stop_while_importing
+stop_while_importing()
 from nuclei.cli import user_errors_in_one_line
 
 class Deleted:
     def __del__(self):
-        signal.raise_signal({number})
-        time.sleep(1)  # the handler runs here at the latest
+        {deleting}
 
 @user_errors_in_one_line
 def main(argv=None):
     held = Deleted()
-    del held
+    {working}
     print("it goes on", flush=True)
     return 0
 
 sys.exit(main())
 """
+RAISING = "signal.raise_signal({number}); time.sleep(1)"  # the handler runs here at the latest
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_comes_where_python_drops_exceptions_ends_the_program_too(number, status):
-    code = DROPPING.format(number=int(number))
+@pytest.mark.parametrize(("deleting", "working"), [(RAISING, "del held"), ("1 / 0", RAISING)])
+def test_a_stop_while_python_drops_exceptions_is_one_line(number, status, deleting, working):
+    code = DROPPING.format(deleting=deleting, working=working).replace("{number}", str(int(number)))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == status and not done.stdout
     assert "stopped by" in done.stderr and done.stderr.count("\n") == 1

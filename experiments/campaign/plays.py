@@ -14,6 +14,7 @@ from typing import NamedTuple
 from experiments.campaign.stage import MODEL, TINY, program
 from experiments.campaign.workers import text_stream
 from nuclei.contents import hash_of
+from nuclei.stopping import stop_while_importing
 
 TIMES = ("seconds", "date", "time", "created", "versions")  # keys and columns that may differ
 HIDDEN = ("written.jsonl", "previous")
@@ -78,6 +79,7 @@ def perform(argv, room: Path, log: Path):
     os.dup2(file, 2)
     sys.stdout, sys.stderr = text_stream(1), text_stream(2)
     os.chdir(room)
+    stop_while_importing()
     sys.exit(program(argv[0])(argv[1:]))
 
 

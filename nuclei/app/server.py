@@ -5,6 +5,7 @@ serve(files, models, port=None, say=print, show=webbrowser.open)
 
 import os
 import socket
+import warnings
 from collections.abc import Callable
 
 from nuclei.app.events import Events
@@ -93,6 +94,8 @@ def serve(
     say(f"Open {guard.address()}")
     if show is not None:
         show(guard.address())
+    # A stop before the first step of the server leaves it unused, of which Python would complain.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         server.run(sockets=[listener])
     finally:

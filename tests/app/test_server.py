@@ -144,7 +144,12 @@ def test_what_a_killed_server_leaves_of_an_upload_is_removed_by_the_next_one(tmp
         program.process.wait()
         connection.close()
     assert len(list(source.glob(".nuclei-????????.png"))) == 1
+    home = folder if is_set else folder / "corrected"
+    half_written = home / ".nuclei" / ".nuclei-01234567.json"  # of what the model found
+    half_written.parent.mkdir(exist_ok=True)
+    half_written.touch()
     with Program(folder):
+        assert not half_written.exists()
         assert {path.name for path in source.iterdir()} - {LOCK} == before
 
 
