@@ -60,19 +60,19 @@ def stops_as_interrupt():
         yield
         return
 
-    is_stopping = False
+    came: KeyboardInterrupt | None = None
 
     def stop(signum, _):
-        nonlocal is_stopping
-        is_stopping = True
+        nonlocal came
+        came = Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
-        raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+        raise came
 
     def end_where_dropped(dropped):
         if isinstance(dropped.exc_value, KeyboardInterrupt):
             end_at_once(dropped.exc_value)
-        if not is_stopping:  # what is half made then complains while it is deleted
+        if came is None:  # what is half made then complains while it is deleted
             tell_dropped(dropped)
 
     tell_dropped, sys.unraisablehook = sys.unraisablehook, end_where_dropped
@@ -82,13 +82,17 @@ def stops_as_interrupt():
         signal.signal(number, stop)
     try:
         yield
+    except Exception:
+        if came is None:
+            raise
+        raise came from None  # a library has made an error of its own of it
     finally:
         # A script is at its end here. Python would show the traceback of a late Ctrl-C, and what
         # the things complain of that are left.
         is_script = any(getattr(before[number], "is_early", False) for number in ours)
         for number in ours:
             signal.signal(number, signal.SIG_DFL if is_script else before[number])
-        if not is_stopping or not is_script:
+        if came is None or not is_script:
             sys.unraisablehook = tell_dropped
 
 

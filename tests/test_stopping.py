@@ -82,6 +82,19 @@ def test_what_else_python_drops_is_told_as_before(monkeypatch):
     assert sys.unraisablehook == told.append
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, OSError])
+def test_a_stop_of_which_a_library_makes_an_error_is_a_stop(capsys, error):
+    @user_errors_in_one_line
+    def main(argv=None):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise error("Terminated") from None
+
+    assert main([]) == 143
+    assert "stopped by SIGTERM" in (text := capsys.readouterr().err) and text.count("\n") == 1
+
+
 def test_handlers_of_others_stay():
     def theirs(*_):
         pass
