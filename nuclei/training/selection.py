@@ -165,12 +165,15 @@ def score_validation(network, architecture, samples, predict_maps, base=None, ra
     thresholds, predictions = inherited.get("thresholds", dict(THRESHOLDS)), {}
     if enough:
         predictions = predict_for_search(samples, predict)
+        searched = [samples[index] for index in predictions]
+        separated = [sample for sample in searched if sample.is_clump is None]
         thresholds, _ = choose_thresholds(
             [estimate.maps for estimate in predictions.values()],
-            [samples[index].labels for index in predictions],
+            [sample.labels for sample in searched],
             [estimate.scale for estimate in predictions.values()],
-            voids=[samples[index].unscored for index in predictions],
-            set_names=[samples[index].set_name for index in predictions],
+            voids=[sample.unscored for sample in searched],
+            set_names=[sample.set_name for sample in searched],
+            is_binary=[is_enough(separated) and sample.is_clump is not None for sample in searched],
         )
     results = []
     with Progress("Scoring", len(samples), "validation images", log=True) as progress:

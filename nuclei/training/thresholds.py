@@ -25,14 +25,16 @@ SEARCH = {  # the values tried for each threshold, one threshold after the other
     "min_area_px": (10, 20, 30, 45, 70),
     "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
 }
+SEPARATION = ("marker_threshold", "contact_weight", "smoothing_px")  # where touching nuclei are cut
 
 
 def choose_thresholds(
-    maps, truths, scales=None, start=None, search=None, voids=None, set_names=None
+    maps, truths, scales=None, start=None, search=None, voids=None, set_names=None, is_binary=None
 ):
     """Search the best thresholds, one at a time, in at most ROUNDS rounds.
 
-    Best is the highest `mean_quality`.
+    Best is the highest `mean_quality`: for the thresholds of SEPARATION on the images whose truth
+    tells touching nuclei apart, since binary truth punishes cuts alone; for the others on all.
 
     Args:
         maps: list of (H, W, K) float32.
@@ -42,6 +44,7 @@ def choose_thresholds(
         search: {name: values to try}; the default is SEARCH.
         voids: list of (H, W) bool, pixels that do not count, or None in it; None for none at all.
         set_names: list of the names of the sets that the images belong to; None for a single set.
+        is_binary: list of bool, whether the truth of an image is a binary mask; None for none.
 
     Returns:
         (thresholds, score): the best dict, and its score in [0, 1].
@@ -54,13 +57,23 @@ def choose_thresholds(
         labels = separate(image_maps, scale=scale, **thresholds)
         return count_matches(match(truth, labels, void))
 
-    def score(thresholds):
-        with ThreadPoolExecutor(num_cores()) as pool:
-            counts = list(pool.map(partial(count, thresholds=thresholds), images))
-        return mean_quality(counts, set_names or [""] * num)
+    set_names = np.array(set_names or [""] * num)
+    separated = np.flatnonzero(~np.array(is_binary or [False] * num))
+    parts = {True: separated if separated.size else np.arange(num), False: np.arange(num)}
+    known = {}  # scores of thresholds tried: they do not change
+
+    def score(thresholds, name=""):
+        indices = parts[name in SEPARATION]
+        key = (len(indices), *thresholds.items())
+        if key not in known:
+            with ThreadPoolExecutor(num_cores()) as pool:
+                counts = list(
+                    pool.map(partial(count, thresholds=thresholds), [images[k] for k in indices])
+                )
+            known[key] = mean_quality(counts, set_names[indices])
+        return known[key]
 
     best = dict(THRESHOLDS if start is None else start)
-    best_score, tried = score(best), {tuple(best.items())}
     search = SEARCH if search is None else search
     num_values = ROUNDS * sum(map(len, search.values()))
     with Progress("Choosing thresholds", num_values, "values at most", log=True) as progress:
@@ -70,15 +83,11 @@ def choose_thresholds(
                 for value in values:
                     progress.add(1)
                     candidate = {**best, name: value}
-                    if tuple(candidate.items()) in tried:
-                        continue
-                    tried.add(tuple(candidate.items()))
-                    candidate_score = score(candidate)
-                    if candidate_score > best_score + 1e-9:
-                        best, best_score = candidate, candidate_score
+                    if score(candidate, name) > score(best, name) + 1e-9:
+                        best = candidate
             if best == before:
                 break
-    return best, float(best_score)
+    return best, float(score(best))
 
 
 def mean_quality(counts, set_names):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from synthetic import draw
 
 from nuclei.instances.separate import THRESHOLDS, separate
@@ -35,6 +36,21 @@ def test_each_set_has_the_same_say():
     num = truth.max()
     expected = np.average([1, num / (num + 1)], weights=[1, 3**0.5])
     assert score == pytest.approx(expected, abs=0.02)
+
+
+def test_binary_truth_has_no_say_in_how_touching_nuclei_are_cut():
+    _, truth = draw("fluorescence", 160, 160, num_nuclei=14, diameter=24, seed=3, touching=0.9)
+    regions = ndimage.label(truth)[0].astype(np.int32)
+    maps = targets(truth, ("nucleus", "distance"))
+    search = {"marker_threshold": (0.02, 0.5)}
+    keywords = {"start": {**THRESHOLDS, "min_probability": 0.2}, "search": search}
+    everything = [maps] * 6, [truth, *[regions] * 5]
+    plain, _ = choose_thresholds(*everything, **keywords)
+    assert plain["marker_threshold"] == 0.02  # five masks of whole regions outvote the nuclei
+    told, score = choose_thresholds(*everything, is_binary=[False, *[True] * 5], **keywords)
+    alone, best = choose_thresholds([maps], [truth], **keywords)
+    assert told == alone and told["marker_threshold"] == 0.5
+    assert score < best  # it counts all images
 
 
 def test_thresholds_search_and_arguments_name_the_same_things():
