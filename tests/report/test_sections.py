@@ -146,8 +146,8 @@ def test_the_table_of_scores_has_a_row_for_all_images_and_one_for_each_group():
     assert read.tags.count(("th", ("scope", "row"))) == 2 and ("p", ("class", "quiet")) in read.tags
     few = {"all": summary(), "groups": {}, "definitions": {}}  # of an earlier version
     assert "Truth: . AP" in Reader(scores_section(Evaluation(few), Path("found"))).text
-    notes = Reader(scores_section(Evaluation(few), Path("found"))).text
-    assert "1,003 Truth: . AP" in notes
+    assert "<ul>" not in scores_section(Evaluation(few), Path("found"))
+    assert "1,003 Truth: . AP" in Reader(scores_section(Evaluation(few), Path("found"))).text
 
 
 def test_without_scores_the_page_says_how_to_get_them():
