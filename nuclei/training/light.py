@@ -2,6 +2,8 @@
 
 Each change has its share of the crops (`..._SHARE`) and a range. Images are stretched to [0, 1]
 before and stay in it, so a microscope's exposure, gain or compression hardly matters to the model.
+A JPEG file is the exception: it is encoded before anything stretches it, and loses most where it is
+dim.
 """
 
 import cv2
@@ -10,8 +12,8 @@ import numpy as np
 from nuclei.training.stains import jitter_stain, mean_channel
 
 LIGHT_SHARE = 0.8  # of the crops change in gamma, gain and offset
-GAMMA = 0.55  # the exponent is exp(uniform(-GAMMA, GAMMA)): 0.58 to 1.73
-GAIN = (0.7, 1.3)  # factor of brightness
+GAMMA = 0.7  # the exponent is exp(uniform(-GAMMA, GAMMA)): 0.5 to 2.0
+GAIN = (0.6, 1.5)  # factor of brightness; what becomes too bright is clipped
 OFFSET = 0.08  # largest shift of brightness, of the full range
 SHADING_SHARE = 0.2  # of the crops are lit unevenly
 SHADING = (0.5, 1.2)  # brightness at the 3 x 3 control points of uneven light
@@ -24,8 +26,9 @@ BLUR_SHARE = 0.2  # of the crops are blurred
 BLUR_SIGMA_PX = (0.4, 2.0)
 NOISE_SHARE = 0.3  # of the crops get noise
 NOISE_SIGMA = 0.06  # largest standard deviation of the noise, of the full range
-JPEG_SHARE = 0.15  # of the crops show the blocks of a JPEG file
+JPEG_SHARE = 0.2  # of the crops show the blocks of a JPEG file
 JPEG_QUALITY = (25, 90)
+JPEG_CONTRAST = 0.1  # lowest contrast of a JPEG file, of the full range; fluorescence is often dim
 GREY_TOLERANCE = 0.02  # mean distance of the channels from their mean, of the full range
 
 
@@ -60,7 +63,8 @@ def change_light(image, rng):
         image = image + noise(image, rng)
     image = np.clip(image, 0, 1)
     if rng.random() < JPEG_SHARE:
-        image = compress(image, int(rng.integers(*JPEG_QUALITY)))
+        contrast = JPEG_CONTRAST ** rng.uniform(0, 1)
+        image = compress(image, int(rng.integers(*JPEG_QUALITY)), contrast)
     return image.astype(np.float32)
 
 
@@ -98,8 +102,18 @@ def noise(image, rng):
     return grain
 
 
-def compress(image, quality):
-    """Encode an image (H, W, 3) in [0, 1] as JPEG and decode it again: float32 in [0, 1]."""
+def compress(image, quality, contrast=1.0):
+    """Encode an image as JPEG and decode it again.
+
+    Args:
+        image: (H, W, 3) float32 in [0, 1].
+        quality: of the file, 1 to 100.
+        contrast: share of the full range that the image has in the file.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1].
+    """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    code = cv2.imencode(".jpg", (image * 255).astype(np.uint8), options)[1]
-    return cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.float32) / 255
+    code = cv2.imencode(".jpg", (image * (255 * contrast) + 0.5).astype(np.uint8), options)[1]
+    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.float32)
+    return np.minimum(decoded / (255 * contrast), 1)

@@ -5,7 +5,7 @@ import pytest
 from training_samples import example
 
 from nuclei.training import light
-from nuclei.training.light import change_light, is_grey
+from nuclei.training.light import change_light, compress, is_grey
 
 SHARES = [name for name in vars(light) if name.endswith("_SHARE")]
 OF_COLOUR = ("STAIN_SHARE", "SHUFFLE_SHARE", "GREY_SHARE")
@@ -37,3 +37,9 @@ def test_every_change_can_be_always_on_and_always_off(name, monkeypatch):
         assert results[-1].shape == image.shape and results[-1].dtype == np.float32
         assert results[-1].min() >= 0 and results[-1].max() <= 1
     assert np.abs(results[0] - results[1]).max() > 1e-4
+
+
+def test_jpeg_harms_dim_images_more_and_bright_ones_little():
+    image = example("fluorescence")[0].astype(np.float32) / 255
+    losses = [np.abs(compress(image, 40, contrast) - image).mean() for contrast in (1, 0.3, 0.1)]
+    assert 0 < losses[0] < losses[1] < losses[2] < 0.1
