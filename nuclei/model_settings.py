@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 from unet import HEADS
 
 MAX_WIDTH, MAX_DEPTH = 1024, 8  # of a network; the paper's has 64 and 4
-SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity")  # see instances/signs
+# See instances/signs.
+SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity", "hole_share")
 MAX_PX = 100_000  # of a diameter, a blur or the side of an area
 
 Head = Literal[HEADS]

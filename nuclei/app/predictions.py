@@ -60,7 +60,9 @@ def describe(
     if model.calibration is not None and found.labels.any():
         features = confidence_features(found.labels, found.maps, found.scale)
         values = confidence(features, model.calibration).round(4).tolist()
-    signs = image_signs(found.uncertainty, found.scale_spread, values, solidities(found.labels))
+    signs = image_signs(
+        found.uncertainty, found.scale_spread, found.hole_share, values, solidities(found.labels)
+    )
     flagged = model.exceeds_limits(signs, found.kind)
     return Prediction(
         made_by=made_by,

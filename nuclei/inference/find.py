@@ -20,7 +20,7 @@ from nuclei.images.stains import has_dab
 from nuclei.inference.scale import SCALE_LIMITS, ScaleEstimate, estimate_scale
 from nuclei.inference.tiling import TILE_PX, predict_scaled
 from nuclei.instances.confidence import image_uncertainty
-from nuclei.instances.holes import without_holes
+from nuclei.instances.holes import hole_share, without_holes
 from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.model_file import Model
 
@@ -101,6 +101,7 @@ class Found:
         scale: how many times larger the network saw the image.
         scale_spread: largest ratio between estimates of the scale, 1 or more; None where it was
             given or no nuclei were found. See `ScaleEstimate`.
+        hole_share: how much of what was found was dropped as white holes of a section, 0 to 1.
         kind: of microscopy: "fluorescence", "tissue" or "brightfield"; "" has the image looked at.
     """
 
@@ -110,6 +111,7 @@ class Found:
     maps: np.ndarray
     scale: float
     scale_spread: float | None = None
+    hole_share: float = 0.0
     kind: str = ""
 
     def __post_init__(self):
@@ -153,9 +155,9 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
         maps = maps * inside[..., None]
     labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
     kind = modality(image)
-    if kind == "tissue":
-        labels = without_holes(labels, image)
-    return Found(image, intensity, labels, maps, scale, scale_spread, kind)
+    kept = without_holes(labels, image) if kind == "tissue" else labels
+    share = hole_share(labels, kept)
+    return Found(image, intensity, kept, maps, scale, scale_spread, share, kind)
 
 
 def predict_maps(

@@ -1,6 +1,7 @@
 """White holes of stained sections: vacuoles, lumina and tears, which are never nuclei.
 
-    labels = without_holes(labels, image)
+    kept = without_holes(labels, image)
+    hole_share(labels, kept)                # how much of what was found were holes: 0 to 1
 
 A network that also knows fluorescence may take a bright round gap for a nucleus. But a nucleus of a
 stained section absorbs light, and no less of it than what lies around.
@@ -54,3 +55,13 @@ def around(labels: np.ndarray, width_px: int) -> np.ndarray:
     grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)  # ids below 2**24
     grown[labels > 0] = 0
     return grown
+
+
+def hole_share(labels: np.ndarray, kept: np.ndarray) -> float:
+    """How much of what was found was dropped, 0 to 1.
+
+    Args:
+        labels, kept: (H, W) int, what `without_holes` took and returned.
+    """
+    num_px = np.count_nonzero(labels)
+    return 1 - np.count_nonzero(kept) / num_px if num_px else 0.0

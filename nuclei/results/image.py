@@ -64,7 +64,9 @@ def is_out_of_distribution(found, table, model: Model) -> bool | None:
         None where the model file has no limits.
     """
     confidences = table.get("confidence", ())
-    signs = image_signs(found.uncertainty, found.scale_spread, confidences, table["solidity"])
+    signs = image_signs(
+        found.uncertainty, found.scale_spread, found.hole_share, confidences, table["solidity"]
+    )
     return model.exceeds_limits(signs, found.kind)
 
 

@@ -40,7 +40,7 @@ class FoundInBands(NamedTuple):
     """What a large image became: as `Found`, without the maps.
 
     Attributes:
-        image, intensity, scale, scale_spread, kind, uncertainty: as of `Found`.
+        image, intensity, scale, scale_spread, hole_share, kind, uncertainty: as of `Found`.
         labels: (H, W) uint16 or, of more nuclei, int32; 0 background, 1...n.
     """
 
@@ -49,6 +49,7 @@ class FoundInBands(NamedTuple):
     labels: np.ndarray
     scale: float
     scale_spread: float | None
+    hole_share: float
     kind: str
     uncertainty: float
 
@@ -112,27 +113,30 @@ def find_in_bands(image, model, options):
         setup.side_px,
         options.batch_size,
     )
-    num_nuclei = num_cut = 0
+    num_nuclei = num_cut = num_found_px = num_kept_px = 0
     for tile, maps in tiles_of_bands(strips, setup):
         place = tile.region.place
         if inside is not None:
             maps *= inside[place][..., None]
-        owned, centroids, columns = measure_owned(
-            tile, maps, image[place], setup, mask, thresholds, model.calibration
-        )
-        if num_nuclei + len(centroids) > MAX_PNG_LABELS and labels.dtype == np.uint16:
+        owned = measure_owned(tile, maps, image[place], setup, mask, thresholds, model.calibration)
+        if num_nuclei + len(owned.centroids) > MAX_PNG_LABELS and labels.dtype == np.uint16:
             labels = labels.astype(np.int32)
-        pixels = np.flatnonzero(owned)
-        labels[place].flat[pixels] = owned.flat[pixels] + num_nuclei
-        num_nuclei += len(centroids)
-        num_cut += count_cut(owned, tile.region, setup.shape)
-        parts.append((columns, centroids))
+        pixels = np.flatnonzero(owned.labels)
+        labels[place].flat[pixels] = owned.labels.flat[pixels] + num_nuclei
+        num_nuclei += len(owned.centroids)
+        num_cut += count_cut(owned.labels, tile.region, setup.shape)
+        num_found_px, num_kept_px = (
+            num_found_px + owned.num_found_px,
+            num_kept_px + owned.num_kept_px,
+        )
+        parts.append((owned.columns, owned.centroids))
         sums = sum_probabilities(maps, tile)
         undecided, probability = undecided + sums[0], probability + sums[1]
     model.free_memory()  # before pictures of the whole image are drawn
     uncertainty = undecided / max(probability, EMPTY_SHARE * labels.size)
+    hole_share = 1 - num_kept_px / num_found_px if num_found_px else 0.0
     found = FoundInBands(
-        image, setup.intensity, labels, setup.scale, spread, setup.kind, uncertainty
+        image, setup.intensity, labels, setup.scale, spread, hole_share, setup.kind, uncertainty
     )
     return found, join_columns(parts, options.mpp), [describe_cut(num_cut)] if num_cut else []
 

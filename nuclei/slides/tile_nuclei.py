@@ -5,6 +5,7 @@ compute the same centroid to the last bit, because sums of whole pixels are divi
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,6 +96,22 @@ class TileNuclei:
         )
 
 
+class Owned(NamedTuple):
+    """The nuclei that a tile owns, in the pixels of its region.
+
+    Attributes:
+        labels: (rows, columns) int32, ids from 1 on.
+        centroids, columns: as of `TileNuclei`.
+        num_found_px, num_kept_px: pixels of nuclei in the core, before and after white holes went.
+    """
+
+    labels: np.ndarray
+    centroids: np.ndarray
+    columns: dict
+    num_found_px: int
+    num_kept_px: int
+
+
 def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration):
     """Find the nuclei that a tile owns.
 
@@ -113,21 +130,19 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
     region = tile.region
     corner = (tile.window.top, tile.window.left)
     maps = resize_maps(window_maps, setup.shape, setup.seen_shape, corner, region)
-    owned, centroids, columns = measure_owned(
-        tile, maps, image, setup, mask, thresholds, calibration
-    )
+    found = measure_owned(tile, maps, image, setup, mask, thresholds, calibration)
     outlined = [
         (index, [[ring + (region.top, region.left) for ring in rings] for rings in polygons])
-        for index, polygons in outlines(owned)
+        for index, polygons in outlines(found.labels)
     ]
     undecided, probability = sum_probabilities(maps, tile)
     return TileNuclei(
-        columns=columns,
-        centroids=centroids,
+        columns=found.columns,
+        centroids=found.centroids,
         **pack([polygons for _, polygons in outlined]),
         undecided=undecided,
         probability=probability,
-        num_cut=count_cut(owned, region, setup.shape),
+        num_cut=count_cut(found.labels, region, setup.shape),
     )
 
 
@@ -140,11 +155,12 @@ def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
         image, setup, mask, thresholds, calibration: as of `find_in_tile`.
 
     Returns:
-        (owned, centroids, columns): (rows, columns) int32 with ids from 1 on, (n, 2) in px of the
-        slide, and the columns of `TileNuclei`.
+        `Owned`.
     """
     is_stained = setup.kind == "tissue"
+    core = tile.core.relative_to(tile.region).place
     labels = separate(maps, scale=setup.scale, **thresholds)
+    num_found_px = np.count_nonzero(labels[core])
     if is_stained:
         labels = without_holes(labels, image, setup.white)
     areas, centroids = locate(labels, tile.region)
@@ -160,7 +176,8 @@ def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
         features = confidence_features(owned, maps, setup.scale)
         values = confidence(features, calibration).round(4)
         columns = insert_before(columns, "mean_probability", "confidence", values)
-    return owned, centroids[is_owned], columns
+    num_kept_px = np.count_nonzero(labels[core])
+    return Owned(owned, centroids[is_owned], columns, num_found_px, num_kept_px)
 
 
 def sum_probabilities(maps, tile):

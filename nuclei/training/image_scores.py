@@ -17,7 +17,7 @@ from nuclei.instances.confidence import (
     expected_calibration_error,
     image_uncertainty,
 )
-from nuclei.instances.holes import without_holes
+from nuclei.instances.holes import hole_share, without_holes
 from nuclei.instances.matching import average_precision, count_matches, match, matched_pairs
 from nuclei.instances.separate import separate
 from nuclei.instances.shape import solidities
@@ -49,7 +49,7 @@ class ImageScore:
 def score_image(sample, estimate, thresholds):
     """The `ImageScore` of a sample, from the `ScaleEstimate` with its maps."""
     scale, maps = estimate.scale, estimate.maps
-    labels = separate(maps, scale=scale, **thresholds)
+    all_labels = labels = separate(maps, scale=scale, **thresholds)
     if sample.group == "tissue":  # as prediction does it
         labels = without_holes(labels, sample.image)
     matching = match(sample.labels, labels, sample.unscored)
@@ -62,7 +62,12 @@ def score_image(sample, estimate, thresholds):
         dice=2 * overlap / num_pixels if num_pixels else 1.0,
         features=confidence_features(labels, maps, scale)[is_scored],
         is_hit=np.isin(np.arange(1, labels.max() + 1), hits)[is_scored],
-        signs=image_signs(image_uncertainty(maps), estimate.spread, solidities=solidities(labels)),
+        signs=image_signs(
+            image_uncertainty(maps),
+            estimate.spread,
+            hole_share(all_labels, labels),
+            solidities=solidities(labels),
+        ),
         groups=(sample.group, sample.set_name),
     )
 

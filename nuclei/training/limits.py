@@ -5,7 +5,8 @@
 
 Each sign has a limit of its own, and an image is flagged that exceeds one of them. All limits are
 equally far out, measured by how the sign varies among the validation images. They lie where no set
-has more than MAX_FALSE_ALARMS of its images beyond.
+has more than MAX_FALSE_ALARMS of its images beyond. The sign that usual images do not have at all
+has a fixed limit.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ MAX_FALSE_ALARMS = 0.05  # share of the validation images of a set that may be f
 MIN_IMAGES = 20  # of a set, below which its share says nothing
 RARE = 0.03  # share of the training images, below which the network hardly knows a modality
 USUAL = 95  # percentile of a sign that is one unit away from its median
+FIXED_LIMITS = {"hole_share": 0.25}  # the validation images of three sets have 0
 MODALITIES = ("brightfield", "fluorescence", "tissue")
 
 
@@ -34,9 +36,10 @@ def find_limits(signs: list[dict], set_names: list[str], kinds: list[str], rare:
     """
     if len(signs) < MIN_IMAGES:
         return {}
-    values = np.array([[image.get(name, np.nan) for name in SIGNS] for image in signs])
+    names = np.array([name for name in SIGNS if name not in FIXED_LIMITS])
+    values = np.array([[image.get(name, np.nan) for name in names] for image in signs])
     is_known = np.isfinite(values).sum(axis=0) >= MIN_IMAGES
-    names, values = np.array(SIGNS)[is_known], values[:, is_known]
+    names, values = names[is_known], values[:, is_known]
     middle, usual = np.nanpercentile(values, (50, USUAL), axis=0)
     unit = np.maximum(usual - middle, 1e-6)
     distances = np.nanmax((values - middle) / unit, axis=1)
@@ -49,7 +52,7 @@ def find_limits(signs: list[dict], set_names: list[str], kinds: list[str], rare:
     limits = middle + farthest * unit + 1e-9  # the farthest image itself is not flagged
     is_flagged = (values > limits).any(axis=1) | np.isin(kinds, rare)
     return {
-        "limits": dict(zip(names.tolist(), limits.round(9).tolist(), strict=True)),
+        "limits": dict(zip(names.tolist(), limits.round(9).tolist(), strict=True)) | FIXED_LIMITS,
         "rare_modalities": list(rare),
         "false_alarm_rate": round(float(is_flagged.mean()), 4),
         "images": len(signs),

@@ -5,7 +5,7 @@ import pytest
 from stains_tools import BLUE, PINK, immunostained, stained
 from synthetic import draw
 
-from nuclei.instances.holes import MIN_TOTAL_OD, around, without_holes
+from nuclei.instances.holes import MIN_TOTAL_OD, around, hole_share, without_holes
 from nuclei.instances.measure import measure
 
 
@@ -59,3 +59,11 @@ def test_what_lies_around_is_no_other_nucleus():
     assert without_holes(np.zeros_like(labels), image).max() == 0
     filled = np.ones_like(labels)  # nothing lies around
     assert without_holes(filled, section(hole_od=0.3)[0]) is filled
+
+
+@pytest.mark.parametrize("num_holes", [0, 2, 6])
+def test_the_share_of_holes_counts_pixels_that_were_dropped(num_holes):
+    labels = section()[1]
+    kept = np.where(labels > num_holes, labels, 0)
+    assert hole_share(labels, kept) == pytest.approx(num_holes / 6)
+    assert hole_share(np.zeros_like(labels), np.zeros_like(labels)) == 0  # nothing was found

@@ -56,6 +56,19 @@ def test_nuclei_equal_those_of_the_image_at_once(tissue, scale):
     np.testing.assert_array_equal(areas, table["area_px"])
 
 
+def test_white_holes_are_counted_as_in_the_image_at_once(tissue):
+    def network(batch):  # that takes white background for nuclei, too
+        maps = MODEL(batch)
+        maps[..., 0] = np.maximum(maps[..., 0], batch[..., 0] > 0.9)
+        return maps
+
+    model, options = replace(MODEL, network=network), Options(scale=1)
+    expected, found = find_nuclei(tissue, model, options), find_in_bands(tissue, model, options)[0]
+    assert 0.3 < expected.hole_share < 0.9
+    assert found.hole_share == pytest.approx(expected.hole_share, abs=1e-9)
+    assert find_nuclei(tissue, MODEL, options).hole_share == 0
+
+
 def test_the_scale_is_estimated_and_a_border_left_out(tissue):
     image = np.concatenate([np.zeros((400, 200, 3), np.uint8), tissue], axis=1)
     image[:, :195] = 0

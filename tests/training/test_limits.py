@@ -5,13 +5,21 @@ import pytest
 
 from nuclei.instances.signs import image_signs
 from nuclei.model_settings import SIGNS
-from nuclei.training.limits import MAX_FALSE_ALARMS, MIN_IMAGES, find_limits, rare_modalities
+from nuclei.training.limits import (
+    FIXED_LIMITS,
+    MAX_FALSE_ALARMS,
+    MIN_IMAGES,
+    find_limits,
+    rare_modalities,
+)
+
+VARYING = [name for name in SIGNS if name not in FIXED_LIMITS]
 
 
 def draw_signs(num, seed, shift=0.0):
     """Signs of images as a training may have them: a list of dicts."""
-    values = np.random.default_rng(seed).normal(shift, 1, (num, len(SIGNS)))
-    return [dict(zip(SIGNS, np.exp(0.3 * row), strict=True)) for row in values]
+    values = np.random.default_rng(seed).normal(shift, 1, (num, len(VARYING)))
+    return [dict(zip(VARYING, np.exp(0.3 * row), strict=True)) for row in values]
 
 
 def is_flagged(signs, found):
@@ -37,10 +45,20 @@ def test_no_large_set_has_more_false_alarms_than_promised(sizes):
 def test_an_image_that_is_far_in_one_sign_alone_is_flagged():
     signs = draw_signs(100, 0)
     found = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
-    usual = {name: float(np.median([image[name] for image in signs])) for name in SIGNS}
+    usual = {name: float(np.median([image[name] for image in signs])) for name in VARYING}
     assert not is_flagged(usual, found)
     for name in SIGNS:
         assert is_flagged(usual | {name: 4.0}, found)
+
+
+def test_a_few_white_holes_move_no_limit_and_many_are_flagged():
+    signs = draw_signs(100, 0)
+    before = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
+    for share, image in zip(np.linspace(0, 0.2, 100), signs, strict=True):
+        image["hole_share"] = share
+    found = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
+    assert found["limits"] == before["limits"]
+    assert not is_flagged({"hole_share": 0.2}, found) and is_flagged({"hole_share": 0.5}, found)
 
 
 def test_few_images_set_no_limits_and_unknown_signs_none():
@@ -76,8 +94,7 @@ def test_fine_tuning_does_not_forget_what_the_first_model_knew():
 
 
 def test_signs_are_larger_where_less_is_usual():
-    signs = image_signs(0.2, 1.5, [0.9, 0.7], [0.9, 0.95, 0.5])
-    assert signs == pytest.approx(
-        {"uncertainty": 0.2, "scale_spread": 1.5, "low_confidence": 0.2, "low_solidity": 0.1}
-    )
+    signs = image_signs(0.2, 1.5, 0.3, [0.9, 0.7], [0.9, 0.95, 0.5])
+    expected = {"uncertainty": 0.2, "scale_spread": 1.5, "hole_share": 0.3}
+    assert signs == pytest.approx(expected | {"low_confidence": 0.2, "low_solidity": 0.1})
     assert image_signs(0.2) == {"uncertainty": 0.2}
