@@ -44,6 +44,7 @@ class Model:
             empty where unknown.
         rare_modalities: of which the training had hardly any image.
         device: words for the user on what runs the network.
+        zooms: sizes at which the network sees an image; it returns maps of each.
         free_memory: gives back what the network keeps ready for its next call.
     """
 
@@ -57,6 +58,7 @@ class Model:
     limits: dict[str, float] = field(default_factory=dict)
     rare_modalities: tuple[str, ...] = ()
     device: str = ""
+    zooms: tuple[float, ...] = (1.0,)
     free_memory: Callable[[], None] = lambda: None
 
     def __call__(self, batch):

@@ -25,7 +25,7 @@ from nuclei.files import first_line, replacing
 from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.runtimes import RUNTIMES, for_engines
 from nuclei.inference.threads import share_network
-from nuclei.inference.tiling import dihedral
+from nuclei.inference.zooms import with_zooms
 from nuclei.leftovers import writing_into
 from nuclei.machine import (
     find_device,
@@ -80,7 +80,7 @@ def load_model(
             TensorFlow, it takes Keras.
         callers: number of threads that may call the model at the same time.
         say: called with each line for the user.
-        tta: average over eight flips and turns of each image, for eight times the work.
+        tta: see each image at three sizes, and mirrored, for six times the work.
 
     Returns:
         A `Model`. Its network takes (B, h, w, 3) float32, with h and w multiples of `multiple_px`;
@@ -104,7 +104,8 @@ def load_model(
             say(f"{error}; going on without it")
         else:
             network = of_equal_size(share_network(ready, callers))
-            model = as_model(dihedral(network) if tta else network, settings, device)
+            model = as_model(network, settings, device)
+            model = with_zooms(model) if tta else model
             is_kept = isinstance(ready, ReadyNetworks)
             return replace(model, free_memory=ready.drop_idle) if is_kept else model
     raise ValueError("no engine is installed: python -m pip install -r requirements.txt")

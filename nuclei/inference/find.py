@@ -21,7 +21,8 @@ from nuclei.inference.scale import SCALE_LIMITS, ScaleEstimate, estimate_scale
 from nuclei.inference.tiling import TILE_PX, predict_scaled
 from nuclei.instances.confidence import image_uncertainty
 from nuclei.instances.holes import hole_share, without_holes
-from nuclei.instances.separate import THRESHOLDS, separate
+from nuclei.instances.separate import THRESHOLDS
+from nuclei.instances.separator import Separator
 from nuclei.model_file import Model
 
 # Median diameter expected where only mpp is known: lymphocytes have 6 to 7, cultured cells 10 to 15
@@ -88,6 +89,10 @@ class Options:
             thresholds["min_area_px"] = self.min_area_px * scale**2
         return thresholds
 
+    def separator_for(self, model: Model, scale: float) -> Separator:
+        """What separates the nuclei of an image that a model sees at a scale."""
+        return Separator(self.thresholds_for(model, scale), model.calibration, model.zooms)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -153,7 +158,7 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     scale, maps, scale_spread = predict_maps(model, seen, intensity, options)
     if inside is not None:
         maps = maps * inside[..., None]
-    labels = separate(maps, scale=scale, **options.thresholds_for(model, scale))
+    labels, maps = options.separator_for(model, scale).separate(maps, scale)
     kind = modality(image)
     kept = without_holes(labels, image) if kind == "tissue" else labels
     share = hole_share(labels, kept)

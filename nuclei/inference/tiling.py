@@ -158,34 +158,6 @@ def predict_strips(
         del strip  # before the next one is made
 
 
-def dihedral(network: Callable) -> Callable:
-    """Average a network over the eight flips and quarter turns of its input.
-
-    Args:
-        network: from (B, h, w, C) float32 to (B, h, w, K) float32.
-
-    Returns:
-        A function of the same shapes, which takes eight times as long.
-
-    References:
-        Moshkov et al. 2020, "Test-time augmentation for deep learning-based cell segmentation on
-        microscopy images".
-    """
-
-    def averaged(batch):
-        total = 0.0
-        for turns in range(4):
-            for mirrored in (False, True):
-                turned = np.rot90(batch, turns, (1, 2))
-                turned = turned[:, :, ::-1] if mirrored else turned
-                maps = np.asarray(network(np.ascontiguousarray(turned)))
-                maps = maps[:, :, ::-1] if mirrored else maps
-                total = total + np.rot90(maps, -turns, (1, 2))
-        return total / np.float32(8)
-
-    return averaged
-
-
 def predict_scaled(
     model: Model,
     image,

@@ -25,7 +25,7 @@ from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.slides.bands import MirroredBorder, tiles_of_bands
 from nuclei.slides.setup import MAX_DIAMETERS, Setup
-from nuclei.slides.tile_nuclei import count_cut, describe_cut, measure_owned, sum_probabilities
+from nuclei.slides.tile_nuclei import count_cut, describe_cut, measure_owned
 
 LARGE_PX = 24_000_000  # px above which an image is done in bands; at once it needs 80 bytes each
 TILE_PX = 1344  # side of the network's tiles: LiteRT takes some 290 bytes for each of their px
@@ -104,7 +104,7 @@ def find_in_bands(image, model, options):
     setup, spread = decide_setup(image, seen, model, options)
     model.free_memory()  # the tiles have another shape, and need the memory
     mask = np.ones((1, 1), bool) if inside is None else inside
-    thresholds = options.thresholds_for(model, setup.scale)
+    separator = options.separator_for(model, setup.scale)
     labels, parts, undecided, probability = np.zeros(setup.shape, np.uint16), [], 0.0, 0.0
     strips = predict_strips(
         model,
@@ -118,7 +118,7 @@ def find_in_bands(image, model, options):
         place = tile.region.place
         if inside is not None:
             maps *= inside[place][..., None]
-        owned = measure_owned(tile, maps, image[place], setup, mask, thresholds, model.calibration)
+        owned = measure_owned(tile, maps, image[place], setup, mask, separator)
         if num_nuclei + len(owned.centroids) > MAX_PNG_LABELS and labels.dtype == np.uint16:
             labels = labels.astype(np.int32)
         pixels = np.flatnonzero(owned.labels)
@@ -130,8 +130,7 @@ def find_in_bands(image, model, options):
             num_kept_px + owned.num_kept_px,
         )
         parts.append((owned.columns, owned.centroids))
-        sums = sum_probabilities(maps, tile)
-        undecided, probability = undecided + sums[0], probability + sums[1]
+        undecided, probability = undecided + owned.undecided, probability + owned.probability
     model.free_memory()  # before pictures of the whole image are drawn
     uncertainty = undecided / max(probability, EMPTY_SHARE * labels.size)
     hole_share = 1 - num_kept_px / num_found_px if num_found_px else 0.0

@@ -160,13 +160,13 @@ def search_tiles(slide, work, tiles, model, options):
         ValueError: the work folder has no setup, or belongs to another run by now.
     """
     setup = work.require_setup()
-    mask, thresholds = work.read_mask(), options.thresholds_for(model, setup.scale)
+    mask, separator = work.read_mask(), options.separator_for(model, setup.scale)
 
     def read(tile):
         return read_tile(slide, tile, setup)
 
     def keep(tile, window_maps, image):
-        nuclei = find_in_tile(tile, window_maps, image, setup, mask, thresholds, model.calibration)
+        nuclei = find_in_tile(tile, window_maps, image, setup, mask, separator)
         setup_now = work.read_setup()
         if setup_now is None or setup_now.key != setup.key:
             raise ValueError(f"{work.path} belongs to another run now; this tile is left out")

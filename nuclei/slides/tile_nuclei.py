@@ -11,11 +11,9 @@ import numpy as np
 
 from nuclei.images.box import Box
 from nuclei.images.resize import resize_maps
-from nuclei.instances.confidence import confidence, confidence_features
 from nuclei.instances.holes import without_holes
 from nuclei.instances.measure import ImagePart, measure
 from nuclei.instances.neighbours import count_touching
-from nuclei.instances.separate import separate
 from nuclei.polygons import outlines, pack, unpack
 
 # The arrays of a file.
@@ -102,17 +100,20 @@ class Owned(NamedTuple):
     Attributes:
         labels: (rows, columns) int32, ids from 1 on.
         centroids, columns: as of `TileNuclei`.
+        undecided, probability: as of `TileNuclei`.
         num_found_px, num_kept_px: pixels of nuclei in the core, before and after white holes went.
     """
 
     labels: np.ndarray
     centroids: np.ndarray
     columns: dict
+    undecided: float
+    probability: float
     num_found_px: int
     num_kept_px: int
 
 
-def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration):
+def find_in_tile(tile, window_maps, image, setup, mask, separator):
     """Find the nuclei that a tile owns.
 
     Args:
@@ -121,8 +122,7 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
         image: (rows, columns, 3) uint8 or uint16, its region of the slide.
         setup: the `Setup` of the slide.
         mask: (h, w) bool, the tissue of the slide; a nucleus whose centroid lies elsewhere is dust.
-        thresholds: of `separate`.
-        calibration: weights of `confidence`, or None.
+        separator: a `Separator`.
 
     Returns:
         `TileNuclei`.
@@ -130,36 +130,35 @@ def find_in_tile(tile, window_maps, image, setup, mask, thresholds, calibration)
     region = tile.region
     corner = (tile.window.top, tile.window.left)
     maps = resize_maps(window_maps, setup.shape, setup.seen_shape, corner, region)
-    found = measure_owned(tile, maps, image, setup, mask, thresholds, calibration)
+    found = measure_owned(tile, maps, image, setup, mask, separator)
     outlined = [
         (index, [[ring + (region.top, region.left) for ring in rings] for rings in polygons])
         for index, polygons in outlines(found.labels)
     ]
-    undecided, probability = sum_probabilities(maps, tile)
     return TileNuclei(
         columns=found.columns,
         centroids=found.centroids,
         **pack([polygons for _, polygons in outlined]),
-        undecided=undecided,
-        probability=probability,
+        undecided=found.undecided,
+        probability=found.probability,
         num_cut=count_cut(found.labels, region, setup.shape),
     )
 
 
-def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
+def measure_owned(tile, maps, image, setup, mask, separator):
     """Separate the nuclei of a region and measure those that its tile owns.
 
     Args:
         tile: a `Tile`.
         maps: (rows, columns, K) float32, of its region.
-        image, setup, mask, thresholds, calibration: as of `find_in_tile`.
+        image, setup, mask, separator: as of `find_in_tile`.
 
     Returns:
         `Owned`.
     """
     is_stained = setup.kind == "tissue"
     core = tile.core.relative_to(tile.region).place
-    labels = separate(maps, scale=setup.scale, **thresholds)
+    labels, maps = separator.separate(maps, setup.scale)
     num_found_px = np.count_nonzero(labels[core])
     if is_stained:
         labels = without_holes(labels, image, setup.white)
@@ -172,17 +171,17 @@ def measure_owned(tile, maps, image, setup, mask, thresholds, calibration):
     part = ImagePart(tile.region, setup.shape, setup.white)
     columns = measure(owned, image, maps, is_stained, part=part, dab=setup.has_dab)
     columns["touching_nuclei"] = count_touching(labels, np.flatnonzero(is_owned))
-    if calibration is not None:
-        features = confidence_features(owned, maps, setup.scale)
-        values = confidence(features, calibration).round(4)
+    if separator.calibration is not None:
+        values = separator.confidences(owned, maps, setup.scale).round(4)
         columns = insert_before(columns, "mean_probability", "confidence", values)
     num_kept_px = np.count_nonzero(labels[core])
-    return Owned(owned, centroids[is_owned], columns, num_found_px, num_kept_px)
+    sums = sum_probabilities(maps[core])
+    return Owned(owned, centroids[is_owned], columns, *sums, num_found_px, num_kept_px)
 
 
-def sum_probabilities(maps, tile):
-    """(undecided, probability) of `TileNuclei`, from the maps (rows, columns, K) of a region."""
-    nucleus = maps[tile.core.relative_to(tile.region).place][..., 0].astype(np.float64)
+def sum_probabilities(maps):
+    """(undecided, probability) of `TileNuclei`, from the maps (rows, columns, K) of a core."""
+    nucleus = maps[..., 0].astype(np.float64)
     return float(np.minimum(nucleus, 1 - nucleus).sum()), float(nucleus.sum())
 
 

@@ -9,7 +9,6 @@ from nuclei.images.box import Box
 from nuclei.inference.tiling import (
     cut,
     cut_axis,
-    dihedral,
     predict_scaled,
     predict_strips,
     predict_tiled,
@@ -146,22 +145,3 @@ def test_filling_up_is_by_reflection(beyond):
     filled = read_window(image, Box(2, 6 + beyond[0], 3, 7 + beyond[1]))
     expected = np.pad(image[2:, 3:, 0], tuple((0, more) for more in beyond), "reflect")
     np.testing.assert_array_equal(filled[..., 0], expected)
-
-
-def test_the_dihedral_mean_does_not_see_orientation():
-    def network(batch):  # sees orientation; of other places, never of other images
-        assert batch.flags.c_contiguous
-        rows, columns = batch[..., 0].cumsum(1), batch[..., 1].cumsum(2)
-        return np.stack([rows - 2 * columns, rows * columns], -1)
-
-    averaged, seen = dihedral(network), set()
-    dihedral(lambda batch: seen.add(batch.tobytes()) or batch)(np.arange(6.0).reshape(1, 2, 3, 1))
-    assert len(seen) == 8
-    batch = np.random.default_rng(2).random((2, 16, 24, 3)).astype(np.float32)
-    straight = averaged(batch)
-    assert straight.shape == (2, 16, 24, 2) and straight.dtype == np.float32
-    for turns in range(4):
-        turned = averaged(np.ascontiguousarray(np.rot90(batch, turns, (1, 2))[:, ::-1]))
-        np.testing.assert_allclose(np.rot90(turned[:, ::-1], -turns, (1, 2)), straight, rtol=1e-4)
-    even = np.full((1, 4, 4, 1), 0.5, np.float32)
-    assert (dihedral(lambda batch: 2 * batch)(even) == 1).all()  # a mean, and no sum

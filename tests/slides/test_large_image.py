@@ -15,6 +15,7 @@ from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import read_labels
 from nuclei.inference.find import Options, find_nuclei
 from nuclei.inference.folder import find_and_measure, predict_images
+from nuclei.inference.zooms import with_zooms
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Job, Run
 from nuclei.slides import bands, large_image
@@ -35,11 +36,14 @@ def renumbered(labels, table):
     return new_ids[labels]
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.8, 1.37])
-def test_nuclei_equal_those_of_the_image_at_once(tissue, scale):
+@pytest.mark.parametrize(
+    ("scale", "model"),
+    [(1.0, MODEL), (0.8, MODEL), (1.37, MODEL), (1.0, replace(with_zooms(MODEL), margin_px=28))],
+)
+def test_nuclei_equal_those_of_the_image_at_once(tissue, scale, model):
     options = Options(scale=scale, mpp=0.5)
-    expected, expected_table, _ = find_and_measure(tissue, MODEL, options)
-    found, table, lines = find_in_bands(tissue, MODEL, options)
+    expected, expected_table, _ = find_and_measure(tissue, model, options)
+    found, table, lines = find_in_bands(tissue, model, options)
     assert not lines and len(table) > 100 and found.labels.dtype == np.uint16
     assert (found.kind, found.scale, found.intensity) == ("tissue", scale, expected.intensity)
     assert found.uncertainty == pytest.approx(expected.uncertainty, abs=1e-6)
