@@ -48,7 +48,14 @@ from nuclei.training.data import read_data
 from nuclei.training.fit import fit
 from nuclei.training.hosts import Processes, broadcast, explain_lost_process, join_processes
 from nuclei.training.output_folder import explain_stop, writing_results
-from nuclei.training.recipe import FINE_TUNING_RATE, LEARNING_RATE, PRECISIONS, Recipe, Run
+from nuclei.training.recipe import (
+    FINE_TUNING_RATE,
+    LEARNING_RATE,
+    MIN_PATIENCE,
+    PRECISIONS,
+    Recipe,
+    Run,
+)
 from nuclei.training.reference import compare_with_shipped
 from nuclei.training.selection import choose
 from unet import HEADS
@@ -121,7 +128,8 @@ def add_training_flags(parser):
     )
     add(
         "--patience",
-        help="stop after so many epochs without a better validation loss (default %(default)s)",
+        help="stop after so many epochs without a better validation loss (default: half of "
+        f"--epochs, at least {MIN_PATIENCE})",
         **number,
     )
     add("--seed", type=int, metavar="N", help="random seed (default %(default)s)")

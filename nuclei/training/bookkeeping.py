@@ -67,8 +67,8 @@ class Bookkeeper(keras.callbacks.Callback):
             write_history(self.run.history, self.state.rows)
             save_checkpoint(self.run.checkpoint, self.model, self.state)
         self.warn(row)
-        if self.state.num_waited >= self.state.recipe.patience:
-            epochs = self.state.recipe.patience
+        if self.state.num_waited >= self.state.recipe.epochs_to_wait:
+            epochs = self.state.recipe.epochs_to_wait
             self.run.say(f"Stopped early: no better validation loss for {epochs} epochs.")
             self.model.stop_training = True
 

@@ -73,7 +73,7 @@ class State:
     def is_finished(self) -> bool:
         """Whether no epoch is left, or patience has ended."""
         recipe = self.recipe
-        return self.num_epochs >= recipe.epochs or self.num_waited >= recipe.patience
+        return self.num_epochs >= recipe.epochs or self.num_waited >= recipe.epochs_to_wait
 
 
 @dataclass

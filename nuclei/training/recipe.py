@@ -24,6 +24,8 @@ from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
 
 LEARNING_RATE = 6e-3  # peak of the schedule
 FINE_TUNING_RATE = 6e-4  # peak learning rate of fine-tuning: lower, to keep what the model knows
+# The last quarter of the schedule brings most: a long training must not end before it by chance.
+MIN_PATIENCE = 20
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 Whole = Annotated[int, Interval(ge=1, le=10**6)]
 PLACES = ("data_dir", "gt_dir", "split", "init")  # settings that name files on this machine
@@ -65,7 +67,8 @@ class Recipe:
         batch_size: crops in one step, over all devices.
         crop_px: height and width of a crop. 256 px show ten or more nuclei of usual size.
         learning_rate: peak of the schedule; None is LEARNING_RATE, or FINE_TUNING_RATE with `init`.
-        patience: training stops after this many epochs without a better validation loss.
+        patience: training stops after this many epochs without a better validation loss; None is
+            half of all epochs, at least MIN_PATIENCE.
         width: filters of the first level of the network.
         depth: how many times its encoder halves the size.
         stem_stride: 2 halves the size in the first convolution too.
@@ -86,7 +89,7 @@ class Recipe:
     batch_size: Whole = 8
     crop_px: Annotated[int, Interval(ge=1, le=16_384)] = 256
     learning_rate: Annotated[float, Interval(gt=0, le=1000)] | None = None
-    patience: Annotated[int, Ge(0)] = 20
+    patience: Annotated[int, Ge(0)] | None = None
     width: Width = WIDTH
     depth: Depth = DEPTH
     stem_stride: Stride = STEM_STRIDE
@@ -140,6 +143,11 @@ class Recipe:
     def peak_learning_rate(self) -> float:
         """The highest learning rate of the schedule."""
         return self.learning_rate or (FINE_TUNING_RATE if self.init else LEARNING_RATE)
+
+    @property
+    def epochs_to_wait(self) -> int:
+        """How many epochs without a better validation loss end the training."""
+        return max(MIN_PATIENCE, self.epochs // 2) if self.patience is None else self.patience
 
     @property
     def architecture(self) -> dict:

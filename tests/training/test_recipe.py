@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from nuclei.training.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe, Run
+from nuclei.training.recipe import FINE_TUNING_RATE, LEARNING_RATE, MIN_PATIENCE, Recipe, Run
 from unet import HEADS, build_unet
 
 
@@ -12,6 +12,12 @@ def test_the_learning_rate_follows_from_the_beginning():
     assert Recipe().peak_learning_rate == LEARNING_RATE
     assert Recipe(init="model.h5").peak_learning_rate == FINE_TUNING_RATE < LEARNING_RATE
     assert Recipe(init="model.h5", learning_rate=0.5).peak_learning_rate == 0.5
+
+
+def test_a_long_training_has_the_patience_to_reach_its_last_quarter():
+    for epochs in (1, 30, 80, 500):
+        assert Recipe(epochs=epochs).epochs_to_wait == max(MIN_PATIENCE, epochs // 2)
+    assert Recipe(epochs=500, patience=0).epochs_to_wait == 0
 
 
 def test_its_architecture_builds_the_network():
