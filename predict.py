@@ -128,8 +128,7 @@ def parse_arguments(argv):
     add("--threshold", type=float, metavar="P", help=text)
     text = "area below which an object is dropped (default: the model's)"
     add("--min-area", type=positive, metavar="PX", help=text)
-    text = "see each image at three sizes, and mirrored: more accurate, six times the work "
-    text += "(default: off)"
+    text = "see each image at three sizes, and mirrored: better, six times the work (default: off)"
     add("--tta", action="store_true", help=text)
     add_plane_flags(parser)
     add = parser.add_argument_group("slides").add_argument

@@ -12,8 +12,8 @@ import numpy as np
 from nuclei.training.stains import jitter_stain, mean_channel
 
 LIGHT_SHARE = 0.8  # of the crops change in gamma, gain and offset
-GAMMA = 0.7  # the exponent is exp(uniform(-GAMMA, GAMMA)): 0.5 to 2.0
-GAIN = (0.6, 1.5)  # factor of brightness; what becomes too bright is clipped
+GAMMA = 0.55  # the exponent is exp(uniform(-GAMMA, GAMMA)): 0.58 to 1.73
+GAIN = (0.7, 1.3)  # factor of brightness
 OFFSET = 0.08  # largest shift of brightness, of the full range
 SHADING_SHARE = 0.2  # of the crops are lit unevenly
 SHADING = (0.5, 1.2)  # brightness at the 3 x 3 control points of uneven light
