@@ -13,6 +13,7 @@ from pathlib import Path
 from nuclei.files import first_line, replacing
 from nuclei.hdf5 import hdf5_bytes
 from nuclei.machine import start_backend
+from nuclei.model_settings import FIXED_LIMITS
 from nuclei.stored_model import SCHEMA, SETTINGS, StoredModel, read_stored_model
 from nuclei.streams import visible
 from unet import DEPTH, WIDTH, build_unet, network_geometry
@@ -77,7 +78,8 @@ class Model:
         """
         if not self.limits and not self.rare_modalities:
             return None
-        is_far = any(value > self.limits.get(name, math.inf) for name, value in signs.items())
+        limits = FIXED_LIMITS | self.limits
+        is_far = any(value > limits.get(name, math.inf) for name, value in signs.items())
         return is_far or kind in self.rare_modalities
 
 

@@ -13,6 +13,8 @@ from unet import HEADS
 MAX_WIDTH, MAX_DEPTH = 1024, 8  # of a network; the paper's has 64 and 4
 # See instances/signs.
 SIGNS = ("uncertainty", "scale_spread", "low_confidence", "low_solidity", "hole_share")
+# Of signs that usual images do not have at all: the validation images of three sets have 0.
+FIXED_LIMITS = {"hole_share": 0.25}
 MAX_PX = 100_000  # of a diameter, a blur or the side of an area
 
 Head = Literal[HEADS]

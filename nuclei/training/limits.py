@@ -5,19 +5,17 @@
 
 Each sign has a limit of its own, and an image is flagged that exceeds one of them. All limits are
 equally far out, measured by how the sign varies among the validation images. They lie where no set
-has more than MAX_FALSE_ALARMS of its images beyond. The sign that usual images do not have at all
-has a fixed limit.
+has more than MAX_FALSE_ALARMS of its images beyond. The signs of FIXED_LIMITS need no search.
 """
 
 import numpy as np
 
-from nuclei.model_settings import SIGNS
+from nuclei.model_settings import FIXED_LIMITS, SIGNS
 
 MAX_FALSE_ALARMS = 0.05  # share of the validation images of a set that may be flagged by mistake
 MIN_IMAGES = 20  # of a set, below which its share says nothing
 RARE = 0.03  # share of the training images, below which the network hardly knows a modality
 USUAL = 95  # percentile of a sign that is one unit away from its median
-FIXED_LIMITS = {"hole_share": 0.25}  # the validation images of three sets have 0
 MODALITIES = ("brightfield", "fluorescence", "tissue")
 
 
@@ -52,7 +50,7 @@ def find_limits(signs: list[dict], set_names: list[str], kinds: list[str], rare:
     limits = middle + farthest * unit + 1e-9  # the farthest image itself is not flagged
     is_flagged = (values > limits).any(axis=1) | np.isin(kinds, rare)
     return {
-        "limits": dict(zip(names.tolist(), limits.round(9).tolist(), strict=True)) | FIXED_LIMITS,
+        "limits": dict(zip(names.tolist(), limits.round(9).tolist(), strict=True)),
         "rare_modalities": list(rare),
         "false_alarm_rate": round(float(is_flagged.mean()), 4),
         "images": len(signs),

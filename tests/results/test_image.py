@@ -56,8 +56,9 @@ def test_the_summary_has_its_columns_in_order(found, tmp_path):
 def test_each_sign_and_a_rare_modality_put_an_image_out_of_distribution(found):
     calibration = [0.5, 0.0, 0.0, 0.0, 0.3]
     table = measure_nuclei(found, model_with(calibration=calibration))
-    found = replace(found, scale_spread=1.5)
+    found = replace(found, scale_spread=1.5, hole_share=0.1)
     values = {
+        "hole_share": 0.1,
         "uncertainty": found.uncertainty,
         "scale_spread": 1.5,
         "low_confidence": 1 - table["confidence"].mean(),
@@ -69,6 +70,8 @@ def test_each_sign_and_a_rare_modality_put_an_image_out_of_distribution(found):
             model = model_with(limits={name: limit})
             assert is_out_of_distribution(found, table, model) is expected, name
     usual = {"limits": {"uncertainty": 1.0}}
+    half_holes = replace(found, hole_share=0.5)  # too many for any model
+    assert is_out_of_distribution(half_holes, table, model_with(**usual))
     assert is_out_of_distribution(found, table, model_with(**usual, rare_modalities=(found.kind,)))
     assert not is_out_of_distribution(found, table, model_with(**usual, rare_modalities=("x",)))
     assert is_out_of_distribution(found, table, model_with()) is None

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from nuclei.instances.signs import image_signs
-from nuclei.model_settings import SIGNS
-from nuclei.training.limits import (
-    FIXED_LIMITS,
-    MAX_FALSE_ALARMS,
-    MIN_IMAGES,
-    find_limits,
-    rare_modalities,
-)
+from nuclei.model_settings import FIXED_LIMITS, SIGNS
+from nuclei.training.limits import MAX_FALSE_ALARMS, MIN_IMAGES, find_limits, rare_modalities
 
 VARYING = [name for name in SIGNS if name not in FIXED_LIMITS]
 
@@ -33,7 +27,7 @@ def test_no_large_set_has_more_false_alarms_than_promised(sizes):
         signs += draw_signs(num, index, shift=0.4 * index)  # a set may be more unusual than others
         names += [f"set {index}"] * num
     found = find_limits(signs, names, ["tissue"] * len(signs), [])
-    assert set(found["limits"]) == set(SIGNS) and found["images"] == len(signs)
+    assert set(found["limits"]) == set(VARYING) and found["images"] == len(signs)
     flags = np.array([is_flagged(image, found) for image in signs])
     for name, num in zip(dict.fromkeys(names), sizes, strict=True):
         if num >= MIN_IMAGES:
@@ -47,18 +41,16 @@ def test_an_image_that_is_far_in_one_sign_alone_is_flagged():
     found = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
     usual = {name: float(np.median([image[name] for image in signs])) for name in VARYING}
     assert not is_flagged(usual, found)
-    for name in SIGNS:
+    for name in VARYING:
         assert is_flagged(usual | {name: 4.0}, found)
 
 
-def test_a_few_white_holes_move_no_limit_and_many_are_flagged():
+def test_white_holes_move_no_limit():
     signs = draw_signs(100, 0)
     before = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
     for share, image in zip(np.linspace(0, 0.2, 100), signs, strict=True):
         image["hole_share"] = share
-    found = find_limits(signs, [""] * 100, ["tissue"] * 100, [])
-    assert found["limits"] == before["limits"]
-    assert not is_flagged({"hole_share": 0.2}, found) and is_flagged({"hole_share": 0.5}, found)
+    assert find_limits(signs, [""] * 100, ["tissue"] * 100, []) == before
 
 
 def test_few_images_set_no_limits_and_unknown_signs_none():
@@ -67,7 +59,7 @@ def test_few_images_set_no_limits_and_unknown_signs_none():
     for image in signs[3:]:
         del image["low_confidence"]  # images without nuclei have none
     found = find_limits(signs, [""] * MIN_IMAGES, ["tissue"] * MIN_IMAGES, [])
-    assert set(found["limits"]) == set(SIGNS) - {"low_confidence"}
+    assert set(found["limits"]) == set(VARYING) - {"low_confidence"}
 
 
 def test_all_images_alike_are_not_flagged():
