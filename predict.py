@@ -73,6 +73,7 @@ from nuclei.inference.folder import predict_images
 from nuclei.inference.threads import WORKERS
 from nuclei.inference.tiling import TILE_PX, cut
 from nuclei.inference.workers import WorkerSource
+from nuclei.inference.zooms import ZOOMS, tile_geometry
 from nuclei.model_file import (
     MODEL_HELP,
     MODELS,
@@ -93,7 +94,6 @@ from nuclei.slides.found import SLIDE_FORMATS_DEFAULT
 from nuclei.slides.large_image import find_in_bands, is_large
 from nuclei.slides.plan import Plan, choose_formats, collect, describe_left_out
 from nuclei.written import recording
-from unet import network_geometry
 
 
 def parse_arguments(argv):
@@ -182,10 +182,10 @@ def make_plan(args):
             f"{model.path} gives no confidence, because it was not calibrated on validation "
             "images; leave out --overlay-colour confidence"
         )
-    geometry = network_geometry(settings["architecture"])
-    cut(1, 3 * args.tile, args.tile, **geometry)  # a tile that is too small ends here
+    # A tile that is too small ends here.
+    cut(1, 3 * args.tile, args.tile, **tile_geometry(settings["architecture"], args.tta))
     decisive = replace(options, tile_px=TILE_PX, batch_size=1)  # these two change nothing
-    made_by = name_maker(model, decisive, args.tta)
+    made_by = name_maker(model, decisive, ZOOMS if args.tta else False)
     return Plan(Path(args.out), model, options, made_by, files, slides, formats)
 
 

@@ -41,8 +41,8 @@ class Model:
         diameter_px: median nucleus diameter that the network was trained for.
         thresholds: chosen on the validation images; `separate` takes them.
         calibration: weights of `confidence`, or None where the file has none.
-        limits: of the signs of `image_signs`, by name, above which an image is out of distribution;
-            empty where unknown.
+        limits: of the signs of `image_signs`, by name, above which an image is out of distribution,
+            beside FIXED_LIMITS; empty where unknown, and then no image is judged.
         rare_modalities: of which the training had hardly any image.
         device: words for the user on what runs the network.
         zooms: sizes at which the network sees an image; it returns maps of each.
@@ -61,6 +61,11 @@ class Model:
     device: str = ""
     zooms: tuple[float, ...] = (1.0,)
     free_memory: Callable[[], None] = lambda: None
+
+    @property
+    def maps_per_zoom(self) -> int:
+        """How many of the maps belong to one zoom."""
+        return self.num_maps // len(self.zooms)
 
     def __call__(self, batch):
         """Maps (B, h, w, num_maps) of a batch (B, h, w, 3)."""

@@ -61,7 +61,7 @@ def describe(
         features = confidence_features(found.labels, found.maps, found.scale)
         values = confidence(features, model.calibration).round(4).tolist()
     signs = image_signs(
-        found.uncertainty, found.scale_spread, found.hole_share, values, solidities(found.labels)
+        found.uncertainty, found.scale_spread, values, solidities(found.labels), found.hole_share
     )
     flagged = model.exceeds_limits(signs, found.kind)
     return Prediction(

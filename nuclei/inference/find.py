@@ -106,8 +106,8 @@ class Found:
         scale: how many times larger the network saw the image.
         scale_spread: largest ratio between estimates of the scale, 1 or more; None where it was
             given or no nuclei were found. See `ScaleEstimate`.
-        hole_share: how much of what was found was dropped as white holes of a section, 0 to 1.
         kind: of microscopy: "fluorescence", "tissue" or "brightfield"; "" has the image looked at.
+        hole_share: how much of what was found was dropped as white holes of a section, 0 to 1.
     """
 
     image: np.ndarray
@@ -116,8 +116,8 @@ class Found:
     maps: np.ndarray
     scale: float
     scale_spread: float | None = None
-    hole_share: float = 0.0
     kind: str = ""
+    hole_share: float = 0.0
 
     def __post_init__(self):
         if not self.kind:
@@ -162,7 +162,7 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     kind = modality(image)
     kept = without_holes(labels, image) if kind == "tissue" else labels
     share = hole_share(labels, kept)
-    return Found(image, intensity, kept, maps, scale, scale_spread, share, kind)
+    return Found(image, intensity, kept, maps, scale, scale_spread, kind, share)
 
 
 def predict_maps(

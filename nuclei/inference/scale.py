@@ -82,19 +82,21 @@ class Look:
     Attributes:
         scale: how many times larger it saw the image.
         box: the part seen, in px of the image at this scale.
-        maps: (h, w, K) of that part.
-        separate: from maps to labels.
+        maps: (h, w, Z * K) of that part, of all zooms of the model.
+        separate: from the maps of one zoom to labels.
+        num_maps: K, of one zoom.
     """
 
     scale: float
     box: Box
     maps: np.ndarray
     separate: Callable
+    num_maps: int
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(h, w) int32, the nuclei of the maps."""
-        return self.separate(self.maps)
+        """(h, w) int32, the nuclei of the maps of the first zoom."""
+        return self.separate(self.maps[..., : self.num_maps])
 
     @cached_property
     def diameter_px(self) -> float | None:
@@ -132,7 +134,8 @@ class ScaleEstimator:
             part = resized[box.place]
             part = part if self.prepare is None else self.prepare(part)
             maps = predict_tiled(self.model, part)
-            self.looks[scale, box] = Look(scale, box, maps, self.separate)
+            num_maps = self.model.maps_per_zoom
+            self.looks[scale, box] = Look(scale, box, maps, self.separate, num_maps)
         return self.looks[scale, box]
 
     def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:

@@ -14,11 +14,24 @@ import numpy as np
 
 from nuclei.images.resize import Resized, resize_maps
 from nuclei.model_file import Model
+from unet import network_geometry
 
 # Quarters, so that at every size a tile begins where pooling does.
 ZOOMS = (1.0, 0.75, 1.25)  # the first is the size that the network was trained for
 MULTIPLE = 4  # so many multiples of a network are whole multiples at every zoom
 INTERPOLATION_PX = 4  # that a resized pixel may reach beyond the margin
+
+
+def tile_geometry(architecture: dict, tta: bool) -> dict[str, int]:
+    """The `network_geometry` of a model, as its tiles have it with `tta` or without."""
+    geometry = network_geometry(architecture)
+    return zoomed_geometry(**geometry, zooms=ZOOMS) if tta else geometry
+
+
+def zoomed_geometry(margin: int, multiple: int, zooms: tuple[float, ...]) -> dict[str, int]:
+    """The geometry of a network that sees each tile at several sizes, too."""
+    margin = int(np.ceil((margin + INTERPOLATION_PX) / min(zooms)))
+    return {"margin": margin, "multiple": MULTIPLE * multiple}
 
 
 def with_zooms(model: Model, zooms: tuple[float, ...] = ZOOMS) -> Model:
@@ -32,12 +45,13 @@ def with_zooms(model: Model, zooms: tuple[float, ...] = ZOOMS) -> Model:
         A `Model` whose network takes the same images and returns the maps of all zooms.
     """
     network, num_maps = mirrored(model.network), len(zooms) * model.num_maps
+    geometry = zoomed_geometry(model.margin_px, model.multiple_px, zooms)
     return replace(
         model,
         network=lambda batch: np.concatenate([zoomed(network, batch, z) for z in zooms], -1),
         num_maps=num_maps,
-        margin_px=int(np.ceil((model.margin_px + INTERPOLATION_PX) / min(zooms))),
-        multiple_px=MULTIPLE * model.multiple_px,
+        margin_px=geometry["margin"],
+        multiple_px=geometry["multiple"],
         zooms=zooms,
     )
 

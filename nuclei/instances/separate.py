@@ -51,7 +51,7 @@ def separate(
         (H, W) int32, 0 background, 1...n without gaps.
     """
     smoothing_px, min_marker_px = smoothing_px / scale, MIN_MARKER_PX / scale**2
-    min_area_px = max(min_area_px / scale**2, min(min_area_px, SMALLEST_PX))
+    min_area_px = least_area(min_area_px, scale)
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
     fill_pinholes(mask, min_area_px)
@@ -69,6 +69,11 @@ def separate(
     new_ids = np.zeros(len(areas), np.int32)
     new_ids[is_nucleus] = np.arange(1, is_nucleus.sum() + 1)
     return new_ids[labels]
+
+
+def least_area(min_area_px, scale):
+    """Area in px of the image below which an object is dropped. Args: as of `separate`."""
+    return max(min_area_px / scale**2, min(min_area_px, SMALLEST_PX))
 
 
 def fill_pinholes(mask, min_area_px):

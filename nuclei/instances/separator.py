@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nuclei.instances.confidence import confidence, confidence_features
-from nuclei.instances.separate import separate
+from nuclei.instances.separate import THRESHOLDS, connected, least_area, separate
 
 # A proposal of lower confidence is dropped: it would cost more in false nuclei than it brings.
 MIN_CONFIDENCE = 0.4
@@ -49,9 +49,13 @@ class Separator:
         views = np.split(maps, len(self.zooms), axis=-1)
         labels, chosen = np.zeros(maps.shape[:2], np.int32), views[0].copy()
         num_nuclei = 0
+        min_area_px = self.thresholds.get("min_area_px", THRESHOLDS["min_area_px"])
+        least_px = least_area(min_area_px, scale)
         for _, view, pixels in self.proposals(views, scale):
             free = pixels[labels.flat[pixels] == 0]
-            if len(free) < MIN_FREE_SHARE * len(pixels):
+            if len(free) < len(pixels):
+                free = largest_piece(free, labels.shape[1])
+            if len(free) < max(MIN_FREE_SHARE * len(pixels), least_px):
                 continue
             num_nuclei += 1
             labels.flat[free] = num_nuclei
@@ -86,8 +90,38 @@ class Separator:
         return sorted(found, key=lambda proposal: -proposal[0])
 
     def confidences(self, labels, maps, scale):
-        """The confidence of each nucleus, or its mean probability without a calibration: (n,)."""
+        """How sure the network is of each nucleus.
+
+        Args:
+            labels: (H, W) int32, 1...n.
+            maps: (H, W, K) float32 in [0, 1], of one zoom.
+            scale: of the image, not of a zoom: the confidence of a size is that of the image.
+
+        Returns:
+            (n,) float64 in [0, 1]: `confidence`, or without a calibration the mean probability.
+        """
         if self.calibration is not None:
             return confidence(confidence_features(labels, maps, scale), self.calibration)
         areas = np.bincount(labels.ravel())
         return (np.bincount(labels.ravel(), maps[..., 0].ravel()) / np.maximum(areas, 1))[1:]
+
+
+def largest_piece(pixels, width):
+    """The largest connected piece of some pixels.
+
+    Args:
+        pixels: (n,) intp, indices into an image, ascending.
+        width: of the image in px.
+
+    Returns:
+        (m,) intp, those that belong to the piece; pixels that share an edge are connected.
+    """
+    if not len(pixels):
+        return pixels
+    rows, columns = np.divmod(pixels, width)
+    rows, columns = rows - rows.min(), columns - columns.min()
+    mask = np.zeros((rows.max() + 1, columns.max() + 1), bool)
+    mask[rows, columns] = True
+    pieces, areas = connected(mask)
+    areas[0] = 0
+    return pixels[pieces[rows, columns] == areas.argmax()]

@@ -65,7 +65,7 @@ def is_out_of_distribution(found, table, model: Model) -> bool | None:
     """
     confidences = table.get("confidence", ())
     signs = image_signs(
-        found.uncertainty, found.scale_spread, found.hole_share, confidences, table["solidity"]
+        found.uncertainty, found.scale_spread, confidences, table["solidity"], found.hole_share
     )
     return model.exceeds_limits(signs, found.kind)
 

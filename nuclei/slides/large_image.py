@@ -29,6 +29,7 @@ from nuclei.slides.tile_nuclei import count_cut, describe_cut, measure_owned
 
 LARGE_PX = 24_000_000  # px above which an image is done in bands; at once it needs 80 bytes each
 TILE_PX = 1344  # side of the network's tiles: LiteRT takes some 290 bytes for each of their px
+MARGINS = 5  # in a side, at least: of a tile with less core, most would be seen again and again
 
 
 def is_large(path):
@@ -78,7 +79,7 @@ def decide_setup(image, seen, model, options):
         white=white,
         kind=kind,
         has_dab=kind == "tissue" and has_dab(image, white),
-        side_px=min(options.tile_px, TILE_PX),
+        side_px=min(options.tile_px, max(TILE_PX, MARGINS * model.margin_px)),
         margin_px=model.margin_px,
         multiple_px=model.multiple_px,
         region_px=0,

@@ -65,8 +65,8 @@ def score_image(sample, estimate, thresholds):
         signs=image_signs(
             image_uncertainty(maps),
             estimate.spread,
-            hole_share(all_labels, labels),
             solidities=solidities(labels),
+            hole_share=hole_share(all_labels, labels),
         ),
         groups=(sample.group, sample.set_name),
     )

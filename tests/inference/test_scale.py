@@ -14,7 +14,9 @@ from nuclei.inference.scale import (
     UNCERTAIN,
     estimate_scale,
     nearest_step,
+    separate_look,
 )
+from nuclei.inference.zooms import with_zooms
 
 MODEL = model_of(lambda batch: batch[..., :2])  # its maps are the image
 
@@ -230,3 +232,15 @@ def test_a_separation_that_is_exchanged_is_used(monkeypatch):
     monkeypatch.setattr("nuclei.inference.scale.separate", tiles(lambda maps: 12.0))
     image = discs(120, 144, 24)
     assert estimate_scale(MODEL, image, uncertainty=None).scale == SCALE_LIMITS[1]
+
+
+def test_a_model_with_zooms_is_judged_by_the_maps_of_its_first_zoom():
+    seen = set()
+
+    def separate(maps):
+        seen.add(maps.shape[-1])
+        return separate_look(maps)
+
+    image = discs(200, 200, 12)
+    plain, zoomed = (estimate_scale(m, image, None, separate) for m in (MODEL, with_zooms(MODEL)))
+    assert seen == {MODEL.num_maps} and zoomed.scale == plain.scale != 1

@@ -5,7 +5,8 @@ import pytest
 from inference_tools import model_of
 
 from nuclei.inference.tiling import predict_tiled
-from nuclei.inference.zooms import ZOOMS, mirrored, with_zooms
+from nuclei.inference.zooms import ZOOMS, mirrored, tile_geometry, with_zooms
+from nuclei.model_file import as_model
 
 BLOCK_PX = 16
 
@@ -64,6 +65,14 @@ def test_tiles_equal_the_whole_at_every_zoom(shape):
     whole = predict_tiled(model, image, tile_px=4096)
     np.testing.assert_allclose(predict_tiled(model, image, tile_px=192), whole, atol=1e-5)
     assert np.abs(whole[..., :2] - whole[..., 2:4]).max() > 1e-3  # the zooms differ
+
+
+def test_the_geometry_that_flags_are_checked_by_is_that_of_the_model():
+    architecture = {"heads": ["nucleus"], "width": 8, "depth": 3}
+    plain = as_model(lambda batch: batch, {"architecture": architecture})
+    for model, tta in ((plain, False), (with_zooms(plain), True)):
+        geometry = {"margin": model.margin_px, "multiple": model.multiple_px}
+        assert tile_geometry(architecture, tta) == geometry
 
 
 def test_a_margin_covers_the_smallest_zoom():

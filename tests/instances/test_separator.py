@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from synthetic import draw
 
-from nuclei.instances.separate import THRESHOLDS, separate
-from nuclei.instances.separator import MIN_CONFIDENCE, Separator
+from nuclei.instances.separate import THRESHOLDS, connected, separate
+from nuclei.instances.separator import MIN_CONFIDENCE, Separator, largest_piece
 from nuclei.training.targets import targets
 
 ZOOMS = (1.0, 1.25)
@@ -91,3 +91,28 @@ def test_empty_maps_give_no_nuclei():
     empty = np.zeros((20, 30, 2), np.float32)
     labels, maps = separated(empty, empty)
     assert labels.shape == (20, 30) and not labels.any() and maps.shape == empty.shape
+
+
+def test_what_is_left_of_a_nucleus_is_one_piece_and_not_too_small():
+    bar = np.zeros((60, 90), np.int32)
+    bar[28:33, 20:80] = 1
+    crossing = np.zeros_like(bar)
+    crossing[10:50, 35:40] = 1
+    labels, _ = separated(view_of(crossing), view_of(bar, 0.8))
+    for number in range(1, labels.max() + 1):
+        assert connected(labels == number)[0].max() == 1
+    small, cover = discs((30, 30), radius=7), discs((30, 42), radius=8)
+    least = (small > 0).sum() - 5
+    thresholds = THRESHOLDS | {"min_area_px": least}
+    maps = np.concatenate([view_of(cover), view_of(small, 0.8)], -1)
+    labels, _ = Separator(thresholds, zooms=ZOOMS).separate(maps)
+    areas = np.bincount(labels.ravel())[1:]
+    assert len(areas) and (areas >= least).all()
+
+
+def test_the_largest_piece_is_connected_by_edges():
+    mask = np.zeros((6, 9), bool)
+    mask[1, 1:4] = mask[2, 4:6] = True  # they share a corner alone
+    pixels = np.flatnonzero(mask)
+    np.testing.assert_array_equal(largest_piece(pixels, 9), [10, 11, 12])
+    assert not len(largest_piece(pixels[:0], 9))

@@ -86,7 +86,7 @@ def test_fine_tuning_does_not_forget_what_the_first_model_knew():
 
 
 def test_signs_are_larger_where_less_is_usual():
-    signs = image_signs(0.2, 1.5, 0.3, [0.9, 0.7], [0.9, 0.95, 0.5])
+    signs = image_signs(0.2, 1.5, [0.9, 0.7], [0.9, 0.95, 0.5], 0.3)
     expected = {"uncertainty": 0.2, "scale_spread": 1.5, "hole_share": 0.3}
     assert signs == pytest.approx(expected | {"low_confidence": 0.2, "low_solidity": 0.1})
     assert image_signs(0.2) == {"uncertainty": 0.2}
