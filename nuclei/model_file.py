@@ -5,7 +5,6 @@ prediction needs beside the weights, such as thresholds and the nucleus size of 
 """
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,12 +40,12 @@ class Model:
         diameter_px: median nucleus diameter that the network was trained for.
         thresholds: chosen on the validation images; `separate` takes them.
         calibration: weights of `confidence`, or None where the file has none.
-        limits: of the signs of `image_signs`, by name, above which an image is out of distribution,
-            beside FIXED_LIMITS; empty where unknown, and then no image is judged.
+        limits: of the signs of `image_signs`, beside FIXED_LIMITS; an image above one is out of
+            distribution. Empty where unknown, and then no image is judged.
         rare_modalities: of which the training had hardly any image.
         device: words for the user on what runs the network.
-        zooms: sizes at which the network sees an image; it returns maps of each.
         free_memory: gives back what the network keeps ready for its next call.
+        zooms: sizes at which the network sees an image; it returns maps of each.
     """
 
     network: Callable
@@ -59,8 +58,8 @@ class Model:
     limits: dict[str, float] = field(default_factory=dict)
     rare_modalities: tuple[str, ...] = ()
     device: str = ""
-    zooms: tuple[float, ...] = (1.0,)
     free_memory: Callable[[], None] = lambda: None
+    zooms: tuple[float, ...] = (1.0,)
 
     @property
     def maps_per_zoom(self) -> int:
@@ -84,7 +83,7 @@ class Model:
         if not self.limits and not self.rare_modalities:
             return None
         limits = FIXED_LIMITS | self.limits
-        is_far = any(value > limits.get(name, math.inf) for name, value in signs.items())
+        is_far = any(signs[name] > limits[name] for name in signs.keys() & limits.keys())
         return is_far or kind in self.rare_modalities
 
 

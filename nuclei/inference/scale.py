@@ -134,8 +134,7 @@ class ScaleEstimator:
             part = resized[box.place]
             part = part if self.prepare is None else self.prepare(part)
             maps = predict_tiled(self.model, part)
-            num_maps = self.model.maps_per_zoom
-            self.looks[scale, box] = Look(scale, box, maps, self.separate, num_maps)
+            self.looks[scale, box] = Look(scale, box, maps, self.separate, self.model.maps_per_zoom)
         return self.looks[scale, box]
 
     def busiest_box(self, scale: float, size: tuple[int, int]) -> Box:
