@@ -141,10 +141,9 @@ class Record:
                 return ""
             if self.is_ours(path):
                 return ""
-            if self.journal.name != RECORD:  # a worker that died may have written the file
-                self.read()
-                if self.is_ours(path):
-                    return ""
+            self.read()  # a worker may have written the file meanwhile: one that died, or an orphan
+            if self.is_ours(path):
+                return ""
             what = "was changed since this program wrote it"
             if not self.is_known(path):
                 what = "was not written by this program"

@@ -212,6 +212,21 @@ def test_the_lines_of_workers_are_gathered(tmp_path):
         assert [name for name in "abcd" if record.fault(tmp_path / name)] == ["c"]
 
 
+def test_what_an_orphan_of_another_run_writes_meanwhile_is_ours(tmp_path):
+    path, foreign = tmp_path / "masks" / "a.png", tmp_path / "masks" / "b.png"
+    path.parent.mkdir()
+    with recording(tmp_path):
+        orphan = Record(tmp_path, journal=".written.orphan.jsonl")
+        for name in (path, foreign):
+            name.write_bytes(b"mask")
+        orphan.note(path, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"again")
+        with pytest.raises(Protected, match="not written by this program"), replacing(foreign):
+            pass
+    assert path.read_bytes() == b"again" and foreign.read_bytes() == b"mask"
+
+
 def test_a_graph_stops_before_it_replaces_a_page_of_the_user(tmp_path, capsys):
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n1,0.5,0.6\n2,0.4,0.5\n")
     place(tmp_path / f"{graph.GRAPH_NAME}.html", "mine")
