@@ -38,7 +38,7 @@ def with_zooms(model: Model, zooms: tuple[float, ...] = ZOOMS) -> Model:
     """A model that sees each image at several sizes, and each of these mirrored, too.
 
     Args:
-        model: with one map of each kind.
+        model: that sees an image at one size.
         zooms: sizes, multiples of 0.25 of which the first is 1.
 
     Returns:

@@ -126,10 +126,8 @@ def find_in_bands(image, model, options):
         labels[place].flat[pixels] = owned.labels.flat[pixels] + num_nuclei
         num_nuclei += len(owned.centroids)
         num_cut += count_cut(owned.labels, tile.region, setup.shape)
-        num_found_px, num_kept_px = (
-            num_found_px + owned.num_found_px,
-            num_kept_px + owned.num_kept_px,
-        )
+        num_found_px += owned.num_found_px
+        num_kept_px += owned.num_kept_px
         parts.append((owned.columns, owned.centroids))
         undecided, probability = undecided + owned.undecided, probability + owned.probability
     model.free_memory()  # before pictures of the whole image are drawn
