@@ -1,12 +1,11 @@
 """Which accepted images teach, and which are held out to compare the old model with the new one.
 
-parts = divide(stems, known=folder)     # {stem: "train" or "validation"}
+parts = divide(stems)                   # {stem: "train" or "validation"}
 write_split(path, parts)                # for train.py --split
 """
 
 import csv
 import io
-from collections.abc import Container
 from pathlib import Path
 
 from nuclei.datasets.field_names import origin_of
@@ -18,23 +17,20 @@ SEED = 0  # of the choice: an image stays on its side when others are added, wit
 TRAIN, VALIDATION = "train", "validation"
 
 
-def divide(
-    stems: list[str], split_csv: Path | None = None, known: Container[str] = ()
-) -> dict[str, str]:
+def divide(stems: list[str], split_csv: Path | None = None) -> dict[str, str]:
     """Divide the accepted images. Fields of one image, and the image itself, stay together.
 
     Args:
         stems: of the accepted images.
         split_csv: the user's own division; what it does not know is divided as without it. A field
             goes where it, or else its image, is told to.
-        known: stems of all images and slides of the folder, of which some may be fields.
 
     Returns:
         {stem: part}. A single image teaches with all its fields, and none is held out.
     """
     members: dict[str, list[str]] = {}
     for stem in sorted(stems):
-        members.setdefault(origin_of(stem, known), []).append(stem)
+        members.setdefault(origin_of(stem), []).append(stem)
     parts = dict.fromkeys(sorted(stems), TRAIN)
     if len(members) > 1:
         smallest = min(map(len, members.values()))
@@ -46,7 +42,7 @@ def divide(
     if split_csv is not None and split_csv.is_file():
         given = read_split(split_csv)
         for stem in stems:
-            parts[stem] = given.get(stem) or given.get(origin_of(stem, known)) or parts[stem]
+            parts[stem] = given.get(stem) or given.get(origin_of(stem)) or parts[stem]
     return parts
 
 

@@ -1,8 +1,9 @@
-"""The names of fields, which say what they were cut from: STEM_x1024_y2048.
+"""The names of fields, which say what they were cut from: STEM_x1024_y2048, STEM_field_1.
 
     field_stem("a", box, 1)                 # "a_x10_y20"
     source_of("a_x10_y20", {"a"})           # ("a", (10, 20))
-    origin_of("a_x10_y20_x5_y5", {"a", "a_x10_y20"})        # "a"
+    origin_of("a_x10_y20_x5_y5")            # "a"
+    origin_of("slide_field_3")              # "slide"
 
 The corner counts pixels of the image or slide that the field was cut from.
 """
@@ -14,6 +15,7 @@ from nuclei.images.box import Box
 
 MAX_OF_ONE_CORNER = 1000  # fields of different sizes
 NAME = re.compile(r"(?P<source>.+)_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})(_\d{1,3})?")
+SLIDE_FIELD = re.compile(r"(?P<source>.+)_field_\d{1,9}")  # as nuclei.slides.fields names them
 
 
 def field_stem(stem: str, box: Box, number: int) -> str:
@@ -44,15 +46,11 @@ def source_of(stem: str, stems: Container[str]) -> tuple[str, tuple[int, int]] |
     return parts["source"], (int(parts["x"]), int(parts["y"]))
 
 
-def origin_of(stem: str, stems: Container[str]) -> str:
-    """The stem of the whole image or slide that an image shows a part of; its own if it is none."""
-    while source := source_of(stem, stems):
-        stem = source[0]
-    return stem
+def origin_of(stem: str) -> str:
+    """The stem of the whole image or slide that an image shows a part of; its own if it is none.
 
-
-def named_origin(stem: str) -> str:
-    """The same where the whole image may lie elsewhere: by the name alone."""
-    while parts := NAME.fullmatch(stem):
+    The name alone decides: the whole may lie elsewhere.
+    """
+    while parts := NAME.fullmatch(stem) or SLIDE_FIELD.fullmatch(stem):
         stem = parts["source"]
     return stem

@@ -3,7 +3,7 @@
 train_stems, validation_stems = choose_split(samples, split_csv=None, seed=7)
 """
 
-from nuclei.datasets.field_names import named_origin
+from nuclei.datasets.field_names import origin_of
 from nuclei.datasets.split import read_split, split_stems
 from nuclei.files import named
 
@@ -54,7 +54,7 @@ def choose_split(samples, split_csv, seed, say=print):
 
 
 def random_split(samples, seed):
-    """Divide the samples at random. Fields of one image (STEM_x1024_y2048) stay together.
+    """Divide the samples at random. Fields of one image (see `origin_of`) stay together.
 
     Fields of one image look alike: with some of them in each part, the scores would be too good.
     Where all are of one image, they are divided nevertheless.
@@ -66,7 +66,7 @@ def random_split(samples, seed):
     Returns:
         {stem: "train" or "validation"}.
     """
-    origins = {stem: named_origin(stem) for stem in samples}
+    origins = {stem: origin_of(stem) for stem in samples}
     if len(set(origins.values())) < 2:
         origins = {stem: stem for stem in samples}
     groups = {origins[stem]: sample.group for stem, sample in sorted(samples.items())}

@@ -28,31 +28,28 @@ def test_whole_images_are_divided_as_by_the_training(num):
 
 @pytest.mark.parametrize("sizes", [(3, 3), (1, 6), (5, 1, 2), (1, 1, 1, 9), (2,) * 10])
 def test_fields_of_one_image_and_the_image_itself_stay_together(sizes):
-    known = {f"image{number}" for number in range(len(sizes))}
     stems = [
         f"image{number}" + (f"_x{64 * place}_y0" if place else "")
         for number, size in enumerate(sizes)
         for place in range(size)
     ]
-    known |= set(stems)
-    parts = divide(stems, known=known)
+    parts = divide(stems)
     sides = {}
     for stem, part in parts.items():
-        sides.setdefault(origin_of(stem, known), set()).add(part)
+        sides.setdefault(origin_of(stem), set()).add(part)
     assert all(len(side) == 1 for side in sides.values())
     num_held_out = list(parts.values()).count("validation")
     assert 1 <= num_held_out <= max(min(sizes), round(0.2 * len(stems)))
-    assert divide(list(reversed(stems)), known=known) == parts
+    assert divide(list(reversed(stems))) == parts
 
 
 def test_fields_of_a_single_image_all_teach():
     stems = ["slide_x0_y0", "slide_x512_y0", "slide_x0_y512"]
-    assert set(divide(stems, known=["slide"]).values()) == {"train"}
-    assert "validation" in divide(stems).values()  # they are no fields where there is no slide
+    assert set(divide(stems).values()) == {"train"}
 
 
 def test_a_field_follows_its_image_in_the_users_division(tmp_path):
     (tmp_path / "split.csv").write_text("stem,split\na,validation\na_x0_y0,train\n")
     stems = ["a_x0_y0", "a_x9_y0", "b", "c", "d"]
-    parts = divide(stems, tmp_path / "split.csv", known={"a", *stems})
+    parts = divide(stems, tmp_path / "split.csv")
     assert parts["a_x0_y0"] == "train" and parts["a_x9_y0"] == "validation"
