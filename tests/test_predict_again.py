@@ -105,6 +105,22 @@ def test_other_formats_are_added_without_touching_what_is_there(model, images, t
     assert (out / "nuclei.csv").read_bytes() == before[Path("nuclei.csv")]
 
 
+def test_formats_that_cannot_be_written_now_cost_nothing(
+    model, images, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    assert run_predict(model, out, images, "--formats", "masks,imagej") == 0
+    table = out / "summary.csv"
+    table.write_text(table.read_text().replace("masks imagej", "masks of_a_later_version imagej"))
+    before = read_files(out)
+    with monkeypatch.context() as patch:  # the package has gone since
+        patch.setattr("nuclei.machine.is_installed", lambda name: name != "roifile")
+        assert run_predict(model, out, images, "--formats", "masks", "--overwrite") == 1
+        assert "pip install roifile" in capsys.readouterr().err and read_files(out) == before
+    assert run_predict(model, out, images, "--formats", "masks", "--overwrite") == 0
+    assert {row["formats"] for row in read_rows(table)} == {"masks imagej"}
+
+
 def test_a_table_half_added_is_not_doubled(model, images, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run_predict(model, whole, images / "image0.png", "--formats", "masks,csv")

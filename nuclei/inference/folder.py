@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from nuclei.cli import Notes, is_out_of_memory, shortened
 from nuclei.files import NAME_REFUSED, is_fault_of_name, unreadable
@@ -19,7 +20,6 @@ from nuclei.progress import Progress
 from nuclei.results.image import measure_nuclei, summarise, write_image, write_rows
 from nuclei.results.jobs import Job, Run
 from nuclei.results.tally import Tally
-from nuclei.written import Protected
 
 # How many times --mpp may differ from what a file states before the user is told.
 MAX_MPP_RATIO = 1.5
@@ -93,24 +93,35 @@ def process_image(job: Job, run: Run, budget: PixelBudget, find: Callable = find
         try:
             options, lines = options_for(file, run.options)
             found, table, more_lines = find(file.image, run.model, options)
-        except (ValueError, MemoryError) as error:
-            return error
-        except Exception as error:  # each engine says it in an exception of its own
-            if not is_out_of_memory(error):
-                raise
-            return MemoryError(f"there is too little memory for it ({shortened(error)})")
-        seconds = time.monotonic() - started
-        run = replace(run, options=options)  # with the pixel size and the channel of this file
-        table.insert(0, "image", job.stem)
-        try:
+            seconds = time.monotonic() - started
+            run = replace(run, options=options)  # with the pixel size and the channel of this file
+            table.insert(0, "image", job.stem)
             write_image(found, table, job, run)
-        except Protected as error:  # the user has put a file there meanwhile
-            return error
-        except OSError as error:
-            if not is_fault_of_name(error):
-                raise
-            return ValueError(f"{job.path}: {NAME_REFUSED}")
+        except Exception as error:
+            return reason_to_skip(error, job.path)
         return table, summarise(found, table, job, run, seconds), [*lines, *more_lines]
+
+
+def reason_to_skip(error: Exception, path: Path) -> Exception:
+    """What an image or slide is skipped for, after this error.
+
+    Args:
+        error: raised while it was searched or its results were written.
+        path: of the image or slide.
+
+    Returns:
+        A ValueError (also where the user has put a file in the place of a result) or MemoryError.
+
+    Raises:
+        Exception: `error` itself, where the next image would not fare better.
+    """
+    if isinstance(error, ValueError | MemoryError):
+        return error
+    if is_out_of_memory(error):  # each engine says it in an exception of its own
+        return MemoryError(f"there is too little memory for it ({shortened(error)})")
+    if isinstance(error, OSError) and is_fault_of_name(error):
+        return ValueError(f"{path}: {NAME_REFUSED}")
+    raise error
 
 
 def options_for(file: ImageFile, options: Options) -> tuple[Options, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nuclei.files import unreadable
 from nuclei.formats.registry import FORMATS
-from nuclei.inference.folder import describe_failure, describe_other_mpp
+from nuclei.inference.folder import describe_failure, describe_other_mpp, reason_to_skip
 from nuclei.inference.threads import map_in_order
 from nuclei.inference.workers import model_of_worker
 from nuclei.instances.signs import image_signs
@@ -25,6 +25,7 @@ from nuclei.slides.search import find_nuclei_on_slide, search_tiles
 from nuclei.slides.tile_nuclei import describe_cut
 from nuclei.slides.work import WorkFolder
 from nuclei.version import program_version
+from nuclei.written import Protected
 
 # Tiles that a worker does in one go, reading ahead. They are lost with it if it dies.
 TILES_TOGETHER = 4
@@ -47,8 +48,8 @@ def predict_slides(jobs, run, cluster=None):
     def process(job):
         try:
             return process_slide(job, run, cluster)
-        except (ValueError, MemoryError) as error:
-            return error
+        except Exception as error:
+            return reason_to_skip(error, job.path)
 
     if cluster is None:
         results = (process(job) for job in jobs)
@@ -57,17 +58,36 @@ def predict_slides(jobs, run, cluster=None):
     tally = Tally()
     with contextlib.closing(results):
         for job, result in zip(jobs, results, strict=True):
+            if not isinstance(result, Exception):
+                result = write_shared(result, job, run)
             if isinstance(result, Exception):
                 tally.failures.append(describe_failure(job, result))
                 print(f"skipped: {tally.failures[-1]}", file=sys.stderr)
                 continue
-            found, fields, summary = result
-            if "overlays" in job.formats:
-                write_fields(run.out, fields, summary)
-            write_rows(run.out, job, (table for table, _ in found.parts()), summary)
-            found.work.clear()
-            tally.add(summary)
+            tally.add(result)
     return tally
+
+
+def write_shared(result, job, run):
+    """Write what a slide has in tables and folders of all slides, and end its work.
+
+    Args:
+        result: of `process_slide`.
+        job, run: as of `process_slide`.
+
+    Returns:
+        The row of summary.csv; or the exception where the user has put a file in the place of a
+        field.
+    """
+    found, fields, summary = result
+    try:
+        if "overlays" in job.formats:
+            write_fields(run.out, fields, summary)
+    except Protected as error:
+        return error
+    write_rows(run.out, job, (table for table, _ in found.parts()), summary)
+    found.work.clear()
+    return summary
 
 
 def process_slide(job, run, cluster=None):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nuclei.contents import known_state
 from nuclei.files import named, plural
-from nuclei.formats.registry import require_formats
+from nuclei.formats.registry import FORMATS, require_formats
 from nuclei.images.folder import find_images, image_files
 from nuclei.images.reading import IMAGE_SUFFIXES
 from nuclei.images.stems import normal
@@ -19,7 +19,12 @@ from nuclei.inference.find import Options
 from nuclei.machine import require
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import describe_plan, plan_jobs
-from nuclei.results.tables import finished_before, merge_changed_rows, read_table
+from nuclei.results.tables import (
+    finished_before,
+    formats_of,
+    merge_changed_rows,
+    read_table,
+)
 from nuclei.slides.formats import SUFFIXES, find_slides, is_slide
 from nuclei.slides.found import SLIDE_FORMATS, SLIDE_FORMATS_DEFAULT
 from nuclei.slides.targets import (
@@ -67,13 +72,16 @@ class Plan(NamedTuple):
         """
         overwrite = record.overwrite
         refuse_among_inputs(self.files, self.formats, self.out)
+        merge_changed_rows(self.out)
+        summary = read_table(self.out / "summary.csv")
         anew, kept = set(self.files), {}
         if not overwrite:
-            merge_changed_rows(self.out)
-            summary = read_table(self.out / "summary.csv")
             refuse_other_images(self.files, summary, self.out, record)
             anew, kept = find_changed(self.files, summary, self.slides, record)
+        renewed = [row for row in formats_of(summary) if row[0] in anew]
+        require_packages(self.possible_formats(renewed), self.slides)  # before any row goes
         finished = finished_before(self.out, self.made_by, overwrite, self.files, anew)
+        finished = self.possible_formats(finished.items())
         files = {stem: path for stem, path in self.files.items() if stem not in kept}
         jobs = plan_jobs(files, self.formats, finished, anew)
         jobs = [replace(job, state=known_state(job.path)) for job in jobs]
@@ -87,6 +95,21 @@ class Plan(NamedTuple):
             work_folder(self.out, stem).clear()
         jobs, staying = without_protected(jobs, self.out, self.slides, record)
         return jobs, staying._replace(outdated=[path for paths in kept.values() for path in paths])
+
+    def possible_formats(self, written):
+        """What an earlier run wrote and this one can write: a file may have become a slide.
+
+        Args:
+            written: pairs of a stem and names of formats.
+
+        Returns:
+            {stem: names}.
+        """
+        of_images = {*DEFAULT_FORMATS, *FORMATS}
+        return {
+            stem: [n for n in names if n in (SLIDE_FORMATS if stem in self.slides else of_images)]
+            for stem, names in written
+        }
 
 
 def collect(inputs):
@@ -175,10 +198,15 @@ def choose_formats(files, slides, chosen, editable=False):
     if editable and not chosen:
         for stem in files.keys() - slides:
             formats[stem].append("geojson")
-    require_formats(dict.fromkeys(name for names in formats.values() for name in names))
-    if any("ometiff" in formats[stem] for stem in slides):
-        require(["zarr"], "the format ometiff of slides")
+    require_packages(formats, slides)
     return formats
+
+
+def require_packages(formats, slides):
+    """Raise ValueError where a package is missing for the formats, {stem: names}."""
+    require_formats(dict.fromkeys(name for names in formats.values() for name in names))
+    if any("ometiff" in names for stem, names in formats.items() if stem in slides):
+        require(["zarr"], "the format ometiff of slides")
 
 
 def formats_for(path, path_is_slide, chosen):

@@ -64,7 +64,8 @@ class WorkFolder:
         return setup
 
     def write_setup(self, setup):
-        """Write a `Setup`: from now on the folder belongs to its key."""
+        """Write a `Setup`: from now on the folder belongs to its key, and no tile is finished."""
+        self.remove_tiles()
         with replacing(self.path / SETUP) as temporary:
             values = setup._asdict()
             text = json.dumps({"sha256": hash_of_values(values), **values})
@@ -103,6 +104,11 @@ class WorkFolder:
                 raise
             return None  # a loss of power leaves such files
 
+    def remove_tiles(self):
+        """Remove the finished tiles."""
+        for path in self.path.glob("tile_*.npz"):
+            path.unlink(missing_ok=True)
+
     def refresh(self):
         """Ask the server of a shared folder what is in it.
 
@@ -113,6 +119,7 @@ class WorkFolder:
     def clear(self):
         """Remove the folder. One without our settings is not ours, unless it is empty."""
         if (self.path / SETUP).is_file():
+            self.remove_tiles()  # before the setup, which says whose they are
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):

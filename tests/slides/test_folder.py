@@ -16,8 +16,11 @@ import report
 from nuclei.folder_lock import LOCK, only_run
 from nuclei.inference.find import NUCLEUS_UM
 from nuclei.model_file import TRAINED_DIAMETER_PX
+from nuclei.slides import folder as slides
 from nuclei.slides.folder import search_tiles_in_worker
+from nuclei.slides.found import FoundOnSlide
 from nuclei.slides.work import work_folder
+from nuclei.written import Protected
 
 TWO_CHANNELS = {"Channel": {"Name": ["FITC", "DAPI"]}}
 FIELD = "b.ome_field_1.png"
@@ -207,3 +210,47 @@ def test_a_second_run_into_one_folder_is_refused(model, fluorescence, tmp_path, 
 def test_a_worker_without_setup_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="setup.json.*run again"):
         search_tiles_in_worker(None, None, None, tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "name"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), "too little memory"),
+    ],
+)
+def test_a_fault_of_one_slide_costs_no_other(
+    model, fluorescence, tmp_path, monkeypatch, capsys, error, message
+):
+    """The same faults skip an image."""
+    for name in ("a", "b"):
+        write_pyramid(tmp_path / "in" / f"{name}.ome.tif", fluorescence, mpp=0.4)
+    write = FoundOnSlide.write
+
+    def failing(found, *args):
+        if found.stem == "a.ome":
+            raise error
+        return write(found, *args)
+
+    monkeypatch.setattr(FoundOnSlide, "write", failing)
+    assert run(model, tmp_path / "out", tmp_path / "in") == 1
+    assert message in capsys.readouterr().err
+    assert list(read_summary(tmp_path / "out").index) == ["b.ome"]
+
+
+def test_a_file_of_the_user_in_the_place_of_a_field_costs_no_other_slide(
+    model, fluorescence, tmp_path, monkeypatch, capsys
+):
+    for name in ("a", "b"):
+        write_pyramid(tmp_path / "in" / f"{name}.ome.tif", fluorescence, mpp=0.4)
+    write = slides.write_fields
+
+    def in_the_way(out, fields, summary):
+        if summary["image"] == "a.ome":
+            raise Protected("fields/raw/a.png was not written by this program")
+        write(out, fields, summary)
+
+    monkeypatch.setattr(slides, "write_fields", in_the_way)
+    assert run(model, tmp_path / "out", tmp_path / "in") == 1
+    assert "was not written by this program" in capsys.readouterr().err
+    assert list(read_summary(tmp_path / "out").index) == ["b.ome"]

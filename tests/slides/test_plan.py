@@ -86,3 +86,11 @@ def test_pipes_and_devices_are_named_and_never_waited_for(folder):
     assert list(collect([folder])) == ["b", "c", "a"]
     odd, _ = describe_left_out([folder])
     assert "4 entries are named like images and are no files" in odd
+
+
+def test_an_image_that_became_a_slide_renews_what_slides_have(folder, tmp_path):
+    plan = Plan(tmp_path, None, Options(), "", {"b": folder / "b.svs"}, {"b"}, {"b": []})
+    written = [("b", ["masks", "csv", "geojson", "unknown"])]
+    assert plan.possible_formats(written) == {"b": ["csv", "geojson"]}
+    of_an_image = plan._replace(slides=set()).possible_formats(written)
+    assert of_an_image == {"b": ["masks", "csv", "geojson"]}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from slides_tools import FORMATS, ROOT, contents, find
@@ -93,6 +94,24 @@ def test_what_was_begun_with_other_settings_is_begun_anew(readable, tmp_path, ca
 SETUP = Setup(
     "key", (900, 800), (450, 400), 0.5, (3.0, 250), 255, "tissue", False, 512, 40, 16, 2048, 60
 )
+
+
+def test_tiles_of_another_setup_are_never_taken_for_finished(tmp_path, monkeypatch):
+    work, tile = work_folder(tmp_path, "s"), SimpleNamespace(index=3)
+    work.write_setup(SETUP)
+    work.tile_path(tile).write_bytes(b"of this setup")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("nuclei.slides.work.shutil.rmtree", killed)
+        work.clear()
+    assert work.read_setup() == SETUP and not work.tile_path(tile).exists()
+    work.tile_path(tile).write_bytes(b"of a worker that lost its setup")
+    (work.path / "setup.json").unlink()
+    work.write_setup(SETUP)
+    assert not work.tile_path(tile).exists()
 
 
 def test_a_setup_comes_back_as_it_was(tmp_path):
