@@ -98,9 +98,24 @@ def image_uncertainty(maps):
         Float from 0 to about 1: the distances of the nucleus probabilities to 0 or 1, over their
         sum. An image without anything like a nucleus has none.
     """
-    nucleus = maps[..., 0].astype(np.float64)
-    undecided = np.minimum(nucleus, 1 - nucleus).sum()
-    return float(undecided / max(nucleus.sum(), EMPTY_SHARE * nucleus.size))
+    nucleus = maps[..., 0]
+    return uncertainty_of(*probability_sums(nucleus), nucleus.size)
+
+
+def probability_sums(nucleus):
+    """(sum of the distances to 0 or 1, sum) of nucleus probabilities, an array of any shape."""
+    nucleus = nucleus.astype(np.float64)
+    return float(np.minimum(nucleus, 1 - nucleus).sum()), float(nucleus.sum())
+
+
+def uncertainty_of(undecided, probability, num_px):
+    """`image_uncertainty` from the sums of `probability_sums` over all parts of an image.
+
+    Args:
+        undecided, probability: the sums.
+        num_px: pixels that they go over; none at all are no uncertainty.
+    """
+    return float(undecided / max(probability, EMPTY_SHARE * num_px, 1e-9))
 
 
 def expected_calibration_error(probabilities, hits):

@@ -24,7 +24,7 @@ from nuclei.formats.label_images import (
 )
 from nuclei.formats.registry import FORMATS
 from nuclei.images.writing import write_jpeg
-from nuclei.instances.confidence import EMPTY_SHARE
+from nuclei.instances.confidence import uncertainty_of
 from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.polygons import fill
@@ -80,7 +80,7 @@ class FoundOnSlide:
             self.area_px += int(nuclei.columns["area_px"].sum())
             self.num_cut += nuclei.num_cut
         searched_px = sum(tile.core.area_px for tile in tiles)
-        self.uncertainty = undecided / max(probability, EMPTY_SHARE * searched_px, 1e-9)
+        self.uncertainty = uncertainty_of(undecided, probability, searched_px)
         self.diameters, self.positive = np.concatenate(diameters), np.concatenate(positive)
         ids = np.arange(1, len(self) + 1)
         self.neighbours = measure_neighbours(np.concatenate(centroids), ids)
@@ -203,11 +203,13 @@ def write_parquet_parts(path, tables):
     first = next(tables, None)
     if first is None:
         return
+    filled = (table for table in itertools.chain([first], tables) if len(table))
+    first = next(filled, first)  # an empty table does not tell the types of its columns
     schema = pyarrow.Schema.from_pandas(first, preserve_index=False)
     with (
         replacing(path) as temporary,
         pyarrow.parquet.ParquetWriter(temporary, schema) as writer,
     ):
-        for table in itertools.chain([first], tables):
+        for table in itertools.chain([first], filled):
             rows = pyarrow.Table.from_pandas(table, schema=schema, preserve_index=False)
             writer.write_table(rows)

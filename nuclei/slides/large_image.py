@@ -16,11 +16,11 @@ from nuclei.images.modality import modality
 from nuclei.images.outliers import without_flat_border
 from nuclei.images.reading import declared_pixels
 from nuclei.images.resize import Resized
-from nuclei.images.stains import has_dab
+from nuclei.images.stains import has_dab, white_of
 from nuclei.images.writing import MAX_PNG_LABELS
 from nuclei.inference.scale import estimate_scale
 from nuclei.inference.tiling import predict_strips
-from nuclei.instances.confidence import EMPTY_SHARE
+from nuclei.instances.confidence import uncertainty_of
 from nuclei.instances.measure import in_microns
 from nuclei.instances.neighbours import measure_neighbours
 from nuclei.slides.bands import MirroredBorder, tiles_of_bands
@@ -68,7 +68,7 @@ def decide_setup(image, seen, model, options):
     if scale is None:
         estimate = estimate_scale(model, seen, lambda part: normalise(part, intensity))
         scale, spread = estimate.scale, estimate.spread
-    white = 255 if image.dtype == np.uint8 else int(image.max(initial=1))
+    white = white_of(image)
     kind = modality(image)
     setup = Setup(
         key="",
@@ -131,7 +131,7 @@ def find_in_bands(image, model, options):
         parts.append((owned.columns, owned.centroids))
         undecided, probability = undecided + owned.undecided, probability + owned.probability
     model.free_memory()  # before pictures of the whole image are drawn
-    uncertainty = undecided / max(probability, EMPTY_SHARE * labels.size)
+    uncertainty = uncertainty_of(undecided, probability, labels.size)
     hole_share = 1 - num_kept_px / num_found_px if num_found_px else 0.0
     found = FoundInBands(
         image, setup.intensity, labels, setup.scale, spread, hole_share, setup.kind, uncertainty

@@ -14,7 +14,7 @@ from nuclei.images.box import Box
 from nuclei.images.busiest import busiest_window
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.modality import modality
-from nuclei.images.stains import has_dab
+from nuclei.images.stains import has_dab, white_of
 from nuclei.inference.scale import estimate_scale
 from nuclei.slides.tissue import UNSCANNED, is_bright_field
 
@@ -94,7 +94,7 @@ def decide(slide, overview, mask, model, options, key):
         scale = scale_of(block, intensity, model)
     scale = scale or 1.0
     region_px, overlap_px = size_regions(options.tile_px, scale, model)
-    white = 255 if slide.dtype == np.uint8 else int(sample.max())
+    white = white_of(sample)
     kind = modality(fill_unscanned(overview))
     return Setup(
         key=key,

@@ -11,6 +11,7 @@ import numpy as np
 
 from nuclei.images.box import Box
 from nuclei.images.resize import resize_maps
+from nuclei.instances.confidence import probability_sums
 from nuclei.instances.holes import without_holes
 from nuclei.instances.measure import ImagePart, measure
 from nuclei.instances.neighbours import count_touching
@@ -175,14 +176,8 @@ def measure_owned(tile, maps, image, setup, mask, separator):
         values = separator.confidences(owned, maps, setup.scale).round(4)
         columns = insert_before(columns, "mean_probability", "confidence", values)
     num_kept_px = np.count_nonzero(labels[core])
-    sums = sum_probabilities(maps[core])
+    sums = probability_sums(maps[core][..., 0])
     return Owned(owned, centroids[is_owned], columns, *sums, num_found_px, num_kept_px)
-
-
-def sum_probabilities(maps):
-    """(undecided, probability) of `TileNuclei`, from the maps (rows, columns, K) of a core."""
-    nucleus = maps[..., 0].astype(np.float64)
-    return float(np.minimum(nucleus, 1 - nucleus).sum()), float(nucleus.sum())
 
 
 def locate(labels, region):

@@ -14,6 +14,7 @@ from slides_tools import FORMATS, find, write_pyramid
 from nuclei.images.intensity import normalise
 from nuclei.images.reading import read_image
 from nuclei.slides.formats import open_slide
+from nuclei.slides.found import write_parquet_parts
 from nuclei.slides.overview import draw_nuclei
 from nuclei.truth.masks import read_truth
 
@@ -72,6 +73,16 @@ def test_parquet_holds_the_table(out, labels, areas):
     assert table["area_px"].tolist() == areas.tolist()
     rows, columns = (table[f"centroid_{axis}_px"].astype(int) for axis in ("row", "column"))
     assert (labels[rows, columns] == table["id"]).mean() > 0.95
+
+
+def test_the_types_of_parquet_do_not_hang_on_an_empty_first_tile(tmp_path):
+    """The first tile may own no nucleus, and a column of no strings has no type."""
+    full = pd.DataFrame({"image": ["s", "s"], "id": [1, 2], "positive": [0.0, np.nan]})
+    empty = pd.DataFrame({name: pd.Series([], dtype=object) for name in full})
+    for tables, expected in (([empty, full, empty, full], 4), ([full], 2), ([empty], 0)):
+        write_parquet_parts(tmp_path / "s.parquet", iter(tables))
+        table = pd.read_parquet(tmp_path / "s.parquet")
+        assert len(table) == expected and list(table) == list(full)
 
 
 def test_an_overlay_has_the_size_of_a_small_slide(out, tissue):
