@@ -21,6 +21,7 @@ THRESHOLDS = {
     "min_probability": 0.5,  # objects of lower mean nucleus probability are dropped
 }
 SMALLEST_PX = 10  # area in the image's own pixels below which nothing is a nucleus, at any scale
+PINHOLE_PX = 70  # area below which a hole in a nucleus is filled, in pixels that the network saw
 MIN_MARKER_PX = 3  # a smaller marker is a ripple of the distance map
 
 
@@ -54,7 +55,7 @@ def separate(
     min_area_px = least_area(min_area_px, scale)
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
-    fill_pinholes(mask, min_area_px)
+    fill_pinholes(mask, least_area(PINHOLE_PX, scale))
     labels, areas = connected(mask)
     if len(areas) > 1 and maps.shape[-1] > 1:
         heights = marker_heights(maps, contact_weight, smoothing_px)
@@ -76,15 +77,15 @@ def least_area(min_area_px, scale):
     return max(min_area_px / scale**2, min(min_area_px, SMALLEST_PX))
 
 
-def fill_pinholes(mask, min_area_px):
-    """Fill holes smaller than a nucleus, in place. A larger gap between nuclei is background.
+def fill_pinholes(mask, limit_px):
+    """Fill small holes, in place. A larger gap between nuclei is background.
 
     Args:
         mask: (H, W) bool.
-        min_area_px: area of the smallest nucleus.
+        limit_px: area of the smallest hole that stays.
     """
     holes, areas = connected(~mask)
-    is_small = areas < min_area_px  # entry 0 is the mask itself: to fill it changes nothing
+    is_small = areas < limit_px  # entry 0 is the mask itself: to fill it changes nothing
     if is_small.any():
         mask |= is_small[holes]
 

@@ -9,6 +9,7 @@ from synthetic import draw
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.instances.separate import (
     MIN_MARKER_PX,
+    PINHOLE_PX,
     SMALLEST_PX,
     THRESHOLDS,
     connected,
@@ -72,9 +73,23 @@ def test_pinholes_are_filled_and_gaps_between_nuclei_are_not():
     assert (labels[20:22, 20:22] > 0).all() and (labels[30:40, 30:40] == 0).all()
 
 
+def test_a_least_area_drops_small_nuclei_and_changes_no_other():
+    maps = np.zeros((60, 60, 2), np.float32)
+    maps[2:8, 2:8] = 0.9  # a small nucleus, and four large ones around a gap
+    maps[10:30, 10:50], maps[32:50, 10:50] = 0.9, 0.9
+    maps[10:50, 10:20], maps[10:50, 40:50] = 0.9, 0.9
+    maps[30:32, 28:34] = 0.9
+    small, large = (separate(maps, smoothing_px=0, min_area_px=area) for area in (5, 200))
+    assert small[5, 5] and not large[5, 5]
+    small[2:8, 2:8] = 0
+    np.testing.assert_array_equal(small > 0, large > 0)
+
+
 def separate_by_definition(maps, marker_threshold, contact_weight, min_marker_px):
     """`separate` without its shortcuts: SciPy's components, one watershed over everything."""
     mask = maps[..., 0] > 0.5
+    holes, _ = ndimage.label(~mask)
+    mask |= (np.bincount(holes.ravel()) < PINHOLE_PX)[holes]
     labels, num_components = ndimage.label(mask)
     heights = maps[..., 1] - np.float32(contact_weight) * maps[..., 2]
     markers, num_markers = ndimage.label(mask & (heights > marker_threshold))
