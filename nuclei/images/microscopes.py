@@ -24,6 +24,27 @@ def read_microscope(path: Path) -> Content:
         ValueError: a package is missing, or the reader cannot read the file.
     """
     package = PACKAGES[path.suffix.lower()]
+    try:
+        return content_of(path, opened(path))
+    except MemoryError:
+        raise
+    except Exception as error:  # the readers raise errors of any kind on a damaged file
+        if str(path) in str(error) and isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"{path} cannot be read by {package} ({first_line(error)}); export it as OME-TIFF, or "
+            "copy it again from its source"
+        ) from error
+
+
+def opened(path: Path):
+    """A `bioio.BioImage`, of which nothing but the head is read yet.
+
+    Raises:
+        ValueError: a package is missing.
+        Exception: of any kind, where the reader cannot read the head.
+    """
+    package = PACKAGES[path.suffix.lower()]
     if not (is_installed("bioio") and is_installed(package.replace("-", "_"))):
         hint = ""
         if package == "bioio-czi":
@@ -34,17 +55,13 @@ def read_microscope(path: Path) -> Content:
         )
     from bioio import BioImage
 
-    try:
-        return content_of(path, BioImage(path))
-    except MemoryError:
-        raise
-    except Exception as error:  # the readers raise errors of any kind on a damaged file
-        if str(path) in str(error) and isinstance(error, ValueError):
-            raise
-        raise ValueError(
-            f"{path} cannot be read by {package} ({first_line(error)}); export it as OME-TIFF, or "
-            "copy it again from its source"
-        ) from error
+    return BioImage(path)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width that the head of a microscope's file declares. Raises: as `opened`."""
+    dims = opened(path).dims
+    return dims.Y, dims.X
 
 
 def content_of(path: Path, image) -> Content:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from nuclei.files import existing_file, explaining_damage, first_line
+from nuclei.images import microscopes, tiff
 from nuclei.images.content import Content
 from nuclei.images.intensity import scaled_to_uint16
 from nuclei.images.microscopes import MICROSCOPE_SUFFIXES, read_microscope
@@ -196,10 +197,17 @@ def declared_size(path) -> tuple[int, int]:
         (0, 0) where the head cannot be read; `read_image` then says why.
     """
     Image.MAX_IMAGE_PIXELS = None  # nothing is decoded here, so a bomb does no harm
+    path = Path(path)
     try:
+        with open(path, "rb") as file:
+            head = file.read(len(TIFF_HEADS[0]))
+        if head in TIFF_HEADS:
+            return tiff.size_of(path)
+        if path.suffix.lower() in MICROSCOPE_SUFFIXES:
+            return microscopes.size_of(path)
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, ValueError, SyntaxError):  # Pillow raises these on damaged heads
+    except Exception:  # the readers raise errors of any kind on damaged heads
         return 0, 0
 
 

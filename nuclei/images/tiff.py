@@ -43,6 +43,15 @@ def largest_series(tiff):
     )
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width that the head of a TIFF declares for the image that `read_tiff` reads."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = largest_series(tiff).keyframe
+        return page.imagelength, page.imagewidth
+
+
 def read_tiff(path: Path) -> Content:
     """Read the largest image of a TIFF, with all its planes.
 

@@ -7,7 +7,7 @@ import pytest
 from stack_tools import focal_planes, nuclei_and_others
 
 from nuclei.images.microscopes import content_of
-from nuclei.images.reading import open_image, read_image
+from nuclei.images.reading import declared_size, open_image, read_image
 from nuclei.slides.formats import is_slide
 
 NUCLEI, CYTOPLASM = nuclei_and_others()[:2]
@@ -30,7 +30,7 @@ def write_czi(path):
 def test_a_czi_of_fluorescence_is_an_image(tmp_path):
     pytest.importorskip("bioio_czi")
     path = write_czi(tmp_path / "a.czi")
-    assert not is_slide(path)
+    assert not is_slide(path) and declared_size(path) == NUCLEI.shape
     file = open_image(path)
     np.testing.assert_array_equal(file.image[..., 0], NUCLEI.astype(np.uint16) * 16)
     assert file.mpp == pytest.approx(0.25) and (file.channel, file.plane) == (2, 2)

@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from images_tools import COLOUR, GREY, discs, save, tissue
 from PIL import Image
 
@@ -140,8 +141,10 @@ def test_the_head_of_a_file_says_how_large_its_image_is(tmp_path):
     for name in ("a.png", "a.jpg", "a.tif", "a.bmp"):
         Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(tmp_path / name)
         assert declared_pixels(tmp_path / name) == 1500
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 30, 50), np.float16))  # Pillow cannot
+    assert declared_pixels(tmp_path / "b.tif") == 1500
     whole = (tmp_path / "a.png").read_bytes()
-    for damaged in (b"", b"no image", whole[:20]):
+    for damaged in (b"", b"no image", whole[:20], b"II*\0", (tmp_path / "b.tif").read_bytes()[:9]):
         (tmp_path / "damaged.png").write_bytes(damaged)
         assert declared_pixels(tmp_path / "damaged.png") == 0
     assert declared_pixels(tmp_path / "missing.png") == 0
