@@ -35,7 +35,8 @@ class Comparison(NamedTuple):
     """What one pair of masks comes to."""
 
     sums: dict  # as `tally` gives them
-    is_right: np.ndarray  # (n,) bool: predicted nuclei 1…n that match a true one at IoU 0.5
+    ids: np.ndarray  # (n,) ascending: the predicted nuclei, as their file calls them
+    is_right: np.ndarray  # (n,) bool: those that match a true one at IoU 0.5
     is_scored: np.ndarray  # (n,) bool: those that do not lie in void, where nobody knows the truth
 
 
@@ -92,10 +93,13 @@ def pair_masks(predicted_dir, truth_dir, stems=None, allow_missing=False):
 
 
 def read_prediction(path):
-    """Read a predicted mask as `Truth`: ids of 16 bits or more count as they stand.
+    """Read a predicted mask: ids of 16 bits or more count as they stand.
 
     A program writes them, so a nucleus in two pieces is one nucleus. Masks of 8 bits are understood
     by what they hold, like truth.
+
+    Returns:
+        (truth, ids): a `Truth`, and (n,) ascending, what the file calls its nuclei 1...n.
 
     Raises:
         OSError, ValueError: the file cannot be read.
@@ -104,20 +108,29 @@ def read_prediction(path):
     if pixels.ndim == 2 and pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1:
         ids, labels = np.unique(pixels, return_inverse=True)
         if ids[0] == 0 and ids[1:].tolist() not in ([], [255], [65535]):
-            return Truth(labels.reshape(pixels.shape).astype(np.int32), INSTANCES)
-    return read_truth(path)
+            labels = labels.reshape(pixels.shape).astype(np.int32)
+            return Truth(labels, INSTANCES), ids[1:]
+    truth = read_truth(path)
+    return truth, np.arange(1, truth.labels.max() + 1)
 
 
 def read_masks(predicted_path, truth_path, ignore=()):
-    """Read one pair of masks: two of `Truth`. `ignore` are values of void in the true one.
+    """Read one pair of masks.
+
+    Args:
+        predicted_path, truth_path: their files.
+        ignore: values of void in the true one.
+
+    Returns:
+        (predicted, truth, ids): two of `Truth`, and the ids of `read_prediction`.
 
     Raises:
         OSError, ValueError: a file cannot be read.
     """
-    predicted = read_prediction(predicted_path)
+    predicted, ids = read_prediction(predicted_path)
     stem = stem_of(Path(predicted_path), IMAGE_SUFFIXES)
     shape = predicted.labels.shape  # outlines hold no size
-    return predicted, read_truth(truth_path, shape, ignore, stem)
+    return predicted, read_truth(truth_path, shape, ignore, stem), ids
 
 
 def refuse_one_file(predicted_path, truth_path):
@@ -139,12 +152,12 @@ def refuse_other_sizes(paths, masks):
         )
 
 
-def compare(predicted, truth):
-    """The `Comparison` of two `Truth` of equal size."""
+def compare(predicted, truth, ids):
+    """The `Comparison` of two `Truth` of equal size; `ids` as of `read_prediction`."""
     matching = match(truth.labels, predicted.labels, truth.void)
     right = matching.predicted_ids[matched_pairs(matching)]
     is_right = np.isin(np.arange(1, predicted.labels.max() + 1), right)
-    return Comparison(tally(matching), is_right, matching.predicted_areas[1:] > 0)
+    return Comparison(tally(matching), ids, is_right, matching.predicted_areas[1:] > 0)
 
 
 def compare_pairs(pairs, ignore=()):
@@ -168,7 +181,7 @@ def compare_pairs(pairs, ignore=()):
             progress.add(1)
             try:
                 refuse_one_file(*paths)
-                masks = read_masks(*paths, ignore)
+                *masks, ids = read_masks(*paths, ignore)
                 refuse_other_sizes(paths, masks)
             except (OSError, ValueError) as error:
                 unreadable.append(fault_of(error))
@@ -180,7 +193,7 @@ def compare_pairs(pairs, ignore=()):
             if masks[1].left_out:
                 incomplete.append(f"{Path(paths[1]).name}: {masks[1].left_out}")
             num_void += masks[1].void is not None
-            comparisons[stem] = compare(*masks)
+            comparisons[stem] = compare(*masks, ids)
     notes = []
     if num_void:
         notes.append(
@@ -243,9 +256,9 @@ def score_confidence(comparisons, nuclei_csv):
             stem = plain(row["image"])
             if stem not in comparisons or not row["confidence"]:
                 continue
-            _, is_right, is_scored = comparisons[stem]
-            index = int(row["id"]) - 1
-            if 0 <= index < len(is_right) and is_scored[index]:
+            _, ids, is_right, is_scored = comparisons[stem]
+            index = int(np.searchsorted(ids, int(row["id"])))
+            if index < len(ids) and ids[index] == int(row["id"]) and is_scored[index]:
                 confidences.append(float(row["confidence"]))
                 if not 0 <= confidences[-1] <= 1:
                     raise ValueError(f"a confidence of {confidences[-1]}; expected 0 to 1")

@@ -80,7 +80,7 @@ def test_a_predicted_nucleus_in_two_pieces_is_one_nucleus(tmp_path):
     for number, column in enumerate(range(4, 60, 14), start=1):
         labels[4:14, column : column + 10] = labels[40:50, column : column + 10] = number
     Image.fromarray(labels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_prediction(tmp_path / "a.png").labels, labels)
+    np.testing.assert_array_equal(read_prediction(tmp_path / "a.png")[0].labels, labels)
 
 
 @pytest.mark.parametrize("row", ["a,one,0.9", "a,1,high", "a,,0.5", "a", "\xff,1,0.5"])
@@ -97,3 +97,18 @@ def test_a_damaged_table_of_confidences_is_named(tmp_path, labels, row):
         table.write_text("image,id,confidence\na,1,0.9\n" + row)
     with pytest.raises(ValueError, match="nuclei.csv is damaged.*predict the images again"):
         score_confidence(comparisons, table)
+
+
+def test_a_confidence_belongs_to_its_nucleus_also_where_ids_have_gaps(tmp_path, labels):
+    """A nucleus that was deleted by hand leaves a gap in the ids of the file."""
+    predicted = np.where(labels == 2, 0, labels).astype(np.uint16)
+    predicted[predicted == 4] = 0
+    predicted[50:58, 2:10] = 4  # nowhere near a true one
+    for folder, array in (("labels", predicted), ("truth", labels.astype(np.uint16))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    comparisons, *_ = compare_pairs(pair_masks(tmp_path / "labels", tmp_path / "truth")[0])
+    table = tmp_path / "nuclei.csv"
+    table.write_text("image,id,confidence\na,1,1\na,2,0.5\na,3,1\na,4,0\n")
+    error, bins = score_confidence(comparisons, table)  # 2 is not in the file any more
+    assert error == 0 and sum(number for number, *_ in bins) == 3
