@@ -39,7 +39,7 @@ from nuclei.cli import (
 )
 from nuclei.files import plural
 from nuclei.images.origin import SYNTHETIC
-from nuclei.inference.find import predict_maps
+from nuclei.inference.find import predict_image
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, find_model
 from nuclei.progress import quietly
@@ -222,7 +222,12 @@ def parse_arguments(argv):
     if args.init:
         args.init = str(find_model(args.init))
     run = Run(args.out, args.devices, Processes(num, index, args.coordinator), args.log)
-    return Recipe(**{name: getattr(args, name) for name in names}), run, args.resume, args.quiet
+    recipe = Recipe(**{name: getattr(args, name) for name in names})
+    try:
+        recipe.require_usable()
+    except ValueError as error:
+        parser.error(str(error))
+    return recipe, run, args.resume, args.quiet
 
 
 def say_next(run, data):
@@ -256,7 +261,7 @@ def train(recipe, run, resume):
         data = read_data(recipe, run.say, run.out)
         trained = fit(recipe, data, run, checkpoint)
     if run.processes.is_first:
-        trained.settings = choose(trained, data, predict_maps, run.say)
+        trained.settings = choose(trained, data, predict_image, run.say)
         save_result(trained.network, trained.settings, run)
     else:
         print(f"Process {run.processes.index} is done; process 0 writes {run.model}")
@@ -271,7 +276,7 @@ def main(argv=None):
         with explain_stop(run):
             trained, data = train(recipe, run, resume)
         if run.processes.is_first:
-            compare_with_shipped(trained, data, predict_maps, run.say)
+            compare_with_shipped(trained, data, predict_image, run.say)
             say_next(run, data)
     if data.problems:
         count = plural(len(data.problems), "pair")

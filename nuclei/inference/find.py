@@ -153,16 +153,23 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     image = as_rgb(image)
     # The range is that of the whole image: a tile of background alone must not be stretched.
     intensity = intensity_range(image)
-    inside = without_flat_border(image)
-    seen = image if inside is None else with_mirrored_border(image, inside)
-    scale, maps, scale_spread = predict_maps(model, seen, intensity, options)
-    if inside is not None:
-        maps = maps * inside[..., None]
+    scale, maps, scale_spread = predict_image(model, image, intensity, options)
     labels, maps = options.separator_for(model, scale).separate(maps, scale)
     kind = modality(image)
     kept = without_holes(labels, image) if kind == "tissue" else labels
     share = hole_share(labels, kept)
     return Found(image, intensity, kept, maps, scale, scale_spread, kind, share)
+
+
+def predict_image(
+    model: Model, image, intensity: tuple[float, float], options: Options | None = None
+) -> ScaleEstimate:
+    """`predict_maps` of a whole image: there are no nuclei in a flat border around it."""
+    inside = without_flat_border(image)
+    if inside is None:
+        return predict_maps(model, image, intensity, options)
+    estimate = predict_maps(model, with_mirrored_border(image, inside), intensity, options)
+    return estimate._replace(maps=estimate.maps * inside[..., None])
 
 
 def predict_maps(

@@ -91,7 +91,7 @@ def rehearsal_crops(samples, size, num_crops, seed):
     return np.stack(crops)
 
 
-def choose_blend(network, old, new, crops, batch_size, blends=None):
+def choose_blend(network, old, new, crops, loss, batch_size, blends=None):
     """Blend new weights with the old ones, by no larger a share of the new than is useful.
 
     On the way from the old weights to the new ones, most of the gain on the new images comes early,
@@ -101,6 +101,7 @@ def choose_blend(network, old, new, crops, batch_size, blends=None):
         network: a `keras.Model` that takes the weights; it ends with the blend.
         old, new: lists of arrays, the weights.
         crops: validation images (N, size, size, 3) and truths (N, size, size, K), float32.
+        loss: of the training, a `SegmentationLoss`.
         batch_size: crops in one call of the network.
         blends: shares of the new weights to choose from; the default is BLENDS.
 
@@ -111,10 +112,7 @@ def choose_blend(network, old, new, crops, batch_size, blends=None):
         Wortsman et al. 2022, "Robust fine-tuning of zero-shot models",
         https://arxiv.org/abs/2109.01903
     """
-    from nuclei.training.losses import SegmentationLoss
-
     images, truths = crops
-    loss = SegmentationLoss(range(truths.shape[-1]))
 
     def measure(blend):
         pairs = zip(old, new, strict=True)

@@ -10,7 +10,7 @@ MAX_PIXELS = 12_000_000  # of the images compared: half a minute on two cores
 MIN_NUCLEI = 50  # in the validation images: with fewer, the comparison is a matter of chance
 
 
-def compare_with_shipped(trained, data, predict_maps, say=print):
+def compare_with_shipped(trained, data, predict_image, say=print):
     """Say how well the trained and the shipped weights find the nuclei of the validation images.
 
     Each uses the thresholds in its own file. Nothing is said where there are too few nuclei, where
@@ -19,7 +19,7 @@ def compare_with_shipped(trained, data, predict_maps, say=print):
     Args:
         trained: a `Trained`, with the weights and settings of its model file.
         data: the `Data` of the training.
-        predict_maps: of nuclei.inference.find.
+        predict_image: of nuclei.inference.find.
         say: called with each line for the user.
     """
     path = find_model(SHIPPED)
@@ -32,9 +32,9 @@ def compare_with_shipped(trained, data, predict_maps, say=print):
     if len(samples) == len(data.validating):
         own = trained.settings["scores"]["validation"]["all"]
     else:
-        own = score_model(trained.network, trained.settings, samples, predict_maps)
+        own = score_model(trained.network, trained.settings, samples, predict_image)
     network, settings = load_network(path)
-    shipped = score_model(network, settings, samples, predict_maps)
+    shipped = score_model(network, settings, samples, predict_image)
     say(
         f"On {plural(len(samples), 'validation image')} with {num_nuclei:,} nuclei: "
         f"this training {score_words(own)}, the shipped weights {score_words(shipped)}"
@@ -64,12 +64,12 @@ def choose_samples(samples):
     return [samples[index] for index in indices]
 
 
-def score_model(network, settings, samples, predict_maps):
+def score_model(network, settings, samples, predict_image):
     """Scores of a model with the thresholds of its file: {"images", "dice", "ap50", "map"}."""
     model = as_model(network.predict_on_batch, settings)
     thresholds = settings.get("thresholds", {})
     results = []
     for sample in samples:
-        estimate = predict_maps(model, sample.image, sample.intensity_range)
+        estimate = predict_image(model, sample.image, sample.intensity_range)
         results.append(score_image(sample, estimate, thresholds))
     return scores_by_group(results)["all"]

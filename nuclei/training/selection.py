@@ -5,7 +5,7 @@ are chosen, the confidence of a nucleus is calibrated, and the limits are found 
 is out of distribution. This is done for the best epoch and for the mean of the last epochs; the
 weights that find nuclei better are kept.
 
-`predict_maps` is passed in by the caller: training and inference do not import each other.
+`predict_image` is passed in by the caller: training and inference do not import each other.
 """
 
 import gc
@@ -34,13 +34,13 @@ def is_enough(samples):
     return sum(int(sample.labels.max()) for sample in samples) >= MIN_SEARCH_NUCLEI
 
 
-def choose(trained, data, predict_maps, say=print):
+def choose(trained, data, predict_image, say=print):
     """Choose the weights and all that goes into the model file with them.
 
     Args:
         trained: a `Trained`; its network ends with the weights chosen.
         data: the `Data` of the training.
-        predict_maps: of nuclei.inference.find.
+        predict_image: of nuclei.inference.find.
         say: called with each line for the user.
 
     Returns:
@@ -51,7 +51,9 @@ def choose(trained, data, predict_maps, say=print):
     network, architecture = trained.network, trained.settings["architecture"]
     counts = Counter(sample.group for sample in data.training)
     rare = rare_modalities(counts, (state.base or {}).get("out_of_distribution"))
-    score = lambda: score_validation(network, architecture, samples, predict_maps, state.base, rare)
+    score = lambda: score_validation(
+        network, architecture, samples, predict_image, state.base, rare
+    )
     last, enough = state.num_epochs, is_enough(samples)
     num_averaged = max(1, state.num_averaged)
     end = (
@@ -126,11 +128,20 @@ def choose_epoch(network, candidates, score, sets, say):
 
 def blend_with_start(trained, weights, samples, say):
     """Blend weights with those of `init`. The network takes the blend. Returns: the new share."""
+    from nuclei.training.losses import SegmentationLoss  # late: it imports Keras
+
     recipe, heads = trained.state.recipe, trained.settings["architecture"]["heads"]
+    loss = SegmentationLoss(heads)
     crops = validation_crops(samples, heads, recipe.crop_px)
     blends = None if is_enough(samples) else (FEW_BLEND,)
     share, losses = choose_blend(
-        trained.network, trained.state.start_weights, weights, crops, recipe.batch_size, blends
+        trained.network,
+        trained.state.start_weights,
+        weights,
+        crops,
+        loss,
+        recipe.batch_size,
+        blends,
     )
     say(
         f"Blended with the weights of {recipe.init}: the new weights have a share of {share:.0%}. "
@@ -140,14 +151,14 @@ def blend_with_start(trained, weights, samples, say):
     return share
 
 
-def score_validation(network, architecture, samples, predict_maps, base=None, rare=()):
+def score_validation(network, architecture, samples, predict_image, base=None, rare=()):
     """Predict whole validation images as predict.py does, choose thresholds on them, score them.
 
     Args:
         network: a `keras.Model`.
         architecture: keyword arguments of `build_unet` for it.
         samples: list of `Sample`, the validation images.
-        predict_maps: of nuclei.inference.find.
+        predict_image: of nuclei.inference.find.
         base: thresholds, calibration and out_of_distribution of the model of `init`, if any. They
             stay if the samples hold too few nuclei; without them the thresholds are THRESHOLDS.
         rare: of `rare_modalities`.
@@ -159,7 +170,7 @@ def score_validation(network, architecture, samples, predict_maps, base=None, ra
     """
     settings = {"architecture": architecture, "trained_diameter_px": DIAMETER_PX}
     model = as_model(network.predict_on_batch, settings)
-    predict = lambda sample: predict_maps(model, sample.image, sample.intensity_range)
+    predict = lambda sample: predict_image(model, sample.image, sample.intensity_range)
     enough = is_enough(samples)
     inherited = base if base and not enough else {}
     thresholds, predictions = inherited.get("thresholds", dict(THRESHOLDS)), {}
@@ -181,7 +192,10 @@ def score_validation(network, architecture, samples, predict_maps, base=None, ra
             estimate = predictions.pop(index) if index in predictions else predict(sample)
             results.append(score_image(sample, estimate, thresholds))
             progress.add(1)
-    calibration = calibration_of(results)
+    if "calibration" in inherited:
+        calibration = {"calibration": inherited["calibration"]}
+    else:
+        calibration = calibration_of(results)
     limits = limits_of(results, calibration, rare)
     chosen = {"thresholds": thresholds, **calibration, **limits}
     return chosen | inherited, scores_by_group(results)
@@ -197,8 +211,9 @@ def predict_for_search(samples, predict):
     indices = np.random.default_rng(0).permutation(len(samples))  # so that all sets have a say
     with Progress("Predicting", len(indices), "validation images", log=True) as progress:
         for index in indices:
-            num_pixels += samples[index].labels.size
-            if num_pixels <= MAX_SEARCH_PIXELS or not predictions:
+            size = samples[index].labels.size
+            if num_pixels + size <= MAX_SEARCH_PIXELS or not predictions:
                 predictions[index] = predict(samples[index])
+                num_pixels += size
             progress.add(1)
     return predictions

@@ -28,10 +28,8 @@ SEARCH = {  # the values tried for each threshold, one threshold after the other
 SEPARATION = ("marker_threshold", "contact_weight", "smoothing_px")  # where touching nuclei are cut
 
 
-def choose_thresholds(
-    maps, truths, scales=None, start=None, search=None, voids=None, set_names=None, is_binary=None
-):
-    """Search the best thresholds, one at a time, in at most ROUNDS rounds.
+def choose_thresholds(maps, truths, scales=None, voids=None, set_names=None, is_binary=None):
+    """Search the best thresholds, one at a time from THRESHOLDS on, in at most ROUNDS rounds.
 
     Best is the highest `mean_quality`: for the thresholds of SEPARATION on the images whose truth
     tells touching nuclei apart, since binary truth punishes cuts alone; for the others on all.
@@ -40,8 +38,6 @@ def choose_thresholds(
         maps: list of (H, W, K) float32.
         truths: list of (H, W) int32, in the same order.
         scales: list of the scales that the maps were made at; None for 1 throughout.
-        start: thresholds to begin with; the default is THRESHOLDS.
-        search: {name: values to try}; the default is SEARCH.
         voids: list of (H, W) bool, pixels that do not count, or None in it; None for none at all.
         set_names: list of the names of the sets that the images belong to; None for a single set.
         is_binary: list of bool, whether the truth of an image is a binary mask; None for none.
@@ -73,13 +69,12 @@ def choose_thresholds(
             known[key] = mean_quality(counts, set_names[indices])
         return known[key]
 
-    best = dict(THRESHOLDS if start is None else start)
-    search = SEARCH if search is None else search
-    num_values = ROUNDS * sum(map(len, search.values()))
+    best = dict(THRESHOLDS)
+    num_values = ROUNDS * sum(map(len, SEARCH.values()))
     with Progress("Choosing thresholds", num_values, "values at most", log=True) as progress:
         for _ in range(ROUNDS):
             before = dict(best)
-            for name, values in search.items():
+            for name, values in SEARCH.items():
                 for value in values:
                     progress.add(1)
                     candidate = {**best, name: value}

@@ -5,7 +5,8 @@ import pytest
 from inference_tools import model_of
 from scipy import ndimage
 
-from nuclei.inference.find import Options, predict_maps
+from nuclei.images.intensity import intensity_range
+from nuclei.inference.find import Options, find_nuclei, predict_image, predict_maps
 from nuclei.inference.scale import (
     MAX_MISFIT,
     PROBE_PX,
@@ -244,3 +245,18 @@ def test_a_model_with_zooms_is_judged_by_the_maps_of_its_first_zoom():
     image = discs(200, 200, 12)
     plain, zoomed = (estimate_scale(m, image, None, separate) for m in (MODEL, with_zooms(MODEL)))
     assert seen == {MODEL.num_maps} and zoomed.scale == plain.scale != 1
+
+
+def test_a_flat_border_shows_no_nuclei_to_whoever_predicts_a_whole_image():
+    """A training must choose its thresholds on what a prediction sees."""
+    noise = np.random.default_rng(0).normal(100, 25, (160, 160, 1))
+    framed = np.full((220, 220, 3), 255, np.uint8)  # white, as the network's brightest nucleus
+    framed[30:190, 30:190] = noise.clip(20, 180)
+    outside = np.ones(framed.shape[:2], bool)
+    outside[30:190, 30:190] = False
+    intensity = intensity_range(framed)
+    assert predict_maps(MODEL, framed, intensity, Options(scale=1.0)).maps[outside].max() > 0.9
+    maps = predict_image(MODEL, framed, intensity, Options(scale=1.0)).maps
+    assert maps[outside].max() == 0 and maps[~outside].max() > 0.5
+    found = find_nuclei(framed, MODEL, Options(scale=1.0))
+    np.testing.assert_array_equal(found.maps, maps)

@@ -15,10 +15,13 @@ from nuclei.training.fine_tuning import (
     rehearse,
 )
 from nuclei.training.fit import MIN_STEPS
+from nuclei.training.losses import SegmentationLoss
 from nuclei.training.recipe import Recipe
 from nuclei.training.samples import load_samples
 from nuclei.training.targets import UNKNOWN
 from unet import HEADS
+
+LOSS = SegmentationLoss(HEADS[:1])
 
 
 class Constant:
@@ -36,7 +39,7 @@ def blend_of(truth, end, *blends):
     network = Constant()
     crops = np.zeros((5, 8, 8, 3), np.float32), np.full((5, 8, 8, 1), truth, np.float32)
     old, new = [np.float32(0.1)], [np.float32(end)]
-    blend, losses = choose_blend(network, old, new, crops, 2, *blends)
+    blend, losses = choose_blend(network, old, new, crops, LOSS, 2, *blends)
     return blend, losses, network.value
 
 

@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def network(share):
-    """A network whose `share` says how much of the truth it finds; see `predict_maps`."""
+    """A network whose `share` says how much of the truth it finds; see `predict_image`."""
     return SimpleNamespace(predict_on_batch=share)
 
 
@@ -35,7 +35,7 @@ def compare(monkeypatch, data, own=0.0, shipped=1.0):
     """The lines of `compare_with_shipped`, for networks that see a share of the truth."""
     truths = {id(each.image): each.labels for each in data.validating}
 
-    def predict_maps(model, image, intensity):
+    def predict_image(model, image, intensity):
         labels = truths[id(image)]
         seen = np.where(labels <= model.network * labels.max(), labels, 0)
         maps = targets(seen, SETTINGS["architecture"]["heads"])
@@ -44,7 +44,7 @@ def compare(monkeypatch, data, own=0.0, shipped=1.0):
     monkeypatch.setattr(reference, "load_network", lambda path: (network(shipped), SETTINGS))
     lines = []
     trained = SimpleNamespace(network=network(own), settings=SETTINGS)
-    compare_with_shipped(trained, data, predict_maps, lines.append)
+    compare_with_shipped(trained, data, predict_image, lines.append)
     return lines
 
 

@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from training_tools import write_data
 
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.training.samples import load_samples
-from nuclei.training.selection import choose_epoch, score_validation
+from nuclei.training.selection import choose_epoch, predict_for_search, score_validation
 from nuclei.training.targets import targets
 
 
@@ -69,7 +70,7 @@ def test_perfect_maps_have_perfect_scores(tmp_path, monkeypatch, enough):
         maps = targets(sample.labels, ("nucleus", "distance"))
         return SimpleNamespace(maps=maps, scale=24 / sample.diameter_px, spread=1.0)
 
-    base = {"thresholds": {**THRESHOLDS, "min_area_px": 7}, "calibration": {"weights": [1.0]}}
+    base = {"thresholds": {**THRESHOLDS, "min_area_px": 7}, "calibration": {"weights": [1.0] * 5}}
     architecture = {"heads": ["nucleus", "distance"], "depth": 1}
     network = type("Predicts", (), {"predict_on_batch": staticmethod(lambda batch: batch)})
     settings, scores = score_validation(network, architecture, samples, perfect, base)
@@ -80,3 +81,16 @@ def test_perfect_maps_have_perfect_scores(tmp_path, monkeypatch, enough):
     assert (settings["calibration"] == base["calibration"]) == (not enough)
     assert (settings["thresholds"] == base["thresholds"]) == (not enough)
     assert "out_of_distribution" not in settings  # four images do not tell what is usual
+
+
+def test_one_image_too_large_for_the_search_costs_no_other(monkeypatch):
+    sizes = [50, 500, 50, 50, 60, 50]
+    samples = [SimpleNamespace(labels=np.zeros(size, np.int32)) for size in sizes]
+    monkeypatch.setattr("nuclei.training.selection.MAX_SEARCH_PIXELS", 300)
+    for order in ([2, 1, 0, 3, 4, 5], [0, 2, 1, 3, 4, 5], [5, 4, 3, 2, 1, 0]):
+        generator = SimpleNamespace(permutation=lambda num, order=order: np.array(order))
+        with monkeypatch.context() as patch:
+            patch.setattr(np.random, "default_rng", lambda seed, made=generator: made)
+            assert set(predict_for_search(samples, lambda sample: sample)) == {0, 2, 3, 4, 5}
+    alone = predict_for_search(samples[1:2] * 3, lambda sample: sample)
+    assert len(alone) == 1  # it is better than none
