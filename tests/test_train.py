@@ -184,6 +184,29 @@ def test_flags_that_belong_together(flags, capsys):
     assert "--process-id is 1" in errors or "HOST:PORT" in errors
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "name"),
+    [
+        ("--learning-rate", "0", "learning_rate is 0.0"),
+        ("--learning-rate", "-0.01", "learning_rate is -0.01"),
+        ("--crop", "20000", "crop_px is 20000"),
+        ("--depth", "9", "depth is 9"),
+        ("--width", "1500", "width is 1500"),
+        ("--seed", "-1", "seed is -1"),
+    ],
+)
+def test_a_setting_that_no_model_file_could_hold_is_a_usage_error(flag, value, name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main([flag, value])
+    assert stopped.value.code == 2 and name in capsys.readouterr().err
+
+
+def test_crops_that_the_network_cannot_halve_are_named(tmp_path, capsys):
+    data = write_data(tmp_path / "data", num_pairs=2)
+    assert train.main(["--data-dir", str(data), "--out", str(tmp_path / "o"), "--crop", "250"]) == 1
+    assert "--crop 250: this network needs a multiple of 32 px; take 256" in capsys.readouterr().err
+
+
 def assert_one_line_of_error(data, tmp_path, capsys, *words):
     """One line, after one for each pair that is left out."""
     assert run(data, tmp_path / "out", "--epochs", 1) == 1

@@ -18,8 +18,7 @@ from training_samples import sample
 from nuclei.training import drawers, drawing
 from nuclei.training.batches import CropPlan, batches, crops_held, draw_crop
 from nuclei.training.drawers import ProcessDrawer
-from nuclei.training.hosts import Processes
-from nuclei.training.recipe import Recipe
+from nuclei.training.recipe import Recipe, Run
 from unet import HEADS
 
 TESTS = Path(__file__).resolve().parent
@@ -119,7 +118,7 @@ def for_a_gpu():
     """With a GPU and four cores three processes draw what the recipe says."""
     drawing.has_nvidia, drawing.num_cores = lambda: True, lambda: 4
     recipe = Recipe(crop_px=64, batch_size=3)
-    drawer = drawing.start_drawing(recipe, [sample()], Processes())
+    drawer = drawing.start_drawing(recipe, [sample()], Run())
     assert len(drawer.processes) == 3
     plan = CropPlan([sample()], HEADS, 64, recipe.seed)
     made, expected = islice(batches(plan, 3, drawer=drawer), 12), islice(batches(plan, 3), 12)

@@ -76,7 +76,8 @@ def draw_pair(samples, shares, size, rng):
     clumps = sample.clumps(labels)
     if rng.random() < CROWD_SHARE:
         nuclei = labels if clumps is None else np.where(clumps, 0, labels)
-        crowded, crowded_labels = draw_crowd(crop, nuclei, rng)
+        background = labels == 0 if void is None else (labels == 0) & ~void
+        crowded, crowded_labels = draw_crowd(crop, nuclei, background, rng)
         if crowded is not crop:
             crop, labels, clumps, void = crowded, crowded_labels, None, None
     elif rng.random() < COPY_PASTE_SHARE:

@@ -36,7 +36,7 @@ class State:
 
     Attributes:
         recipe: its settings.
-        fingerprint: of the images and masks.
+        fingerprint: of the images, the masks and their division.
         base: thresholds, calibration and out_of_distribution of the model of `init`, or None.
         learned: names of the maps that the model of `init` has learned.
         rows: one dict for each finished epoch, as in history.csv.
@@ -178,7 +178,7 @@ def restore(model, checkpoint, fingerprint):
     Args:
         model: a compiled `keras.Model` whose optimiser is built.
         checkpoint: a `Checkpoint`.
-        fingerprint: of the images and masks as they are now.
+        fingerprint: of the images, the masks and their division as they are now.
 
     Returns:
         The `State` of the checkpoint.
@@ -189,8 +189,8 @@ def restore(model, checkpoint, fingerprint):
     state = checkpoint.state
     if state.fingerprint != fingerprint:
         raise ValueError(
-            f"{' '.join(state.recipe.data_dir)}: the data has changed since the interrupted "
-            "training; restore it, or start anew without --resume"
+            f"{' '.join(state.recipe.data_dir)}: the data, or its division by split.csv, has "
+            "changed since the interrupted training; restore it, or start anew without --resume"
         )
     refuse_other_arrays(model, checkpoint)
     model.set_weights(checkpoint.network)

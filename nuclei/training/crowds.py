@@ -5,7 +5,7 @@ nodes are full of them. `draw_crowd` cuts whole nuclei out of a crop, turns and 
 lays them side by side. They touch and overlap a little; the labels tell which pixel belongs to
 which.
 
-    crop, labels = draw_crowd(crop, labels, rng)
+    crop, labels = draw_crowd(crop, labels, labels == 0, rng)
 """
 
 import math
@@ -52,19 +52,20 @@ class Stamp:
     width: float
 
 
-def draw_crowd(crop, labels, rng):
+def draw_crowd(crop, labels, background, rng):
     """Draw a crowd of the nuclei of a crop.
 
     Args:
         crop: (size, size, 3) float32, in the units of the image.
         labels: (size, size) int32, each id one nucleus.
+        background: (size, size) bool, where there is surely no nucleus.
         rng: `numpy.random.Generator`.
 
     Returns:
         (crop, labels) of the same shapes and dtypes; the inputs themselves where the crop has too
         few whole nuclei or no background.
     """
-    background = crop[labels == 0]
+    background = crop[background]
     if not len(background):
         return crop, labels
     colour = np.median(background[:: max(1, len(background) // MEDIAN_PIXELS)], axis=0)

@@ -23,7 +23,7 @@ class Data:
     Attributes:
         training, validating: lists of `Sample`.
         forms: {stem: form of its truth}; with several sets the stem has the set before it.
-        fingerprint: of all pixels and labels.
+        fingerprint: of all pixels, all labels and their division.
         origins: {name of a set: the public set of `find_origin` that it is from, or None}.
         problems: a line for each pair that cannot be used and was left out.
     """
@@ -61,7 +61,7 @@ def read_data(recipe, say, folder=MODEL_DIR):
             raise ValueError(
                 f"{folder} holds the data, and the results would lie among them; give another --out"
             )
-    samples, forms, parts, origins = {}, {}, {"train": [], "validation": []}, {}
+    samples, forms, stems, origins = {}, {}, {"train": [], "validation": []}, {}
     problems = []
     for data_set in recipe.sets:
         is_one = len(recipe.sets) == 1
@@ -78,14 +78,15 @@ def read_data(recipe, say, folder=MODEL_DIR):
         for stem, sample in own.items():
             sample.set_name = data_set.name
             samples[key_of[stem]], forms[key_of[stem]] = sample, own_forms[stem]
-        for part, stems in zip(parts.values(), split, strict=True):
-            part += [own[stem] for stem in stems]
+        for part, own_stems in zip(stems.values(), split, strict=True):
+            part += [key_of[stem] for stem in own_stems]
     check_instances(samples, forms, say)
+    parts = {part: [samples[stem] for stem in stems[part]] for part in stems}
     counts = sorted(Counter(sample.group for sample in parts["train"]).items())
     say(
         f"{plural(len(parts['train']), 'image')} to train on "
         f"({', '.join(f'{n} {group}' for group, n in counts)}), {len(parts['validation'])} to "
         f"validate; nucleus diameter {nucleus_size(parts['train'])['median']} px (median)"
     )
-    key = fingerprint(samples)
+    key = fingerprint(samples, stems)
     return Data(parts["train"], parts["validation"], forms, key, origins, problems)

@@ -97,9 +97,11 @@ class Display(keras.callbacks.Callback):
         epoch, recipe = self.state.num_epochs, self.state.recipe
         if self.crops:
             maps = self.model.predict_on_batch(preview_batch(self.crops, recipe.crop_px))
-            labels = [separate(one, **self.thresholds) for one in np.asarray(maps, np.float32)]
-            when = f"after epoch {epoch} of {recipe.epochs}"
-            write_jpeg(self.run.preview, draw_preview(self.crops, labels, when))
+            maps = np.asarray(maps, np.float32)
+            if np.isfinite(maps).all():  # else the training has just failed
+                labels = [separate(one, **self.thresholds) for one in maps]
+                when = f"after epoch {epoch} of {recipe.epochs}"
+                write_jpeg(self.run.preview, draw_preview(self.crops, labels, when))
         if self.drawn_epoch:  # the first drawing waits for imports
             self.drawing_seconds = time.monotonic() - started
         self.drawn, self.drawn_epoch = time.monotonic(), epoch

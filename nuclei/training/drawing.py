@@ -1,6 +1,6 @@
 """Whether processes or threads draw the crops of a training, and how many.
 
-drawer = start_drawing(recipe, samples, processes)      # before Keras is imported
+drawer = start_drawing(recipe, samples, run)             # before Keras is imported
 drawer = drawer or ThreadDrawer(draw, drawing_threads(device))
 """
 
@@ -18,20 +18,24 @@ MIN_CORES = 4  # from which processes draw crops for a GPU
 MAX_THREADS = 8  # that draw crops for a GPU; more do not make a training faster
 
 
-def start_drawing(recipe, samples, processes):
+def start_drawing(recipe, samples, run):
     """Start processes that draw crops for a GPU, one for each core but one.
 
     Args:
         recipe: a `Recipe`.
         samples: list of `Sample` to train on.
-        processes: the `Processes` of this training.
+        run: a `Run`.
 
     Returns:
-        A `ProcessDrawer`; None where threads will do: without a GPU, with few cores, where several
-        processes train, or where Keras has started already.
+        A `ProcessDrawer`; None where threads will do: without a GPU, with few cores, where Keras
+        has started already, or where several devices share the batches, since TensorFlow then
+        begins the batches more than once.
     """
-    is_early = processes.num == 1 and "keras" not in sys.modules
-    if not (is_early and has_nvidia() and hasattr(os, "fork") and num_cores() >= MIN_CORES):
+    is_alone = run.processes.num == run.num_devices == 1
+    is_early = "keras" not in sys.modules
+    if not (
+        is_alone and is_early and has_nvidia() and hasattr(os, "fork") and num_cores() >= MIN_CORES
+    ):
         return None
     heads = recipe.heads or HEADS
     if recipe.init and not recipe.heads:

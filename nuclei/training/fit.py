@@ -99,7 +99,7 @@ def fit(recipe, data, run, checkpoint=None):
     check_alike(alike, run.processes)
     # A few images need rehearsal crops, which nobody knows before Keras has started.
     is_few = keep_statistics(recipe, data)
-    drawer = None if is_few else start_drawing(recipe, data.training, run.processes)
+    drawer = None if is_few else start_drawing(recipe, data.training, run)
     session = prepare(recipe, data, run)
     session.drawer = drawer
     network, state, architecture = begin(recipe, data)
@@ -163,8 +163,10 @@ def begin(recipe, data):
         keras.utils.set_random_seed(recipe.seed)
     state = State(recipe, data.fingerprint)
     if not recipe.init:
+        recipe.require_fitting_crops(recipe.architecture)
         return build_unet(**recipe.architecture), state, recipe.architecture
     network, settings = load_network(recipe.init, recipe.heads)
+    recipe.require_fitting_crops(settings["architecture"])
     names = ("thresholds", "calibration", "out_of_distribution")
     state.base = {name: settings[name] for name in names if name in settings}
     state.learned = read_settings(recipe.init)["architecture"]["heads"]

@@ -10,6 +10,8 @@ reads image and labels there. Both are read at the same positions, so they alway
 import cv2
 import numpy as np
 
+from nuclei.images.resize import SMOOTH_FROM, SMOOTHING
+
 DIAMETER_PX = 24  # every image is scaled so that its median nucleus has this diameter
 SCALE = (0.7, 1.4)  # range of random scale on top: sizes differ within an image
 RESAMPLE_LIMITS = (0.25, 4)  # scaling further would destroy or invent detail
@@ -21,8 +23,6 @@ SHEAR = 0.12  # largest change of an entry of the 2 x 2 matrix
 ELASTIC_SHARE = 0.25  # of the crops are bent
 ELASTIC_GRID_PX = 48  # distance between the control points of the bending
 ELASTIC_STRENGTH = 0.08  # standard deviation of a control point's shift, in grid distances
-SMOOTH_ABOVE = 1.2  # source pixels per crop pixel from which the image is blurred before sampling
-SMOOTH_SIGMA = 0.4  # sigma of that blur, in crop pixels
 
 
 def reflect(position, length):
@@ -147,8 +147,8 @@ def sample_at(image, labels, rows, columns, step):
     top, left = max(0, int(rows.min()) - 2), max(0, int(columns.min()) - 2)
     bottom, right = int(rows.max()) + 4, int(columns.max()) + 4
     part = np.ascontiguousarray(image[top:bottom, left:right], dtype=np.float32)
-    if step > SMOOTH_ABOVE:
-        sigma = SMOOTH_SIGMA * step
+    if step > SMOOTH_FROM:  # as an image is resized for the network
+        sigma = SMOOTHING * step
         part = cv2.GaussianBlur(part, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     x, y = columns - np.float32(left), rows - np.float32(top)  # OpenCV takes x, then y
     crop = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

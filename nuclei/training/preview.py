@@ -61,8 +61,8 @@ def preview_crops(samples, size):
     crops = []
     for sample in in_turn[:NUM_CROPS]:
         scaled = Resized(sample.image, scale_to_diameter(sample.diameter_px))
-        parts = [window(sample, scaled, size, corner) for corner in grid(scaled.shape, size)]
-        parts = [Crop(image, sample.labels[place]) for image, place in parts]
+        parts = (window(sample, scaled, size, corner) for corner in grid(scaled.shape, size))
+        parts = (Crop(image, sample.labels[place]) for image, place in parts)
         crops.append(max(parts, key=lambda crop: np.count_nonzero(crop.labels)))
     return crops
 

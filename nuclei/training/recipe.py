@@ -9,6 +9,7 @@ A recipe goes into the checkpoint and into the model file as it is, so `--resume
 flag.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,8 +20,10 @@ from nuclei.cli import DATA_DIR, MODEL_DIR
 from nuclei.datasets.pairs import Reading
 from nuclei.model_settings import Depth, Head, Stride, Width
 from nuclei.results.graph_page import GRAPH_NAME
+from nuclei.schema import read_json
 from nuclei.training.hosts import Processes
-from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH
+from nuclei.training.limits import MODALITIES
+from unet import DEPTH, HEADS, STEM_STRIDE, WIDTH, network_geometry
 
 LEARNING_RATE = 6e-3  # peak of the schedule
 FINE_TUNING_RATE = 6e-4  # peak learning rate of fine-tuning: lower, to keep what the model knows
@@ -36,7 +39,8 @@ class DataSet:
     """Where the images of one set lie, and how they are divided.
 
     Attributes:
-        name: of its folder, or the whole path where two sets have one name.
+        name: of its folder, or the whole path where two sets have one name, or the scores another
+            line of this name.
         raw_dir: folder of the images.
         truth_dir: folder of the ground truth.
         split: CSV with the columns stem and split; None splits at random.
@@ -52,7 +56,7 @@ class DataSet:
 class Recipe:
     """The settings of a training. The flags of train.py have the same names and defaults.
 
-    The ranges are those that are read from a checkpoint.
+    The ranges are checked by `require_usable`, and where a checkpoint is read.
 
     Attributes:
         data_dir: folders with raw/, gt/ and perhaps split.csv, one for each set; a string is one.
@@ -104,6 +108,20 @@ class Recipe:
         folders = (self.data_dir,) if isinstance(self.data_dir, str) else self.data_dir
         object.__setattr__(self, "data_dir", tuple(map(str, folders)))
 
+    def require_usable(self):
+        """Raise ValueError where a setting is out of its range: no checkpoint could be read."""
+        read_json(json.dumps(asdict(self)), Recipe)
+
+    def require_fitting_crops(self, architecture: dict):
+        """Raise ValueError where a network cannot halve and double crops of this size."""
+        multiple = network_geometry(architecture)["multiple"]
+        if self.crop_px % multiple:
+            nearest = max(1, round(self.crop_px / multiple)) * multiple
+            raise ValueError(
+                f"--crop {self.crop_px}: this network needs a multiple of {multiple} px; take "
+                f"{nearest}"
+            )
+
     @property
     def sets(self) -> list[DataSet]:
         """The sets of images.
@@ -120,13 +138,14 @@ class Recipe:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise ValueError(f"--data-dir {' '.join(self.data_dir)}: one folder is named twice")
         names = [folder.resolve().name for folder in folders]
+        taken = {*(name for name in names if names.count(name) > 1), *MODALITIES, "all"}
         sets = []
         for folder, name in zip(folders, names, strict=True):
             own_split = folder / "split.csv"
             split = self.split or (own_split if own_split.is_file() else None)
             sets.append(
                 DataSet(
-                    name if names.count(name) == 1 else str(folder),
+                    name if name not in taken or len(folders) == 1 else str(folder.resolve()),
                     folder / "raw",
                     Path(self.gt_dir) if self.gt_dir else folder / "gt",
                     Path(split) if split else None,

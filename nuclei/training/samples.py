@@ -17,6 +17,7 @@ from nuclei.images.folder import find_images
 from nuclei.images.intensity import intensity_range
 from nuclei.images.labels import equivalent_diameters
 from nuclei.images.modality import modality
+from nuclei.instances.separate import median_diameter
 from nuclei.progress import Progress
 from nuclei.training.clumps import find_clumps
 from nuclei.training.store import ArrayStore
@@ -143,7 +144,6 @@ def load_samples(
 
 def sample_of(image, truth, store):
     """Make the `Sample` of an image (H, W, 3) and its `Truth`, arrays kept by an `ArrayStore`."""
-    areas_px = np.bincount(truth.labels.ravel())[1:]
     stored_image, stored_labels = store.keep(image, truth.labels)
     void = None if truth.void is None else store.keep(truth.void)[0]
     return Sample(
@@ -151,7 +151,7 @@ def sample_of(image, truth, store):
         intensity_range=intensity_range(image),
         labels=stored_labels,
         group=modality(image),
-        diameter_px=float(np.median(equivalent_diameters(areas_px))) if len(areas_px) else None,
+        diameter_px=median_diameter(truth.labels),
         # A label image of one nucleus looks like a binary mask; both are right about instances.
         has_instances=truth.form in (*INSTANCE_FORMS, EMPTY) or truth.labels.max() <= 1,
         void=void,
@@ -198,11 +198,12 @@ def check_instances(samples, forms, say):
                 sample.diameter_px = float(np.median(equivalent_diameters(areas_px)))
 
 
-def fingerprint(samples):
-    """Hash all pixels and labels, to tell whether two trainings see the same data.
+def fingerprint(samples, parts=None):
+    """Hash all pixels, all labels and their division: do two trainings see the same data?
 
     Args:
         samples: {stem: Sample}.
+        parts: {"train" or "validation": stems}; None where nothing is divided.
 
     Returns:
         16 hexadecimal digits.
@@ -214,6 +215,7 @@ def fingerprint(samples):
         digest.update(np.ascontiguousarray(samples[stem].labels))
         if samples[stem].void is not None:
             digest.update(samples[stem].void)
+    digest.update(repr({part: sorted(stems) for part, stems in (parts or {}).items()}).encode())
     return digest.hexdigest()[:16]
 
 

@@ -119,11 +119,14 @@ def test_crowds_of_binary_masks_are_drawn_from_single_regions(monkeypatch):
     seen = []
     monkeypatch.setattr(
         "nuclei.training.batches.draw_crowd",
-        lambda crop, labels, rng: (seen.append(labels), (crop + 0, labels))[1],
+        lambda crop, labels, sure, rng: (seen.append((labels, sure)), (crop + 0, labels))[1],
     )
     is_clump = np.arange(sample().labels.max() + 1) > 7
-    truth = draw_crop(plan(sample(is_clump=is_clump), seed=0), step=0, place=0)[1]
-    assert seen[0].max() <= 7 and (truth >= 0).all()  # all of a crowd is known
+    draws = [sample(), sample(is_clump=is_clump)]
+    truths = [draw_crop(plan(one, seed=0), step=0, place=0)[1] for one in draws]
+    (whole, surely_background), (single, background) = seen
+    assert whole.max() > 7 >= single.max() and (truths[1] >= 0).all()  # all of a crowd is known
+    np.testing.assert_array_equal(background, surely_background)  # clumps are none
 
 
 @pytest.mark.parametrize(("share", "number"), [(0, 0), (1, 5)])

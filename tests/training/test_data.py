@@ -54,6 +54,17 @@ def test_the_data_change_with_the_sets(folders, tmp_path):
     assert both.fingerprint != one.fingerprint
 
 
+def test_the_data_change_with_their_division(folders, tmp_path):
+    split, keys = tmp_path / "split.csv", set()
+    names = ["f0", "f1"]
+    for parts in (("train", "validation"), ("validation", "train")):
+        rows = (f"{stem},{part}" for stem, part in zip(names, parts, strict=True))
+        split.write_text("\n".join(["stem,split", *rows]))
+        recipe = Recipe(data_dir=folders[0], split=str(split))
+        keys.add(read_data(recipe, print, tmp_path).fingerprint)
+    assert len(keys) == 2
+
+
 def test_a_set_of_a_modality_is_drawn_by_its_size(folders, tmp_path):
     data = read_data(Recipe(data_dir=folders), print, tmp_path)
     shares = sampling_shares(data.training, 32)

@@ -50,6 +50,17 @@ def test_a_terminal_shows_a_bar_and_of_short_epochs_the_last_one_is_drawn(
     assert drawn == ["after epoch 2 of 2"]
 
 
+def test_a_network_without_numbers_draws_no_preview(data, tmp_path, monkeypatch):
+    """After a loss that is not a number the last preview stays."""
+    drawn = []
+    monkeypatch.setattr(display, "draw_preview", lambda *a: drawn.append(a))
+    monkeypatch.setattr(display, "separate", lambda maps, **thresholds: drawn.append(maps))
+    broken = lambda crops, size: np.full((1, 32, 32, 3), np.nan, np.float32)
+    monkeypatch.setattr(display, "preview_batch", broken)
+    assert run(data, tmp_path, "--epochs", 1) == 0
+    assert not drawn and (tmp_path / "Training_Graph.html").exists()
+
+
 def test_quiet_shows_errors_only(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "fit", interrupted)
     assert run(data, tmp_path, "--quiet") == 130

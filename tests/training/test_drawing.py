@@ -10,7 +10,7 @@ from training_samples import sample
 from nuclei.training import drawing
 from nuclei.training.drawing import drawing_threads, start_drawing
 from nuclei.training.hosts import Processes
-from nuclei.training.recipe import Recipe
+from nuclei.training.recipe import Recipe, Run
 
 RECIPE = Recipe(crop_px=64, batch_size=3)
 
@@ -33,13 +33,14 @@ def test_processes_draw_for_a_gpu_what_the_recipe_says():
 )
 def test_without_a_gpu_or_cores_threads_draw(gpu, monkeypatch, name, value):
     monkeypatch.setattr(drawing, name, value)
-    assert start_drawing(RECIPE, [sample()], Processes()) is None
+    assert start_drawing(RECIPE, [sample()], Run()) is None
 
 
 def test_where_keras_runs_or_several_train_threads_draw(gpu, monkeypatch):
-    assert start_drawing(RECIPE, [sample()], Processes(2, 0, "here:1")) is None
+    several = (Run(processes=Processes(2, 0, "here:1")), Run(num_devices=2))
+    assert [start_drawing(RECIPE, [sample()], run) for run in several] == [None, None]
     monkeypatch.setitem(sys.modules, "keras", sys)
-    assert start_drawing(RECIPE, [sample()], Processes()) is None
+    assert start_drawing(RECIPE, [sample()], Run()) is None
 
 
 def test_one_thread_draws_beside_a_network_on_the_same_cores_and_several_for_a_gpu():

@@ -48,6 +48,12 @@ def test_a_set_has_a_folder_of_its_own_and_perhaps_a_split(tmp_path):
     assert (str(one.truth_dir), str(one.split)) == ("masks", "mine.csv")
 
 
+def test_a_set_is_not_called_like_another_line_of_the_scores(tmp_path):
+    folders = [str(tmp_path / name) for name in ("tissue", "all", "mine")]
+    assert [one.name for one in Recipe(data_dir=folders).sets] == [*folders[:2], "mine"]
+    assert [one.name for one in Recipe(data_dir=folders[0]).sets] == ["tissue"]
+
+
 def test_places_of_one_set_do_not_fit_several():
     for place in ("gt_dir", "split"):
         with pytest.raises(ValueError, match="belong to one set"):
