@@ -104,7 +104,7 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
     Raises:
         Unknown: there is no such image.
         Refused: there is a truth of the user's own, or there are no nuclei yet.
-        ValueError: as `Files.into_set`.
+        ValueError: as `Files.into_set`, or the log of the edits was changed by another program.
     """
     entry, files = workspace.entry(key), workspace.files
     workspace.require_same(entry)
@@ -114,6 +114,7 @@ def accept(workspace: Workspace, key: str, accepted: bool) -> dict:
         before = workspace.truths.get(entry.stem)
         if before is not None and before.name not in [path.name for path in ours]:
             raise Refused(f"gt/{before.name} is the truth of this image: move it away first.")
+        corrected.log.require_unchanged()  # before the truth changes
         try:
             if accepted:
                 labels = without_gaps(corrected.canvas.labels)

@@ -13,6 +13,7 @@ another program has changed or removed meanwhile is left as it is.
 """
 
 import base64
+import io
 import json
 import os
 import zlib
@@ -97,22 +98,25 @@ class EditLog:
         """Bytes of the file, 0 where there is none; times of network disks are not reliable."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
-    def add(self, *lines: dict) -> None:
-        """Add lines at the end; they are on disk when this returns.
-
-        Raises:
-            OSError: the disk is full or read-only; then nothing was added.
-            ValueError: the file is not as it was left: lines added to it would be lost.
-        """
+    def require_unchanged(self) -> None:
+        """Raise ValueError where the file is not as it was left: lines added would be lost."""
         if self.size is None:
             self.read()
         if self.size_now() != self.size:
             fault = "was changed by another program" if self.path.is_file() else "is gone"
             raise ValueError(
                 f"{self.path.parent.name}/{self.path.name} {fault} meanwhile, and nothing was "
-                "saved: put it back as it was, or start the program anew to go on from what is "
-                "there"
+                "saved: put it back as it was, or start the program anew"
             )
+
+    def add(self, *lines: dict) -> None:
+        """Add lines at the end; they are on disk when this returns.
+
+        Raises:
+            OSError: the disk is full or read-only; then nothing was added.
+            ValueError: as `require_unchanged`.
+        """
+        self.require_unchanged()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         if not is_new:
@@ -121,8 +125,7 @@ class EditLog:
         with open(self.path, "r+b" if not is_new else "x+b", buffering=0) as file:
             end = end_last_line(file)
             try:
-                written = file.write(text.encode("ascii"))
-                if written != len(text):
+                if file.write(text.encode("ascii")) != len(text):
                     raise OSError(28, os.strerror(28), str(self.path))
                 os.fsync(file.fileno())
             except OSError:
@@ -233,8 +236,6 @@ def encode_labels(labels: np.ndarray) -> bytes:
     """Labels (H, W) as the content of a file: PNG of 16 bits, or TIFF where there are too many."""
     if labels.max(initial=0) <= MAX_PNG_LABELS:
         return encode(labels.astype(np.uint16), ".png")
-    import io
-
     import tifffile
 
     file = io.BytesIO()
@@ -254,8 +255,6 @@ def decode_labels(content: bytes) -> np.ndarray:
         if content[:4] == b"\x89PNG":
             labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         else:
-            import io
-
             import tifffile
 
             labels = tifffile.imread(io.BytesIO(content))

@@ -90,14 +90,14 @@ class Learning:
                 entry.held_out = parts[entry.stem] != TRAIN
             out = new_run(workspace.files.home / "runs")
             write_split(out / "split.csv", parts)
-            old = workspace.models.path
+            old = workspace.models.path.resolve()
+            judged = [it for it in entries if it.held_out] or entries
+            pairs = {it.key: (it.path, workspace.truths[it.stem]) for it in judged}
             self.wants_stop = False
             self.process = TrainingProcess(
                 workspace.files.home, old, out, out / "split.csv", epochs
             )
             self.describe(RUNNING, self.process.doing())
-        judged = [it for it in entries if it.held_out] or entries
-        pairs = {it.key: (it.path, workspace.truths[it.stem]) for it in judged}
         work = (old, pairs, any(it.held_out for it in entries))
         self.watcher = threading.Thread(target=self.watch, args=work, name="learning", daemon=True)
         self.watcher.start()
@@ -119,10 +119,10 @@ class Learning:
             self.describe(RUNNING, f"Comparing both models on {plural(len(pairs), 'image')}.")
             try:
                 record = compare(old, process.model, pairs, held_out, self.say)
-            except (OSError, ValueError, MemoryError) as error:
+                self.keep(Choice(str(old), str(old), str(process.model.resolve()), record))
+            except Exception as error:  # each engine has exceptions of its own
                 self.describe(FAILED, f"The comparison failed: {first_line(error)}")
             else:
-                self.keep(Choice(str(old), str(old), str(process.model), record))
                 self.describe(DONE, "Choose which model to use.")
         self.workspace.tell_state()
 
@@ -168,7 +168,7 @@ class Learning:
         if choice is None:
             raise Refused("No model was learned here yet.")
         path = choice.new if which == "new" else choice.old
-        if Path(path) != self.workspace.models.path:
+        if Path(path) != self.workspace.models.path.resolve():
             self.workspace.models.use(Path(path))
             self.workspace.predict_anew()
         self.keep(Choice(path, choice.old, choice.new, choice.comparison))

@@ -32,6 +32,7 @@ PAGE_TYPES = {
 }
 STALE = "These nuclei were changed in another window meanwhile: look at them and try again."
 GONE = "This is no longer there."
+OTHER_FOLDER = "Another folder is open at this address: edits of this page wait for their own."
 
 
 @dataclass
@@ -48,6 +49,7 @@ def make_app(desk: Desk):
     """The application."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
     handlers = Handlers(desk)
@@ -69,7 +71,13 @@ def make_app(desk: Desk):
         Route("/api/model", handlers.use_model, methods=["POST"]),
         Route("/api/exports", handlers.export, methods=["POST"]),
     ]
-    errors = {TooLarge: too_large, Unknown: gone, ValueError: refused, OSError: failed}
+    errors = {
+        ClientDisconnect: went_away,
+        TooLarge: too_large,
+        Unknown: gone,
+        ValueError: refused,
+        OSError: failed,
+    }
     errors |= {HTTPException: unknown_address, Exception: fault}
     return Starlette(routes=routes, exception_handlers=errors)
 
@@ -79,6 +87,11 @@ def answer(status: int, content):
     from starlette.responses import JSONResponse
 
     return JSONResponse(content, status)
+
+
+async def went_away(request, error):
+    """A browser that was closed in the middle of its request: nobody reads the answer."""
+    return answer(400, {})
 
 
 async def too_large(request, error):
@@ -188,7 +201,10 @@ class Handlers:
         return Response(text, media_type="application/json")
 
     async def edit(self, request):
-        """An edit."""
+        """An edit. A page of another folder keeps it until that is open again."""
+        folder_key = self.workspace.folder_key
+        if request.headers.get("x-folder", folder_key) != folder_key:
+            return answer(503, {"message": OTHER_FOLDER})
         key, wanted = request.path_params["key"], read_edit(await request.body())
         try:
             delta = await self.threaded(corrections.edit, self.workspace, key, wanted)

@@ -57,13 +57,13 @@ class Workspace:
 
     def __init__(self, files: Files, models: ModelInUse, events: Events) -> None:
         self.files, self.models, self.events = files, models, events
+        self.folder_key = key_of(str(files.folder.resolve()))  # others may have had this address
         self.lock = threading.RLock()
         self.revision = 0
         self.wanted: str | None = None  # the image that the user looks at: predicted first
         self.pictures = Recent(self.make_picture, lambda it: it.num_pixels, MAX_OPEN_PIXELS)
-        self.corrected = Recent(
-            self.make_corrected, lambda it: it.canvas.labels.size, MAX_OPEN_PIXELS
-        )
+        num_pixels = lambda it: it.canvas.labels.size
+        self.corrected = Recent(self.make_corrected, num_pixels, MAX_OPEN_PIXELS)
         self.truths = files.truths()
         self.arrivals = Arrivals(files)
         self.entries = {key_of(stem): self.make_entry(stem) for stem in files.known}
@@ -97,8 +97,6 @@ class Workspace:
             entry.prediction = prediction
         if lines:
             self.update(entry, summarise(lines))
-            if entry.state == ACCEPTED and stem not in self.truths:
-                entry.state, entry.note = PREDICTED, LACKING_NOTE
         elif stem in self.truths:
             entry.state = ACCEPTED
         elif is_fresh:
@@ -112,6 +110,8 @@ class Workspace:
             entry.summary = summary
             entry.state = ACCEPTED if summary.is_accepted else PREDICTED
             entry.note = CHANGED_NOTE if is_changed else ""
+            if summary.is_accepted and entry.stem not in self.truths:
+                entry.state, entry.note = PREDICTED, LACKING_NOTE
 
     def entry(self, key: str) -> Entry:
         """An image. Raises: Unknown."""
@@ -156,10 +156,8 @@ class Workspace:
             entries = sorted(self.entries.values(), key=Entry.need)
             return {
                 "folder": text_of(str(self.files.folder)),
-                "model": {
-                    "name": self.models.name,
-                    "diameter_px": self.models.diameter_px,
-                },
+                "folder_key": self.folder_key,
+                "model": {"name": self.models.name, "diameter_px": self.models.diameter_px},
                 "threshold": self.models.threshold,
                 "images": [entry.describe() for entry in entries],
                 "revision": self.revision,
@@ -289,11 +287,14 @@ class Workspace:
     def predict_anew(self) -> None:
         """Let all images be predicted again that the user has not worked on: the model changed."""
         with self.lock:
-            for entry in self.entries.values():
-                if entry.state != PREDICTED or self.files.log(entry.stem).path.is_file():
-                    continue
-                corrected = self.corrected.look(entry.key)
-                if corrected is None or corrected.retire():
+            entries = [entry for entry in self.entries.values() if entry.state == PREDICTED]
+        for entry in entries:
+            corrected = self.corrected.look(entry.key)
+            # Not under our lock: this waits for an edit, which takes our lock at its end.
+            if corrected is not None and not corrected.retire():
+                continue
+            with self.lock:
+                if entry.state == PREDICTED and not self.files.log(entry.stem).path.is_file():
                     self.corrected.drop(entry.key)
                     entry.state = WAITING
         self.tell_state()

@@ -1,6 +1,7 @@
 """Learning: train.py in a process of its own, compared on what was held out, chosen by the user."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,6 +141,36 @@ def test_a_model_that_is_gone_is_not_used_in_the_next_run(workspace):
     learning.use("new")
     learning.process.model.unlink()
     assert model_used_before(workspace.files.cache) is None
+
+
+def test_whatever_ends_a_comparison_ends_the_learning(workspace, monkeypatch):
+    """Each engine has exceptions of its own, and a disk may be full."""
+    put_program(workspace)
+    learning = Learning(workspace, lambda line: None)
+    for place in ("compare", "replacing"):
+        with monkeypatch.context() as patch:
+
+            def failing(*_):
+                raise RuntimeError("no more memory")
+
+            patch.setattr(f"nuclei.app.learning.{place}", failing)
+            learning.begin(1)
+            job = wait_for_end(learning)
+        assert job["state"] == "failed" and "no more memory" in job["message"]
+    learning.begin(1)
+    assert wait_for_end(learning)["state"] == "done"
+
+
+def test_the_choice_holds_wherever_the_next_run_is_started(workspace, monkeypatch):
+    put_program(workspace)
+    monkeypatch.chdir(workspace.files.folder.parent)
+    learning = Learning(make_workspace(Path("images")), lambda line: None)
+    learning.begin(1)
+    wait_for_end(learning)
+    learning.use("new")
+    cache = workspace.files.cache.resolve()
+    monkeypatch.chdir("/")
+    assert model_used_before(cache) == Path(learning.choice.new)
 
 
 def test_progress_tells_the_time_left(workspace, tmp_path):

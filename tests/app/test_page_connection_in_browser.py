@@ -5,6 +5,7 @@ from app_page_tools import isolated, middle, served, truth
 from browser_tools import wait
 
 EDITS = "**/api/images/*/edits"
+KEEP = "localStorage.setItem(argument[0], JSON.stringify([argument[1]]))"
 
 
 def test_edits_wait_for_a_lost_connection_and_are_sent_in_order(visit, guard, folder, predicted):
@@ -117,3 +118,41 @@ def test_an_edit_of_what_another_browser_changed_is_shown_and_can_be_repeated(
         other.page.get_by_role("button", name=answer).click()
         other.settle()
         assert (index not in other.ids()) is is_done
+
+
+def test_edits_of_another_folder_wait_until_it_is_open(visit, guard, predicted):
+    """The address of the program is the same for each folder, and so is the storage there."""
+    student, index = visit(guard), isolated(predicted["image0"])[0]
+    item = {"image": student.ask("session.current"), "folder": "0" * 16}
+    item["edit"] = {"kind": "delete", "ids": [index], "base": 0, "key": "a" * 32}
+    name = "nuclei-unsent-edits of another tab"
+    student.ask(KEEP, [name, item])
+    student.page.reload()
+    student.settle()
+    assert index in student.ids() and student.ask("session.image.undo") == 0
+    assert student.ask("JSON.parse(localStorage.getItem(argument)).length", name) == 1
+    own = student.ask("session.state.folder_key")
+    item["folder"] = own
+    student.ask(KEEP, [name, item])
+    student.page.reload()
+    student.settle()
+    assert index not in student.ids()
+
+
+def test_an_edit_in_between_is_seen_by_all_edits_that_wait(visit, guard, predicted):
+    labels = predicted["image0"]
+    one, other = visit(guard, may_fail=True), visit(guard)
+    first, second, *_ = isolated(labels)
+    is_lost = [True]
+    one.page.route(EDITS, lambda route: route.abort() if is_lost else route.continue_())
+    one.click(*middle(labels, first))
+    one.page.keyboard.press("g")
+    one.click(*middle(labels, second))
+    one.page.keyboard.press("Delete")
+    wait(one.page, "document.getElementById('saved').textContent === '2 corrections not sent'")
+    other.click(*middle(labels, second))
+    other.press("g")
+    is_lost.clear()
+    one.page.get_by_role("button", name="Leave it").click()
+    one.settle()
+    assert second in one.ids() and second in other.ids()

@@ -98,6 +98,34 @@ def test_two_clicks_split_and_a_region_is_predicted_anew(student, labels):
     assert student.ask("session.image.undo") == 3  # merge, split, the last proposal
 
 
+def test_a_proposal_is_made_on_the_image_that_it_was_asked_for(student, labels):
+    """The network works, the user moves the slider twice more and goes on to the next image."""
+    student.press("r")
+    student.drag([(1, 1), (labels.shape[0] - 2, labels.shape[1] - 2)])
+    student.hears("proposed in this region")
+    held, is_slow = [], [True]
+    student.page.route(
+        "**/edits", lambda route: held.append(route) if is_slow else route.continue_()
+    )
+    for threshold in ("0.7", "0.9"):
+        student.page.locator("#threshold").fill(threshold)
+    student.page.wait_for_timeout(100)
+    first = student.ask("session.current")
+    student.page.locator("#next").click()
+    is_slow.clear()
+    for route in held:
+        route.continue_()
+    student.settle()
+    student.page.wait_for_timeout(300)
+    student.settle()
+    assert student.ask("session.current") != first and student.ask("session.image.revision") == 0
+    student.page.locator("#previous").click()
+    student.settle()
+    student.press("r")
+    student.drag([(1, 1), (labels.shape[0] - 2, labels.shape[1] - 2)])
+    student.hears("proposed in this region")  # the tool works on
+
+
 def test_what_makes_no_sense_is_said(student, labels):
     student.press("m")
     student.hears("Select at least two nuclei")

@@ -115,6 +115,16 @@ def test_two_browsers_are_told_of_each_other(served):
     assert served.edit("delete", ids=[4])["removed"] == [3, 4]
 
 
+def test_edits_that_were_made_in_another_folder_wait_for_it(served):
+    """A page whose program has gone tries again, and another one may have its address."""
+    path, body = f"/api/images/{served.keys['a']}/edits", {"kind": "delete", "base": 0, "ids": [3]}
+    headers = {"X-Folder": "0" * 16}
+    answer = served.client.post(path, json=body, headers=headers)
+    assert answer.status_code == 503 and "Another folder" in answer.json()["message"]
+    headers = {"X-Folder": served.get("/api/state")["folder_key"]}
+    assert served.client.post(path, json=body, headers=headers).status_code == 200
+
+
 def test_accept_writes_ground_truth_that_the_training_reads(served):
     served.edit("delete", ids=[3])
     path = f"/api/images/{served.keys['a']}/accept"

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import threading
+import time
 
 import pytest
 from app_tools import make_workspace, nuclei_of, write_images
@@ -94,3 +96,50 @@ def test_the_same_picture_with_another_time_keeps_its_edits(folder):
     again = make_workspace(folder)
     assert again.entry(A).state == PREDICTED
     assert nuclei_of(again, A)["nuclei"] == nuclei_of(workspace, A)["nuclei"]
+
+
+def test_a_choice_of_the_model_waits_for_an_edit_and_the_edit_for_nothing(folder):
+    """An edit ends with the lock of the workspace: who holds that one must not wait for edits."""
+    workspace = predicted(folder)
+    corrected, begun = workspace.corrected.get(A), threading.Event()
+
+    def edit():
+        with corrected.lock:
+            begun.set()
+            time.sleep(0.2)  # the network works
+            workspace.update(workspace.entry(A), corrected.summary)
+
+    threads = [
+        threading.Thread(target=work, daemon=True) for work in (edit, workspace.predict_anew)
+    ]
+    threads[0].start()
+    begun.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert workspace.entry(A).state == WAITING
+
+
+def test_an_accepted_image_without_its_truth_is_never_accepted(folder):
+    workspace = predicted(folder)
+    corrections.accept(workspace, A, True)
+    (folder / "corrected" / "gt" / "a.png").unlink()
+    again = make_workspace(folder)
+    assert again.entry(A).state == PREDICTED
+    again.corrected.get(A)  # the user looks at it
+    assert again.entry(A).state == PREDICTED and "gt/ no longer has" in again.entry(A).note
+
+
+def test_a_log_that_another_program_changed_leaves_the_truth_as_it_is(folder):
+    workspace = predicted(folder)
+    corrections.accept(workspace, A, True)
+    truth, log = (folder / "corrected" / "gt" / f"a{end}" for end in (".png", ".edits.jsonl"))
+    delete_one(workspace, A)
+    with open(log, "a", encoding="utf-8") as file:
+        file.write("{}")
+    before = truth.read_bytes()
+    for accepted in (True, False):
+        with pytest.raises(ValueError, match="nothing was saved"):
+            corrections.accept(workspace, A, accepted)
+        assert truth.read_bytes() == before

@@ -32,8 +32,8 @@ async function request(path, options) {
 
 export const get = (path) => request(path, {});
 
-export function post(path, body = {}) {
-  const headers = { "X-Nuclei": "1", "Content-Type": "application/json" };
+export function post(path, body = {}, more = {}) {
+  const headers = { "X-Nuclei": "1", "Content-Type": "application/json", ...more };
   return request(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 

@@ -43,6 +43,7 @@ export class Session extends EventTarget {
   async load() {
     const state = await get("/api/state");
     this.state = state;
+    this.unsent.folder = state.folder_key;
     this.renewPicture();
     this.changed("state");
     if (!this.image) await this.open(state.images[0]?.id);

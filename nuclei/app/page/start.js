@@ -208,7 +208,7 @@ async function start() {
   $("radius").dispatchEvent(new Event("input"));
   toolbar.refresh();
   await session.unsent.adopt();
-  if (session.state.job?.state === "done") learnPanel.compare();
+  learnPanel.compare();
 }
 
 start().catch((error) => {

@@ -138,13 +138,19 @@ export const TOOLS = {
       this.wanted = options;
       if (this.isBusy) return;
       this.isBusy = true;
-      while (this.wanted) {
-        const latest = this.wanted;
+      const { image } = this;
+      const isOpen = () => session.current === image;
+      try {
+        while (this.wanted && isOpen()) {
+          const latest = this.wanted;
+          this.wanted = null;
+          if (session.lastKind === "propose") await session.edit({ kind: "undo" });
+          if (isOpen()) await this.propose(session, latest);
+        }
+      } finally {
         this.wanted = null;
-        if (session.lastKind === "propose") await session.edit({ kind: "undo" });
-        await this.propose(session, latest);
+        this.isBusy = false;
       }
-      this.isBusy = false;
     },
   },
 };

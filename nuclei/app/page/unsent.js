@@ -13,6 +13,7 @@ export class Unsent {
   // on: {answered(item, delta), refused(item, error), conflict(item, answer) -> Promise, changed()}
   constructor(on) {
     this.on = on;
+    this.folder = null; // key of the folder that is open
     this.trouble = null; // the error of the last try, while nothing gets through
     this.failures = 0;
     this.sending = null; // the promise of `send` while it runs
@@ -26,8 +27,11 @@ export class Unsent {
     for (const name of Object.keys(localStorage).filter((key) => key.startsWith(STORED) && key !== this.name)) {
       await navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
         if (!lock) return; // that tab is open
-        this.items.push(...JSON.parse(localStorage.getItem(name)));
-        localStorage.removeItem(name);
+        const stored = JSON.parse(localStorage.getItem(name));
+        const others = stored.filter((item) => item.folder !== this.folder); // they wait until their folder is open
+        this.items.push(...stored.filter((item) => item.folder === this.folder));
+        if (others.length) localStorage.setItem(name, JSON.stringify(others));
+        else localStorage.removeItem(name);
         this.store();
       });
     }
@@ -40,7 +44,7 @@ export class Unsent {
 
   // The key lets the program know an edit that it has already, when its answer was lost on the way.
   add(image, base, edit) {
-    this.items.push({ image, edit: { base, key: randomKey(), ...edit } });
+    this.items.push({ folder: this.folder, image, edit: { base, key: randomKey(), ...edit } });
     this.store();
     return this.send();
   }
@@ -90,7 +94,7 @@ export class Unsent {
     const item = this.items[0];
     let delta;
     try {
-      delta = await post(`${imagePath(item.image)}/edits`, item.edit);
+      delta = await post(`${imagePath(item.image)}/edits`, item.edit, { "X-Folder": item.folder });
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 401 || error.status >= 500) throw error; // try again later
       this.trouble = null;
@@ -100,7 +104,9 @@ export class Unsent {
       return;
     }
     this.trouble = null;
-    for (const later of this.of(item.image)) later.edit.base = Math.max(later.edit.base, delta.revision);
+    // Later edits know of this one. Of an edit that another browser made in between, they do not.
+    const isNext = delta.revision === item.edit.base + 1;
+    if (isNext) for (const later of this.of(item.image)) later.edit.base = Math.max(later.edit.base, delta.revision);
     this.on.answered(item, delta);
     this.drop(item);
   }
