@@ -55,10 +55,10 @@ def read_sample(image_path, mask_path):
         sys.exit(f"{image_path} is no image of 8 or 16 bits; export it as PNG, TIFF or JPEG")
     if mask is None or mask.shape[:2] != image.shape[:2]:
         sys.exit(f"{mask_path} cannot be read, or differs from its image in height or width")
+    image = image[..., 2::-1] if image.ndim == 3 else np.dstack([image] * 3)  # OpenCV: B, G, R
     low, high = np.percentile(image, (0.5, 99.8))  # sparse nuclei cover less than 1 %
     high = max(high, low + (8 if image.dtype == np.uint8 else 64))  # noise stays small
     image = np.clip((image - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
-    image = image[..., 2::-1] if image.ndim == 3 else np.dstack([image] * 3)  # OpenCV: B, G, R
     if mask.ndim == 3:  # a colour for each nucleus, on black
         mask = mask[..., :3].astype(np.int64) @ (1, 1 << 16, 1 << 32)
     values, ids = np.unique(mask, return_inverse=True)
@@ -327,17 +327,18 @@ def main():
     held_out = images, _ = tuple(map(np.stack, zip(*held_out, strict=True)))
 
     # A training that was cut off goes on, but only with the data and settings that it began with.
-    run = [EPOCHS, BATCH_SIZE, CROP_PX, CROPS_PER_IMAGE, WIDTH, LEARNING_RATE, SEED]
-    run = json.dumps(run + [int(sample.image.sum() + sample.labels.sum()) for sample in samples])
+    architecture = {"heads": HEADS, "width": WIDTH, "depth": DEPTH, "stem_stride": STEM_STRIDE}
+    run = [architecture, EPOCHS, BATCH_SIZE, CROP_PX, CROPS_PER_IMAGE, LEARNING_RATE, SEED]
+    run += [VALIDATION_EVERY, DIAMETER_PX, *(int(s.image.sum() + s.labels.sum()) for s in samples)]
     backup, log = results / "backup", Path(tempfile.mkdtemp()) / "history.csv"
     if not (backup / "run.json").exists():
         backup.mkdir(parents=True, exist_ok=True)
-        (backup / "run.json").write_text(run)
+        (backup / "run.json").write_text(json.dumps(run))
         earlier = results / "previous" / time.strftime("%Y-%m-%d_%H-%M-%S")
         for path in [*results.glob("*.*")]:  # an earlier training is kept
             earlier.mkdir(parents=True, exist_ok=True)
             path.rename(earlier / path.name)
-    elif (backup / "run.json").read_text() != run:
+    elif (backup / "run.json").read_text() != json.dumps(run):
         sys.exit(f"{backup} is unfinished, with other data or settings; undo these, or delete it")
     elif (results / "history.csv").exists():
         print("An unfinished training goes on")
@@ -348,7 +349,6 @@ def main():
     if not has_gpu:
         print("WARNING: no GPU, this takes many times as long: Runtime > Change runtime type > T4")
     keras.utils.set_random_seed(SEED)
-    architecture = {"heads": HEADS, "width": WIDTH, "depth": DEPTH, "stem_stride": STEM_STRIDE}
     model = build_unet(**architecture)
     batches = Crops(training, workers=max(2, os.cpu_count()) if has_gpu else 1)
     num_steps, decay = EPOCHS * len(batches), {"weight_decay": 1e-4, "adam_weight_decay": 1e-4}
