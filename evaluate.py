@@ -176,7 +176,10 @@ def score(args):
         "definitions": DEFINITIONS,
         "all": summarise(list(sums.values())),
         "groups": {name: summarise(members[name]) for name in sorted(members)},
-        "images": image_rows(sums, groups),
+        "images": [
+            row | {"num_in_file": len(comparisons[row["stem"]].ids)}
+            for row in image_rows(sums, groups)
+        ],
     }
     calibration = score_confidence(comparisons, Path(args.predictions) / "nuclei.csv")
     if calibration:

@@ -53,7 +53,7 @@ from nuclei.leftovers import temporary_name, writing_into
 from nuclei.machine import require
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
-from nuclei.written import Protected, recording
+from nuclei.written import recording
 
 FORMATS_DEFAULT = "geojson"
 MODEL_SUFFIXES = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
@@ -106,7 +106,7 @@ def export(predictions, names, out=None, images=None, mpp=None, overwrite=False,
                     continue
                 try:
                     write_formats(out, missing, nuclei)
-                except Protected as error:
+                except ValueError as error:  # Protected, or too large for a format
                     failures.append(str(error))
                 except OSError as error:
                     if not is_fault_of_name(error):

@@ -13,6 +13,7 @@ from formats_tools import draw_examples, run, without, write_example_predictions
 from PIL import Image
 from results_tools import write_predictions
 
+import exports
 from nuclei.formats.registry import FORMATS
 from nuclei.inference.find import Found
 from nuclei.truth.masks import read_truth
@@ -192,3 +193,17 @@ def test_an_image_whose_labels_cannot_be_read_is_skipped(predictions, tmp_path, 
     output = capsys.readouterr()
     assert "coco: 2 files written" in output.out
     assert f"skipped: {folder / 'cells.png'}" in output.err and "1 image could not" in output.err
+
+
+def test_an_image_too_large_for_a_format_is_skipped(predictions, tmp_path, monkeypatch, capsys):
+    write = exports.write_formats
+
+    def refusing(out, names, nuclei):
+        if nuclei.stem == "cells":
+            raise ValueError("cells: 60600 px are more than ImageJ has")
+        return write(out, names, nuclei)
+
+    monkeypatch.setattr(exports, "write_formats", refusing)
+    assert run(predictions, "--formats", "imagej", "--out", tmp_path) == 1
+    output = capsys.readouterr()
+    assert "imagej: 2 files written" in output.out and "skipped: cells: 60600 px" in output.err

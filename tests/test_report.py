@@ -47,7 +47,10 @@ def test_history_and_evaluation_can_be_named(folder, tmp_path, capsys):
 def test_scores_of_other_predictions_are_left_out(folder, capsys):
     path = folder / "found" / "evaluation.json"
     record = json.loads(path.read_text())
-    record["images"][0]["num_predicted"] += 1
+    record["images"][0]["num_predicted"] -= 1  # it lies in void, and is not scored
+    path.write_text(json.dumps(record))
+    assert make(folder) == 0 and "was made of" not in capsys.readouterr().err
+    record["images"][0]["num_in_file"] += 1
     path.write_text(json.dumps(record))
     assert make(folder) == 0
     assert (

@@ -75,7 +75,8 @@ def measurement_names(table, editable):
     """
     if editable:
         return CERTAINTY
-    is_in_microns = "area_um2" in table
+    # In a folder, some images may state their pixel size and others not.
+    is_in_microns = "area_um2" in table and not table["area_um2"].isna().any()
     unit, suffix = ("µm", "_um") if is_in_microns else ("px", "_px")
     lengths = {f"{column}{suffix}": name.format(unit) for column, name in LENGTHS.items()}
     if is_in_microns:

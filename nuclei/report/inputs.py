@@ -90,7 +90,11 @@ def read_evaluation(path, rows):
         FileNotFoundError, ValueError: evaluate.py did not write the file.
     """
     record = read_evaluation_record(path)
-    scored = {image["stem"]: image["num_predicted"] for image in record["images"]}
+    # Nuclei in void are not scored, so there may be more in the file.
+    scored = {
+        image["stem"]: image.get("num_in_file", image["num_predicted"])
+        for image in record["images"]
+    }
     counts = {row["image"]: row["nuclei"] for row in rows}
     shared = scored.keys() & counts.keys()
     if not shared:

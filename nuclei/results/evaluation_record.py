@@ -52,6 +52,7 @@ class ImageScores(TypedDict):
 
     stem: str
     num_predicted: Count
+    num_in_file: NotRequired[Count]
     mean_ap: Number | None
     ap_50: Number | None
     dice: Number | None

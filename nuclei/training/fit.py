@@ -103,6 +103,7 @@ def fit(recipe, data, run, checkpoint=None):
     session = prepare(recipe, data, run)
     session.drawer = drawer
     network, state, architecture = begin(recipe, data)
+    recipe.require_fitting_crops(architecture)
     model = training_model(network, architecture, recipe, session, is_few)
     if run.processes.is_first:
         num_bytes = COPIES_OF_WEIGHTS * 4 * model.count_params() + PAGE_BYTES
@@ -163,10 +164,8 @@ def begin(recipe, data):
         keras.utils.set_random_seed(recipe.seed)
     state = State(recipe, data.fingerprint)
     if not recipe.init:
-        recipe.require_fitting_crops(recipe.architecture)
         return build_unet(**recipe.architecture), state, recipe.architecture
     network, settings = load_network(recipe.init, recipe.heads)
-    recipe.require_fitting_crops(settings["architecture"])
     names = ("thresholds", "calibration", "out_of_distribution")
     state.base = {name: settings[name] for name in names if name in settings}
     state.learned = read_settings(recipe.init)["architecture"]["heads"]

@@ -13,7 +13,7 @@ import shapely
 from formats_tools import nuclei_of, run
 from stains_tools import immunostained
 
-from nuclei.formats.geojson import geojson_features, write_features
+from nuclei.formats.geojson import geojson_features, measurement_names, write_features
 from nuclei.formats.registry import Nuclei
 from nuclei.images.labels import without_gaps
 from nuclei.instances.measure import measure
@@ -140,3 +140,9 @@ def test_features_are_streamed(tmp_path, suffix):
     assert peak < memory_of_500
     if suffix == ".geojson":
         assert len(json.loads((tmp_path / "many.geojson").read_text())["features"]) == 10_000
+
+
+def test_an_image_without_a_pixel_size_among_others_is_measured_in_pixels():
+    table = pd.DataFrame({"area_px": [8.0], "area_um2": [np.nan], "diameter_px": [3.0]})
+    assert {"area_px", "diameter_px"} <= set(measurement_names(table, False))
+    assert "area_um2" in measurement_names(table.assign(area_um2=2.0), False)
