@@ -163,8 +163,8 @@ def runs_from_text(text: str) -> list[int]:
     """Run lengths from COCO's compressed text.
 
     A number is written in groups of 5 bits, the lowest first, as characters from "0" on. Bit 6 is
-    set where another group follows; the last group is signed. From the third number on, each is the
-    difference to the last but one.
+    set where another group follows; the last group is signed. From the fourth number on, each is
+    the difference to the last but one.
     """
     lengths: list[int] = []
     value, bits = 0, 0

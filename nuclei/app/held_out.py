@@ -11,6 +11,7 @@ from pathlib import Path
 from nuclei.datasets.field_names import origin_of
 from nuclei.datasets.split import read_split, shuffled
 from nuclei.files import replacing
+from nuclei.images.reading import IMAGE_SUFFIXES
 
 HELD_OUT_SHARE = 0.2  # of the accepted images; at least one of two or more
 SEED = 0  # of the choice: an image stays on its side when others are added, with few exceptions
@@ -51,6 +52,8 @@ def write_split(path: Path, parts: dict[str, str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["stem", "split"])
-    writer.writerows(sorted(parts.items()))
+    for stem, part in sorted(parts.items()):  # a stem may end like a file name: s_1.tif
+        name = f"{stem}.png" if stem.lower().endswith(IMAGE_SUFFIXES) else stem
+        writer.writerow([name, part])
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")

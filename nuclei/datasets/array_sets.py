@@ -50,6 +50,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
                 f"{images_path} has the shape {images.shape} and {truth_path} {truths.shape}; "
                 "expected (N, H, W, 3) and (N, H, W, channels) of the same N, H and W"
             )
+        white = 1 if images.dtype.kind == "f" and images.size and images.max() <= 1 else 255
         with Progress("Importing", len(images), "images") as progress:
             for index, (image, truth) in enumerate(zip(images, truths, strict=True)):
                 progress.add()
@@ -58,6 +59,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
                     result.images_already_there += 1
                     continue
                 try:
+                    image = np.asarray(image) * (255 // white)
                     import_one(stem, image, ids_of(truth, truth_path), target, result)
                 except (OSError, ValueError) as error:
                     if isinstance(error, DiskFull):
@@ -95,7 +97,7 @@ def import_one(stem: str, image, ids, target: Target, result: Imported) -> None:
     if not (np.isfinite(labels).all() and labels.min() >= 0):
         raise ValueError("ids that are negative or not finite")
     labels = without_gaps(labels.astype(np.int64))
-    arrays = {"raw": image.astype(np.uint8), "gt": in_16_bits(labels)}
+    arrays = {"raw": np.rint(image).astype(np.uint8), "gt": in_16_bits(labels)}
     paths = target.paths_to_write(stem, ".png", arrays["raw"])
     for part, path in paths.items():
         write_png(path, arrays[part])

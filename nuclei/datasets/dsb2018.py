@@ -109,7 +109,8 @@ class Target:
         """Remove files of this stem with another suffix; two of them would be ambiguous."""
         for part, path in paths.items():
             for old in self.present[part].get(stem, ()):
-                if old != path:
+                # Some disks do not tell a from A: then both names are the file just written.
+                if old != path and not (old.exists() and path.exists() and old.samefile(path)):
                     old.unlink(missing_ok=True)
             self.present[part][stem] = [path]
 

@@ -98,7 +98,7 @@ def described_truths(truths: dict[str, Path], stems: set[str]) -> dict[str, Path
         described = {image_called(name, stems) for name in names}
         if not described & stems:
             continue
-        if repeated := sorted(described & {*result}):
+        if repeated := sorted(described & stems & {*result}):
             raise ValueError(
                 f"{named(repeated)}: described by {result[repeated[0]]} and by {path}; keep one "
                 "truth for each image"

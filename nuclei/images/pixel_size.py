@@ -103,7 +103,7 @@ def tiff_pixel_size(tiff, series) -> tuple[float | None, float | None]:
     """
     if tiff.is_ome:
         pixels = ome_pixels(tiff, series)
-        return ome_pixel_size(pixels)
+        return (None, None) if pixels is None else ome_pixel_size(pixels)
     page = series.keyframe
     metadata = tiff.imagej_metadata or {} if tiff.is_imagej else {}
     microns = microns_of(metadata.get("unit"))
@@ -123,9 +123,14 @@ def tiff_pixel_size(tiff, series) -> tuple[float | None, float | None]:
 
 
 def ome_pixels(tiff, series):
-    """The element Pixels of a series of an OME-TIFF."""
-    elements = ElementTree.fromstring(tiff.ome_metadata).iter()
+    """The element Pixels of a series of an OME-TIFF; None where its XML has none, or is damaged."""
+    try:
+        elements = ElementTree.fromstring(tiff.ome_metadata).iter()
+    except ElementTree.ParseError:
+        return None
     pixels = [element for element in elements if element.tag.endswith("Pixels")]
+    if not pixels:  # they are in a file of their own
+        return None
     index = next(index for index, other in enumerate(tiff.series) if other is series)
     return pixels[min(index, len(pixels) - 1)]
 

@@ -152,8 +152,12 @@ def choose_planes(stack: Stack, channel=None, plane=None) -> tuple[Planes, list[
         taken["channel"] = indices["S"] + 1
         notes.append(f"channel {taken['channel']} of 3 is taken, {COLOURS[indices['S']]}")
     elif channel is not None and "channel" not in taken:
-        refuse_second_channel(stack, channel)
-        notes.append(f"it has one channel without a name: --channel {channel} changes nothing")
+        names = [name for name in stack.names if name]
+        if len(names) == 1:
+            find_channel(stack.path, names, channel)
+        else:
+            refuse_second_channel(stack, channel)
+            notes.append(f"it has one channel without a name: --channel {channel} changes nothing")
     if plane is not None and "plane" not in taken:
         notes.append(f"it has one focal plane: --plane {plane} changes nothing")
     return Planes(stack.axes, indices, colour, **taken), notes

@@ -24,7 +24,7 @@ from nuclei.images.content import (
 )
 from nuclei.images.pictures import decoded
 from nuclei.images.pixel_size import is_for_printers, ome_pixels, plausible_mpp, tiff_pixel_size
-from nuclei.images.tiff_colours import COLOURS, GREYS, with_meaning, without_alpha
+from nuclei.images.tiff_colours import COLOURS, GREYS, palette_of, with_meaning, without_alpha
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, of both byte orders
 TIFF_JPEG = (6, 7, 34892)  # values of the tag Compression: old, new and lossy DNG JPEG
@@ -79,11 +79,11 @@ def read_tiff(path: Path) -> Content:
             axes, sizes = "YXS", pixels.shape
         else:
             pixels, needs_colours = read_series(path, series)
-            if not needs_colours and pixels.size != math.prod(sizes):
-                sizes, axes = pixels.shape, axes if pixels.ndim == len(axes) else f"{axes}S"
+            if not needs_colours:
+                axes, sizes = axes_of_frames(axes, sizes, pixels)
             pixels = pixels.reshape(sizes)
             if photometric == "PALETTE" and page.colormap is not None and pixels.ndim == 2:
-                indices = hidden_indices(pixels, page.colormap.T)
+                indices = hidden_indices(pixels, palette_of(page))
             if needs_colours:
                 pixels, axes = with_meaning(path, tiff, page, photometric, pixels, axes)
         pixels, axes = without_alpha(page, pixels, axes)
@@ -130,33 +130,54 @@ def read_series(path: Path, series) -> tuple[np.ndarray, bool]:
     """(pixels, whether they are as they lie in the file) of a series.
 
     tifffile decodes LZW and JPEG only with imagecodecs; without it Pillow does, which brings all
-    colours to RGB itself.
+    colours but palettes to RGB itself: (N, H, W) or (N, H, W, 3 or 4).
     """
     is_large = series.size * series.dtype.itemsize > HELD_BYTES
     try:
         return series.asarray(level=0, out="memmap" if is_large else None), True
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
     pages = [page.index for page in series.pages if page is not None]
-    frames = read_frames_with_pillow(path, pages)
-    return frames[0] if len(frames) == 1 else np.stack(frames), False
+    frames = np.stack(read_frames_with_pillow(path, pages))
+    is_palette = getattr(series.keyframe.photometric, "name", "") == "PALETTE"
+    return frames, is_palette and frames.ndim == 3
+
+
+def axes_of_frames(axes: str, sizes, frames: np.ndarray) -> tuple[str, tuple[int, ...]]:
+    """(axes, sizes) of frames that have their colours last, wherever the file has them.
+
+    Args:
+        axes, sizes: of `plain_axes`.
+        frames: (N, H, W) or (N, H, W, colours).
+    """
+    others = [pair for pair in zip(axes, sizes, strict=True) if pair[0] not in "YXS"]
+    if math.prod(size for _, size in others) != len(frames):
+        others = [("Q", len(frames))]
+    letters = "".join(letter for letter, _ in others) + "YXS"[: frames.ndim - 1]
+    return letters, (*(size for _, size in others), *frames.shape[1:])
 
 
 def read_frames_with_pillow(path: Path, indices: list[int]) -> list[np.ndarray]:
-    """Decode pages of a TIFF by Pillow: (H, W) or (H, W, 3 or 4), not turned."""
+    """Pages of a TIFF, decoded by Pillow and not turned: (H, W), or (H, W, 3 or 4) of colours."""
     with Image.open(path, formats=("TIFF",)) as image:
         frames = []
         for index in indices:
             image.seek(index)
-            frames.append(decoded(path, image, is_single=len(indices) == 1))
+            turn = image.getexif().get(ORIENTATION_TAG, 1)
+            if image.mode == "P":
+                frame = np.array(image)
+            else:
+                frame = decoded(path, image, is_single=len(indices) == 1)
+            frames.append(upright(frame, {6: 8, 8: 6}.get(turn, turn)))  # Pillow has turned it
         return frames
 
 
 def channel_names(tiff, series) -> tuple[str, ...]:
     """Names of the channels that OME, Micro-Manager or ImageJ state; empty without any."""
     if tiff.is_ome:
-        children = list(ome_pixels(tiff, series))
+        pixels = ome_pixels(tiff, series)
+        children = () if pixels is None else list(pixels)
         return tuple(child.get("Name") or "" for child in children if child.tag.endswith("Channel"))
     if tiff.is_micromanager:
         names = (tiff.micromanager_metadata or {}).get("Summary", {}).get("ChNames")

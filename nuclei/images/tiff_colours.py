@@ -13,7 +13,7 @@ def with_meaning(path, tiff, page, photometric: str, pixels, axes: str):
         ValueError: there is no such number of samples.
     """
     if photometric == "PALETTE" and page.colormap is not None and "S" not in axes:
-        return np.moveaxis(page.colormap >> 8, 0, -1).astype(np.uint8)[pixels], f"{axes}S"
+        return palette_of(page)[pixels], f"{axes}S"
     if photometric == "MINISWHITE" and pixels.dtype.kind in "bu":
         # ImageJ's inverting display table also sets this, on masks whose nuclei are 255.
         return (pixels if tiff.is_imagej else ~pixels), axes
@@ -29,6 +29,12 @@ def with_meaning(path, tiff, page, photometric: str, pixels, axes: str):
     samples = np.moveaxis(pixels, position, -1)[..., :least]
     convert = from_cmyk if photometric == "SEPARATED" else from_lab
     return convert(samples, photometric), axes.replace("S", "") + "S"
+
+
+def palette_of(page) -> np.ndarray:
+    """The colours of a palette, (n, 3) uint8. Some programs write 8 bits in place of 16."""
+    colours = np.moveaxis(page.colormap, 0, -1)
+    return (colours if colours.max(initial=0) <= 255 else colours >> 8).astype(np.uint8)
 
 
 def from_cmyk(samples: np.ndarray, _: str) -> np.ndarray:

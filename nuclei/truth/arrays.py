@@ -15,7 +15,7 @@ from nuclei.archives import refuse_unsafe_archive
 from nuclei.files import existing_file, explaining_damage, first_line
 from nuclei.images.content import refuse_bomb
 from nuclei.truth.inert_pickle import plain_data
-from nuclei.truth.one_each import is_mask, merged_planes, planes_first
+from nuclei.truth.one_each import are_apart, is_mask, merged_planes, planes_first
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".mat")
 # Variables of a .mat or .npz, in this order.
@@ -153,6 +153,8 @@ def ids_of(array: np.ndarray, path: Path, shape: tuple[int, int] | None = None) 
     if array.ndim == 2:
         return array
     channels = array.shape[2] if array.ndim == 3 else 0
+    if 2 <= channels <= 6 and are_apart(np.moveaxis(array, -1, 0)):
+        return merged_planes(np.moveaxis(array, -1, 0), path)
     # Data sets never hold bool; other masks of 0 and 1 are known by their number.
     if array.ndim == 3 and (array.dtype == bool or channels > 6):
         planes = planes_first(array, shape)

@@ -47,7 +47,8 @@ def is_border(ids: np.ndarray, value: int) -> bool:
     if width > MAX_WIDTH_RATIO * half_width(inside):
         return False
     pieces, nuclei = joined(border), joined(np.where(inside, ids, 0))
-    if (np.bincount(pieces[border]) >= SPECK_PX).sum() < 2 and nuclei.max() == num_others(ids):
+    num_nuclei = (np.bincount(nuclei.ravel())[1:] >= SPECK_PX).sum()  # stray pixels are none
+    if (np.bincount(pieces[border]) >= SPECK_PX).sum() < 2 and num_nuclei <= num_others(ids):
         return False  # every value is one region: these are ids, one of them narrow
     between = touches_two(pieces, nuclei)
     return bool(covered_share >= MIN_COVERED or between[pieces[border]].mean() >= MIN_SEPARATING)

@@ -68,7 +68,7 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
     images = coco_images(data)
     image = chosen_image(images, coco_stems(data), path, stem)
     size = (image.get("height"), image.get("width"))
-    if all(size) and size != shape:
+    if all(size) and tuple(map(str, size)) != tuple(map(str, shape)):  # some tools write texts
         raise ValueError(
             f"{path} was drawn on an image of {size[0]} x {size[1]} px (height x width), its image "
             f"here has {shape[0]} x {shape[1]}; expected equal sizes"

@@ -79,6 +79,8 @@ def read_feature(feature: dict, drawn: Drawn) -> list:
     else:
         drawn.num_whole_cells += kind in CELLS and not polygons
         polygons = polygons or geojson_polygons(geometry)
+        if isinstance(plane := (geometry or {}).get("plane"), dict):
+            drawn.planes.add(str(plane.get("z", 0)))
         drawn.add(polygons, may_be_region=kind not in DETECTIONS)
     return children
 

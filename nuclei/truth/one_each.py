@@ -49,6 +49,17 @@ def is_mask(plane: np.ndarray) -> bool:
     return bool(highest > 0 and ((plane == 0) | (plane == highest)).all())
 
 
+def are_apart(planes: np.ndarray) -> bool:
+    """Whether planes (N, H, W) are masks that share no pixel, and leave some to the background.
+
+    Ids and classes of one nucleus share all pixels, and with their background classes cover all.
+    """
+    if not all(map(is_mask, planes)):
+        return False
+    depth = (planes > 0).sum(axis=0)
+    return bool(depth.max() == 1 and depth.min() == 0)
+
+
 def planes_first(array: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray | None:
     """An array of masks as (N, H, W), whether its planes come first or last.
 

@@ -62,6 +62,7 @@ class Drawn:
         num_groups: objects that were divided, since each held many nuclei.
         num_whole_cells: cells that count as a whole, since the file has no nucleus in them.
         fault: why the first damaged object is damaged.
+        planes: numbers of the focal planes that the objects lie in, where the file says so.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Drawn:
         self.num_groups = 0
         self.num_whole_cells = 0
         self.fault = ""
+        self.planes: set = set()
 
     def add(self, polygons: list[Polygon], may_be_region: bool = True) -> None:
         """Add a nucleus; one without polygons counts as a point or a line."""
@@ -110,7 +112,10 @@ class Drawn:
             (self.num_groups, "objects of many pieces, each piece a nucleus"),
             (self.num_whole_cells, "cells without a nucleus, each taken as a whole"),
         )
-        return "; ".join(f"{count:,} {words}" for count, words in parts if count)
+        words = [f"{count:,} {words}" for count, words in parts if count]
+        if len(self.planes) > 1:
+            words.append(f"objects of {len(self.planes)} focal planes, all drawn onto one image")
+        return "; ".join(words)
 
 
 def ring_of(points) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     regions = Regions(ids)                   # ids: (H, W) int32, 0 background
     regions.soft_share()                     # 0 for exact ids, near 1 for soft edges
-    labels = regions.without_specks()        # each region a nucleus
+    labels, joined = regions.without_specks()    # each region a nucleus
 
 A speck is a region too small for a nucleus. What it is depends on what it touches.
 """

@@ -46,6 +46,8 @@ def roi_outlines(path: Path) -> Drawn:
     def read(content):
         roi = roifile.ImagejRoi.frombytes(content)
         is_area = roi.roitype in areas
+        if is_area and (plane := roi.z_position or roi.position):
+            drawn.planes.add(plane)
         rings = roi.coordinates(multi=True) if is_area else []
         rings = [finite(ring[:, ::-1].astype(float)) for ring in rings]
         drawn.add([rings] if rings else [])

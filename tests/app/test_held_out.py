@@ -2,9 +2,9 @@
 
 import pytest
 
-from nuclei.app.held_out import divide
+from nuclei.app.held_out import divide, write_split
 from nuclei.datasets.field_names import origin_of
-from nuclei.datasets.split import split_stems
+from nuclei.datasets.split import read_split, split_stems
 
 
 @pytest.mark.parametrize("num", (1, 2, 5, 20))
@@ -53,3 +53,9 @@ def test_a_field_follows_its_image_in_the_users_division(tmp_path):
     stems = ["a_x0_y0", "a_x9_y0", "b", "c", "d"]
     parts = divide(stems, tmp_path / "split.csv")
     assert parts["a_x0_y0"] == "train" and parts["a_x9_y0"] == "validation"
+
+
+def test_a_division_comes_back_as_it_was_whatever_the_stems_end_with(tmp_path):
+    parts = divide(["a", "s_1.tif", "b.x", "c"])
+    write_split(tmp_path / "split.csv", parts)
+    assert read_split(tmp_path / "split.csv") == parts

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import tifffile
-from images_tools import COLOUR, GREY, save
+from images_tools import COLOUR, GREY, discs, save
 from PIL import Image
 from skimage.color import rgb2lab
 
 from nuclei.images.modality import modality
 from nuclei.images.reading import open_image, read_image
 from nuclei.images.tiff import plain_axes
+from nuclei.truth.masks import read_truth
 
 
 @pytest.mark.parametrize("order", ["thumbnail first", "thumbnail last"])
@@ -107,3 +108,79 @@ def test_channels_that_are_compressed_are_read_without_imagecodecs(tmp_path, mon
 )
 def test_axes_of_unknown_meaning_get_one(axes, shape, expected):
     assert plain_axes(axes, shape) == expected
+
+
+@pytest.fixture
+def by_pillow(monkeypatch):
+    """From its call on tifffile decodes nothing, as where a compression needs imagecodecs."""
+
+    def needs_a_package(*_, **__):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    return lambda: monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", needs_a_package)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("picture", [GREY[:60], COLOUR[:60]])
+def test_a_turned_image_is_turned_once_whoever_decodes_it(
+    tmp_path, by_pillow, orientation, picture
+):
+    picture = np.ascontiguousarray(picture)
+    assert picture.shape[0] != picture.shape[1]
+    tag = [(274, "H", 1, orientation, True)]
+    colours = "rgb" if picture.ndim == 3 else "minisblack"
+    options = {"photometric": colours, "extratags": tag, "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "a.tif", picture, **options)
+    expected = read_image(tmp_path / "a.tif")
+    assert (expected.shape[:2] == picture.shape[:2]) == (orientation < 5)
+    by_pillow()
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
+@pytest.mark.parametrize("planes", ["separate", "contig"])
+def test_colours_in_planes_of_their_own_are_colours_for_pillow_too(tmp_path, by_pillow, planes):
+    array = np.moveaxis(COLOUR, -1, 0) if planes == "separate" else COLOUR
+    path = save(tmp_path / "a.tif", array, photometric="rgb", planarconfig=planes)
+    by_pillow()
+    np.testing.assert_array_equal(read_image(path), COLOUR)
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_palette_tells_the_same_whoever_decodes_it(tmp_path, by_pillow, is_dark):
+    """Old writers give a palette 8 bits in place of 16, and ids may have one that is all black."""
+    labels = discs().astype(np.uint8)
+    step = 0 if is_dark else 40
+    palette = np.tile((np.arange(256) * step % 256).astype(np.uint16), (3, 1))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, labels, photometric="palette", colormap=palette)
+    truths = [read_truth(path)]
+    if not is_dark:
+        assert read_image(path).max() > 100
+    by_pillow()
+    truths.append(read_truth(path))
+    for truth in truths:
+        np.testing.assert_array_equal(truth.labels > 0, labels > 0)
+        assert truth.labels.max() == labels.max()
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><BinaryOnly '
+        'MetadataFile="a.companion.ome" UUID="urn:uuid:1"/></OME>',
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"></OME>',
+    ],
+)
+def test_ome_xml_without_pixels_costs_no_image(tmp_path, xml):
+    tifffile.imwrite(tmp_path / "a.ome.tif", GREY, description=xml, metadata=None)
+    file = open_image(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(file.image[..., 0], GREY)
+    assert file.mpp is None
+
+
+def test_the_name_of_a_single_channel_counts(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, GREY[None], metadata={"axes": "CYX", "Channel": {"Name": ["GFP"]}})
+    assert not [note for note in open_image(path, channel="gfp").notes if "without a name" in note]
+    with pytest.raises(ValueError, match="no channel DAPI; it has 1 GFP"):
+        open_image(path, channel="DAPI")

@@ -13,6 +13,7 @@ from scipy import io
 
 import import_data
 from nuclei.datasets.pairs import find_pairs, read_pair
+from nuclei.images.reading import read_stored
 from nuclei.truth.arrays import read_array
 from nuclei.truth.inert_pickle import plain_data
 from nuclei.truth.masks import read_truth
@@ -165,6 +166,29 @@ def test_damaged_arrays_end_in_one_line(tmp_path, name):
         )
     with pytest.raises(ValueError, match="declares 10000000 x 10000000 px"):
         read_array(tmp_path / "bomb.npy")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 9])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_one_mask_for_each_nucleus_is_known_whatever_their_number(tmp_path, count, axis, dtype):
+    labels = discs(64, 66, count=count, seed=1)
+    masks = [(labels == number).astype(dtype) for number in range(1, count + 1)]
+    np.save(tmp_path / "a.npy", np.stack(masks, axis))
+    for shape in (labels.shape, None):
+        found = read_truth(tmp_path / "a.npy", shape).labels
+        assert found.max() == count
+        np.testing.assert_array_equal(found > 0, labels > 0)
+
+
+def test_floats_up_to_one_are_imported_bright(tmp_path):
+    truths = [discs(64, 64, count=4, seed=seed) for seed in range(2)]
+    images = np.stack([np.dstack([fluorescence(labels)] * 3) for labels in truths])
+    np.save(tmp_path / "images.npy", (images / 255).astype(np.float32))
+    np.save(tmp_path / "labels.npy", np.stack([np.dstack([one, one]) for one in truths]))
+    assert import_data.main(["--from", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    for path, image in zip(sorted((tmp_path / "out/raw").iterdir()), images, strict=True):
+        np.testing.assert_array_equal(read_stored(path).pixels, image)
 
 
 @pytest.mark.parametrize("conic", [False, True])

@@ -57,3 +57,13 @@ def test_many_large_members_are_no_truth(tmp_path, monkeypatch):
     monkeypatch.setattr("nuclei.truth.rois.MAX_MEMBER_BYTES", 3000)
     with pytest.raises(ValueError, match="unpacks to 8,000 bytes, more than 3,000"):
         read(tmp_path, {f"{number}.roi": bytes(1000) for number in range(8)})
+
+
+def test_outlines_of_several_focal_planes_are_told(tmp_path):
+    files = {}
+    for number, ring in enumerate(rings()):
+        roi = roifile.ImagejRoi.frompoints(np.array(ring, np.float32))
+        roi.position = 1 + number % 2
+        files[f"{number:04d}.roi"] = roi.tobytes()
+    assert "2 focal planes, all drawn onto one image" in read(tmp_path, files).meaning
+    assert "focal planes" not in read(tmp_path, members()).meaning
