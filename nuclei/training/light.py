@@ -3,7 +3,7 @@
 Each change has its share of the crops (`..._SHARE`) and a range. Images are stretched to [0, 1]
 before and stay in it, so a microscope's exposure, gain or compression hardly matters to the model.
 A JPEG file is the exception: it is encoded before anything stretches it, and loses most where it is
-dim.
+dim, as fluorescence often is.
 """
 
 import cv2
@@ -28,7 +28,7 @@ NOISE_SHARE = 0.3  # of the crops get noise
 NOISE_SIGMA = 0.06  # largest standard deviation of the noise, of the full range
 JPEG_SHARE = 0.2  # of the crops show the blocks of a JPEG file
 JPEG_QUALITY = (25, 90)
-JPEG_CONTRAST = 0.1  # lowest contrast of a JPEG file, of the full range; fluorescence is often dim
+JPEG_CONTRAST = 0.1  # lowest contrast of a grey JPEG file, of the full range: dim fluorescence
 GREY_TOLERANCE = 0.02  # mean distance of the channels from their mean, of the full range
 
 
@@ -63,7 +63,7 @@ def change_light(image, rng):
         image = image + noise(image, rng)
     image = np.clip(image, 0, 1)
     if rng.random() < JPEG_SHARE:
-        contrast = JPEG_CONTRAST ** rng.uniform(0, 1)
+        contrast = JPEG_CONTRAST ** rng.uniform(0, 1) if is_grey(image) else 1.0
         image = compress(image, int(rng.integers(*JPEG_QUALITY)), contrast)
     return image.astype(np.float32)
 
