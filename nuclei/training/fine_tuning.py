@@ -22,7 +22,7 @@ REHEARSAL_PIXELS = 6_000_000  # of all rehearsal crops: 92 crops of 256 px, at 2
 REHEARSAL_STREAM = 2**32 - 1  # seeds their random numbers in place of a step; no step is as large
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of the new weights, tried in this order
 BLEND_GAIN = 0.85  # the first share with so much of the possible gain in validation loss is taken
-FEW_BLEND = 0.75  # the share where the validation images have too few nuclei to choose by
+FEW_BLEND = 0.6  # the share where the validation images have too few nuclei to choose by
 
 
 @dataclass
