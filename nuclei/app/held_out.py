@@ -6,6 +6,7 @@ write_split(path, parts)                # for train.py --split
 
 import csv
 import io
+from collections.abc import Container
 from pathlib import Path
 
 from nuclei.datasets.field_names import origin_of
@@ -18,20 +19,27 @@ SEED = 0  # of the choice: an image stays on its side when others are added, wit
 TRAIN, VALIDATION = "train", "validation"
 
 
-def divide(stems: list[str], split_csv: Path | None = None) -> dict[str, str]:
+def divide(
+    stems: list[str], split_csv: Path | None = None, known: Container[str] = ()
+) -> dict[str, str]:
     """Divide the accepted images. Fields of one image, and the image itself, stay together.
 
     Args:
         stems: of the accepted images.
         split_csv: the user's own division; what it does not know is divided as without it. A field
             goes where it, or else its image, is told to.
+        known: stems of all images and slides of the folder. Where all stems are called like fields
+            of one image that is not there, they are divided nevertheless.
 
     Returns:
         {stem: part}. A single image teaches with all its fields, and none is held out.
     """
+    origins = {stem: origin_of(stem) for stem in sorted(stems)}
+    if len(set(origins.values())) == 1 and not any(it in known for it in origins.values()):
+        origins = {stem: stem for stem in origins}
     members: dict[str, list[str]] = {}
-    for stem in sorted(stems):
-        members.setdefault(origin_of(stem), []).append(stem)
+    for stem, origin in origins.items():
+        members.setdefault(origin, []).append(stem)
     parts = dict.fromkeys(sorted(stems), TRAIN)
     if len(members) > 1:
         smallest = min(map(len, members.values()))

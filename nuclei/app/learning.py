@@ -82,7 +82,7 @@ class Learning:
             if not entries:
                 raise Refused("Accept an image first: the model learns from accepted images.")
             split_csv = workspace.files.home / "split.csv"
-            parts = divide([it.stem for it in entries], split_csv)
+            parts = divide([it.stem for it in entries], split_csv, workspace.files.known)
             if TRAIN not in parts.values():
                 raise Refused("split.csv leaves no accepted image to learn from.")
             for entry in entries:

@@ -190,7 +190,8 @@ def restore(model, checkpoint, fingerprint):
     if state.fingerprint != fingerprint:
         raise ValueError(
             f"{' '.join(state.recipe.data_dir)}: the data, or its division by split.csv, has "
-            "changed since the interrupted training; restore it, or start anew without --resume"
+            "changed since the interrupted training (or an earlier version of the program began "
+            "it); restore the data, or start anew without --resume"
         )
     refuse_other_arrays(model, checkpoint)
     model.set_weights(checkpoint.network)

@@ -215,7 +215,8 @@ def fingerprint(samples, parts=None):
         digest.update(np.ascontiguousarray(samples[stem].labels))
         if samples[stem].void is not None:
             digest.update(samples[stem].void)
-    digest.update(repr({part: sorted(stems) for part, stems in (parts or {}).items()}).encode())
+    if parts:
+        digest.update(repr({part: sorted(stems) for part, stems in parts.items()}).encode())
     return digest.hexdigest()[:16]
 
 

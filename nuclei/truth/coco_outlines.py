@@ -47,7 +47,7 @@ def coco_stems(data: dict) -> list[str]:
 
 
 def key_of(number) -> str:
-    """An id in one form: tools write 1, "1", "0001" and 1.0 for the same image."""
+    """An id or a size in one form: tools write 1, "1", "0001" and 1.0 for the same."""
     is_whole = isinstance(number, float) and number.is_integer()
     text = str(int(number) if is_whole else number).strip()
     return str(int(text)) if text.isdecimal() and len(text) < 20 else text
@@ -68,7 +68,9 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
     images = coco_images(data)
     image = chosen_image(images, coco_stems(data), path, stem)
     size = (image.get("height"), image.get("width"))
-    if all(size) and tuple(map(str, size)) != tuple(map(str, shape)):  # some tools write texts
+    if all(size) and tuple(map(key_of, size)) != tuple(
+        map(key_of, shape)
+    ):  # some tools write texts
         raise ValueError(
             f"{path} was drawn on an image of {size[0]} x {size[1]} px (height x width), its image "
             f"here has {shape[0]} x {shape[1]}; expected equal sizes"

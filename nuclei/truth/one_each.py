@@ -50,13 +50,16 @@ def is_mask(plane: np.ndarray) -> bool:
 
 
 def are_apart(planes: np.ndarray) -> bool:
-    """Whether planes (N, H, W) are masks that share no pixel, and leave some to the background.
+    """Whether planes (N, H, W) are masks of one piece each that lie beside one another.
 
-    Ids and classes of one nucleus share all pixels, and with their background classes cover all.
+    Ids and classes of one nucleus share all pixels, classes with their background cover all, and a
+    map of borders encloses the nuclei.
     """
-    if not all(map(is_mask, planes)):
+    from scipy.ndimage import binary_fill_holes
+
+    if not all(is_mask(plane) and components(plane > 0).max() == 1 for plane in planes):
         return False
-    depth = (planes > 0).sum(axis=0)
+    depth = sum(binary_fill_holes(plane > 0).astype(np.uint8) for plane in planes)
     return bool(depth.max() == 1 and depth.min() == 0)
 
 

@@ -45,7 +45,8 @@ def test_fields_of_one_image_and_the_image_itself_stay_together(sizes):
 
 def test_fields_of_a_single_image_all_teach():
     stems = ["slide_x0_y0", "slide_x512_y0", "slide_x0_y512"]
-    assert set(divide(stems).values()) == {"train"}
+    assert set(divide(stems, known=["slide", *stems]).values()) == {"train"}
+    assert "validation" in divide(stems, known=stems).values()  # of a slide that is not there
 
 
 def test_a_field_follows_its_image_in_the_users_division(tmp_path):

@@ -10,6 +10,7 @@ from training_tools import run, write_data
 import evaluate
 from nuclei.datasets.pairs import Reading
 from nuclei.instances.matching import match
+from nuclei.instances.separate import THRESHOLDS
 from nuclei.model_file import read_settings
 from nuclei.training.batches import CropPlan, draw_crop
 from nuclei.training.losses import SegmentationLoss
@@ -73,14 +74,15 @@ def test_nuclei_in_void_count_neither_as_right_nor_as_wrong():
     assert only_predicted.num_predicted == 7  # most of it lies in void, the rest on background
 
 
-def test_the_search_for_thresholds_leaves_void_out():
+def test_the_search_for_thresholds_leaves_void_out(monkeypatch):
     maps = np.dstack([LABELS > 0] * 3).astype(np.float32)
     maps[..., 2] = 0
-    start = {"nucleus_threshold": 0.5, "marker_threshold": 0.3, "min_area_px": 10}
+    start = THRESHOLDS | {"marker_threshold": 0.3, "min_area_px": 10}
+    monkeypatch.setattr("nuclei.training.thresholds.THRESHOLDS", start)
+    monkeypatch.setattr("nuclei.training.thresholds.SEARCH", {"min_area_px": (10,)})
     truth = np.where(VOID, 0, LABELS)
-    keywords = {"start": start, "search": {"min_area_px": (10,)}}
-    assert choose_thresholds([maps], [truth], **keywords)[1] < 0.95
-    assert choose_thresholds([maps], [truth], voids=[VOID], **keywords)[1] > 0.95
+    assert choose_thresholds([maps], [truth])[1] < 0.95
+    assert choose_thresholds([maps], [truth], voids=[VOID])[1] > 0.95
 
 
 def test_evaluate_leaves_void_out_and_says_so(tmp_path, capsys):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from images_tools import discs, fluorescence, save
-from scipy import io
+from scipy import io, ndimage
 
 import import_data
 from nuclei.datasets.pairs import find_pairs, read_pair
@@ -179,6 +179,16 @@ def test_one_mask_for_each_nucleus_is_known_whatever_their_number(tmp_path, coun
         found = read_truth(tmp_path / "a.npy", shape).labels
         assert found.max() == count
         np.testing.assert_array_equal(found > 0, labels > 0)
+
+
+def test_interiors_and_their_borders_are_no_masks_of_single_nuclei(tmp_path):
+    for count in (1, 4):
+        labels = discs(64, 66, count=count, seed=1)
+        inside = ndimage.binary_erosion(labels > 0, iterations=2)
+        planes = np.stack([inside, (labels > 0) & ~inside], -1).astype(np.uint8)
+        np.save(tmp_path / "a.npy", planes)
+        found = read_truth(tmp_path / "a.npy", labels.shape).labels
+        np.testing.assert_array_equal(found > 0, inside)
 
 
 def test_floats_up_to_one_are_imported_bright(tmp_path):

@@ -94,6 +94,8 @@ def test_images_of_other_sizes_and_of_one_id_are_refused(tmp_path):
     data["images"] = [{"id": 1, "file_name": "a.png", "height": 90, "width": 121}]
     with pytest.raises(ValueError, match="drawn on an image of 90 x 121 px"):
         read(tmp_path, data)
+    data["images"][0].update(height="90", width=120.0)  # some tools write sizes in other forms
+    assert read(tmp_path, data).labels.max() > 0
     data["images"][0].update(height=0, width=None)  # some tools do not know the size
     assert read(tmp_path, data).labels.max() == NUM
 

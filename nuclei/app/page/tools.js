@@ -148,9 +148,9 @@ export const TOOLS = {
           if (isOpen()) await this.propose(session, latest);
         }
       } finally {
-        this.wanted = null;
         this.isBusy = false;
       }
+      if (this.wanted) await this.again(session, this.wanted); // of a region on another image
     },
   },
 };

@@ -17,7 +17,7 @@ export class Unsent {
     this.trouble = null; // the error of the last try, while nothing gets through
     this.failures = 0;
     this.sending = null; // the promise of `send` while it runs
-    this.items = [];
+    this.kept = []; // also edits of a folder that was open before
     this.name = STORED + randomKey();
     navigator.locks?.request(this.name, () => new Promise(() => {})); // until the tab is closed
   }
@@ -28,8 +28,8 @@ export class Unsent {
       await navigator.locks?.request(name, { ifAvailable: true }, (lock) => {
         if (!lock) return; // that tab is open
         const stored = JSON.parse(localStorage.getItem(name));
-        const others = stored.filter((item) => item.folder !== this.folder); // they wait until their folder is open
-        this.items.push(...stored.filter((item) => item.folder === this.folder));
+        const others = stored.filter((item) => (item.folder ?? this.folder) !== this.folder); // they wait until their folder is open
+        for (const item of stored) if (!others.includes(item)) this.kept.push({ ...item, folder: this.folder });
         if (others.length) localStorage.setItem(name, JSON.stringify(others));
         else localStorage.removeItem(name);
         this.store();
@@ -38,20 +38,25 @@ export class Unsent {
     return this.send();
   }
 
+  // The edits of the folder that is open.
+  get items() {
+    return this.kept.filter((item) => item.folder === this.folder);
+  }
+
   of(image) {
     return this.items.filter((item) => item.image === image);
   }
 
   // The key lets the program know an edit that it has already, when its answer was lost on the way.
   add(image, base, edit) {
-    this.items.push({ folder: this.folder, image, edit: { base, key: randomKey(), ...edit } });
+    this.kept.push({ folder: this.folder, image, edit: { base, key: randomKey(), ...edit } });
     this.store();
     return this.send();
   }
 
   store() {
     try {
-      if (this.items.length) localStorage.setItem(this.name, JSON.stringify(this.items));
+      if (this.kept.length) localStorage.setItem(this.name, JSON.stringify(this.kept));
       else localStorage.removeItem(this.name);
     } catch {
       // no storage in this browser: the edits are still in memory
@@ -60,12 +65,12 @@ export class Unsent {
   }
 
   drop(item) {
-    this.items = this.items.filter((other) => other !== item);
+    this.kept = this.kept.filter((other) => other !== item);
     this.store();
   }
 
   discard() {
-    this.items = [];
+    this.kept = this.kept.filter((item) => item.folder !== this.folder);
     this.trouble = null;
     this.store();
   }
@@ -104,9 +109,14 @@ export class Unsent {
       return;
     }
     this.trouble = null;
-    // Later edits know of this one. Of an edit that another browser made in between, they do not.
+    // Later edits know of this one. Of an edit that another browser made in between they do not: theirs must be other nuclei.
     const isNext = delta.revision === item.edit.base + 1;
-    if (isNext) for (const later of this.of(item.image)) later.edit.base = Math.max(later.edit.base, delta.revision);
+    const own = new Set([...(item.edit.ids ?? []), ...delta.made]);
+    const foreign = new Set([...delta.changed.map(({ id }) => id), ...delta.removed].filter((id) => !own.has(id)));
+    for (const { edit } of this.of(item.image)) {
+      const isApart = edit.ids?.length && !edit.ids.some((id) => foreign.has(id));
+      if (isNext || isApart) edit.base = Math.max(edit.base, delta.revision);
+    }
     this.on.answered(item, delta);
     this.drop(item);
   }
