@@ -86,6 +86,8 @@ def fill_pinholes(mask, limit_px):
     """
     holes, areas = connected(~mask)
     is_small = areas < limit_px  # entry 0 is the mask itself: to fill it changes nothing
+    if len(areas) > 1:
+        is_small[1 + areas[1:].argmax()] = False  # the background, also of a very small image
     if is_small.any():
         mask |= is_small[holes]
 

@@ -89,7 +89,9 @@ def separate_by_definition(maps, marker_threshold, contact_weight, min_marker_px
     """`separate` without its shortcuts: SciPy's components, one watershed over everything."""
     mask = maps[..., 0] > 0.5
     holes, _ = ndimage.label(~mask)
-    mask |= (np.bincount(holes.ravel()) < PINHOLE_PX)[holes]
+    is_small = np.bincount(holes.ravel()) < PINHOLE_PX
+    is_small[1 + np.bincount(holes.ravel())[1:].argmax()] = False
+    mask |= is_small[holes]
     labels, num_components = ndimage.label(mask)
     heights = maps[..., 1] - np.float32(contact_weight) * maps[..., 2]
     markers, num_markers = ndimage.label(mask & (heights > marker_threshold))
@@ -202,15 +204,21 @@ def test_limits_of_probability_belong_to_what_stays():
     assert separate(mixed, nucleus_threshold=0.4, min_probability=0.76).max() == 0
 
 
-@pytest.mark.parametrize(("side", "is_filled"), [(3, True), (4, False), (5, False)])
-def test_a_hole_as_large_as_a_nucleus_stays(side, is_filled):
-    maps = squares(20)
-    maps[8 : 8 + side, 8 : 8 + side] = 0
-    labels = separate(maps, smoothing_px=0, min_area_px=16, min_probability=0)
-    assert (labels[8 : 8 + side, 8 : 8 + side] > 0).all() == is_filled
-    diagonal = squares(20)  # holes hang together by edges only
-    diagonal[8:11, 8:11] = diagonal[11:14, 11:14] = 0
-    assert (separate(diagonal, smoothing_px=0, min_area_px=16, min_probability=0) > 0).sum() == 400
+@pytest.mark.parametrize(("side", "is_filled"), [(8, True), (9, False), (10, False)])
+def test_a_large_hole_stays(side, is_filled):
+    maps = squares(24)
+    maps[6 : 6 + side, 6 : 6 + side] = 0
+    labels = separate(maps, smoothing_px=0, min_probability=0)
+    assert (labels[6 : 6 + side, 6 : 6 + side] > 0).all() == is_filled == (side**2 < PINHOLE_PX)
+    diagonal = squares(24)  # holes hang together by edges only
+    diagonal[6:12, 6:12] = diagonal[12:18, 12:18] = 0
+    assert (separate(diagonal, smoothing_px=0, min_probability=0) > 0).sum() == 576
+
+
+def test_the_background_of_a_small_image_is_no_hole():
+    maps = squares(5)[:, :9]
+    assert maps.shape[0] * maps.shape[1] - 25 < PINHOLE_PX
+    assert (separate(maps, smoothing_px=0) > 0).sum() == 25
 
 
 def test_ids_are_in_the_order_of_reading_and_corners_do_not_connect():

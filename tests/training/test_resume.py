@@ -66,7 +66,7 @@ def test_changed_data_is_not_resumed_on(data, tmp_path, capsys, monkeypatch):
     assert (out / "checkpoint.h5").exists() and (out / "trained_model.h5").exists()
     write_pair(copy, "f0", seed=99)
     assert train.main(["--resume", "--out", str(out)]) == 1
-    assert "data has changed" in capsys.readouterr().err
+    assert "the data, or its division by split.csv, has changed" in capsys.readouterr().err
     write_pair(copy, "f0", seed=0)
     # All epochs were done: only the end is missing.
     assert train.main(["--resume", "--out", str(out)]) == 0
