@@ -50,7 +50,8 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
                 f"{images_path} has the shape {images.shape} and {truth_path} {truths.shape}; "
                 "expected (N, H, W, 3) and (N, H, W, channels) of the same N, H and W"
             )
-        white = 1 if images.dtype.kind == "f" and images.size and images.max() <= 1 else 255
+        # Decided for all images: one may be dark. PanNuke's floats end this at the first image.
+        is_up_to_one = images.dtype.kind == "f" and not any((image > 1).any() for image in images)
         with Progress("Importing", len(images), "images") as progress:
             for index, (image, truth) in enumerate(zip(images, truths, strict=True)):
                 progress.add()
@@ -59,7 +60,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
                     result.images_already_there += 1
                     continue
                 try:
-                    image = np.asarray(image) * (255 // white)
+                    image = image * 255 if is_up_to_one else image
                     import_one(stem, image, ids_of(truth, truth_path), target, result)
                 except (OSError, ValueError) as error:
                     if isinstance(error, DiskFull):

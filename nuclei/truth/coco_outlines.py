@@ -68,9 +68,8 @@ def coco_outlines(data: dict, path: Path, stem: str, shape: tuple[int, int]) -> 
     images = coco_images(data)
     image = chosen_image(images, coco_stems(data), path, stem)
     size = (image.get("height"), image.get("width"))
-    if all(size) and tuple(map(key_of, size)) != tuple(
-        map(key_of, shape)
-    ):  # some tools write texts
+    is_equal = [key_of(px) for px in size] == [key_of(px) for px in shape]  # some write texts
+    if all(size) and not is_equal:
         raise ValueError(
             f"{path} was drawn on an image of {size[0]} x {size[1]} px (height x width), its image "
             f"here has {shape[0]} x {shape[1]}; expected equal sizes"

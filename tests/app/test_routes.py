@@ -1,5 +1,6 @@
 """The server as the page sees it: states, tiles, edits, conflicts, uploads, odd requests."""
 
+import asyncio
 import json
 
 import cv2
@@ -301,3 +302,19 @@ def test_an_image_that_waits_or_fails_says_so(tmp_path):
         served.desk.predictor.predict(served.desk.workspace.entry(served.keys["b"]))
         assert served.image("b")["state"] == "failed"
         assert "b.png" in served.image("b")["note"]
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_a_request_is_no_fault(served, capsys):
+    key, sent = served.keys["a"], []
+    scope = {"type": "http", "method": "POST", "path": f"/api/images/{key}/edits", "headers": []}
+    scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "root_path": ""}
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(make_app(served.desk)(scope, receive, send))  # nothing is raised, nothing printed
+    assert sent[0]["status"] == 400 and capsys.readouterr() == ("", "")
+    assert served.image()["revision"] == 0

@@ -10,7 +10,7 @@ from images_tools import GREY, dsb2018, save, zipped
 
 import import_data
 from nuclei.datasets.array_sets import array_sets
-from nuclei.datasets.dsb2018 import import_dsb2018
+from nuclei.datasets.dsb2018 import Target, import_dsb2018
 from nuclei.datasets.pairs import find_pairs
 from nuclei.truth.masks import read_truth
 
@@ -205,3 +205,18 @@ def test_pipes_and_hidden_names_are_named_and_never_waited_for(tmp_path, capsys)
     os.mkfifo(tmp_path / "arrays" / "images.npy")
     np.save(tmp_path / "arrays" / "masks.npy", np.zeros((1, 8, 8, 6)))
     assert array_sets(tmp_path / "arrays") == []
+
+
+def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
+    """A disk that does not tell a from A has both names for one file, as a hard link has."""
+    for part in ("raw", "gt"):
+        (tmp_path / part).mkdir()
+        save(tmp_path / part / "a.png", GREY)
+        os.link(tmp_path / part / "a.png", tmp_path / part / "a.PNG")
+        save(tmp_path / part / "a.bmp", GREY)
+    names = ("a.PNG", "a.bmp")
+    present = {part: {"a": [tmp_path / part / name for name in names]} for part in ("raw", "gt")}
+    paths = {part: tmp_path / part / "a.png" for part in ("raw", "gt")}
+    Target(tmp_path, True, present).keep_only("a", paths)
+    for part in ("raw", "gt"):
+        assert sorted(path.name for path in (tmp_path / part).iterdir()) == ["a.PNG", "a.png"]

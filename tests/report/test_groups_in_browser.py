@@ -95,3 +95,12 @@ def test_a_selection_is_saved_with_its_numbers(page, original):
         np.testing.assert_allclose(saved[name], expected[name].astype(float), rtol=1e-4)
     page.click("#clear")
     assert page.locator("#save").is_hidden()
+
+
+def test_a_saved_table_holds_no_formula(page):
+    """As those that the programs write: a name may come from a stranger."""
+    cells = ["=1+1", "-2", "a", "+x", -3, "'@y", None]
+    with page.expect_download() as download:
+        page.evaluate("(rows) => saveCsv(rows, 'a.csv')", [cells])
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    assert text == "'=1+1,-2,a,'+x,-3,''@y,\n"
