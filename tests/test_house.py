@@ -266,3 +266,10 @@ def test_lines_and_rooms_are_short_and_words_plain(name):
 
 def test_the_readme_fits_three_screens():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README
+
+
+def test_tests_run_coroutines_beside_the_loop_of_playwright():
+    """Else a test fails on the worker that has opened a browser before."""
+    call = "asyncio" + ".run"
+    tests = (ROOT / "tests").rglob("*.py")
+    assert [path.name for path in tests if call in path.read_text("utf-8")] == ["loop_tools.py"]

@@ -38,16 +38,23 @@ for words in json.loads(sys.argv[1]):
             raise
 """
 INTERRUPTED = """
-import _thread, pathlib, sys, threading, time
+import signal, sys
 
 import train
+from nuclei.machine import start_backend
 
-def interrupt():
-    while not pathlib.Path("Saved_Model/checkpoint.h5").exists():
-        time.sleep(0.01)
-    _thread.interrupt_main()  # as Ctrl-C does
+start_backend()
+from nuclei.training.bookkeeping import Bookkeeper
 
-threading.Thread(target=interrupt, daemon=True).start()
+usual = Bookkeeper.on_epoch_begin
+
+def begin(self, epoch, logs=None):
+    usual(self, epoch, logs)
+    if epoch:  # a checkpoint is there
+        Bookkeeper.on_epoch_begin = usual  # the next command is not stopped
+        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
+
+Bookkeeper.on_epoch_begin = begin
 sys.exit(train.main(sys.argv[1:]))
 """
 SERVED = """

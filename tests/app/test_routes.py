@@ -1,12 +1,12 @@
 """The server as the page sees it: states, tiles, edits, conflicts, uploads, odd requests."""
 
-import asyncio
 import json
 
 import cv2
 import numpy as np
 import pytest
 from app_tools import drawn_labels, predict_by_truth, write_images, write_settings_only
+from loop_tools import run_beside
 from PIL import Image
 
 pytest.importorskip("starlette")
@@ -315,6 +315,6 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_request_is_no_fault(served,
     async def send(message):
         sent.append(message)
 
-    asyncio.run(make_app(served.desk)(scope, receive, send))  # nothing is raised, nothing printed
+    run_beside(make_app(served.desk)(scope, receive, send))  # nothing is raised, nothing printed
     assert sent[0]["status"] == 400 and capsys.readouterr() == ("", "")
     assert served.image()["revision"] == 0

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from app_tools import random_request, reopened, write_images, write_settings_only
+from loop_tools import run_beside
 from PIL import Image
 
 pytest.importorskip("uvicorn")
@@ -187,10 +187,7 @@ def test_answers_leave_at_once():
             await writer.wait_closed()
         return value
 
-    with ThreadPoolExecutor(1) as pool:  # this thread may have an event loop
-        assert pool.submit(
-            lambda: asyncio.run(no_delay())
-        ).result()  # else each answer waits 40 ms for the browser's
+    assert run_beside(no_delay())  # else each answer waits 40 ms for the browser's
 
 
 def test_all_flags_and_two_browsers_that_see_each_other(tmp_path):

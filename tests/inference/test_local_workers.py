@@ -2,12 +2,12 @@
 
 import asyncio
 import ipaddress
-from concurrent.futures import ThreadPoolExecutor
 
 import distributed
 import psutil
 import pytest
 from cluster_tools import MAX_SECONDS
+from loop_tools import run_beside
 
 from nuclei.inference.cluster import connect
 from nuclei.inference.local_workers import local_workers
@@ -46,10 +46,7 @@ def test_local_workers_listen_on_loopback_only_by_tls_and_without_http():
             assert all(ipaddress.ip_address(found.ip).is_loopback for found in opened), opened
             assert not ports and not any(set(worker["services"]) - {"nanny"} for worker in workers)
             for port in ours:
-                # In a thread: a browser of other tests may keep an event loop in this one.
-                with ThreadPoolExecutor(1) as thread:
-                    answer = thread.submit(asyncio.run, first_answer("127.0.0.1", port))
-                assert b"HTTP" not in answer.result()
+                assert b"HTTP" not in run_beside(first_answer("127.0.0.1", port))
         with pytest.raises(ValueError, match="no Dask scheduler answers"):  # no certificate
             connect(cluster.scheduler_address.replace("tls", "tcp"), distributed.Security())
         with pytest.raises(ValueError, match="no Dask scheduler answers"):  # another certificate
