@@ -158,7 +158,7 @@ def parse_arguments(argv) -> argparse.Namespace:
 
 def bring_in(source, out_dir, overwrite: bool) -> int:
     """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0."""
-    import_set = import_array_sets if array_sets(source) else import_dsb2018
+    import_set = import_array_sets if any(array_sets(source).values()) else import_dsb2018
     result = import_set(source, out_dir, overwrite)
     print(f"{source} -> {out_dir}: {result}")
     if result.problems:

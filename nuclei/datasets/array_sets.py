@@ -5,6 +5,7 @@ images.npy (N, H, W, 3), labels.npy (N, H, W, 2)    CoNIC
     ->  out/raw/FOLDER_00000.png, out/gt/FOLDER_00000.png with 16-bit ids
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nuclei.datasets.dsb2018 import Imported, Target
 from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
 from nuclei.images.labels import without_gaps
+from nuclei.images.stems import normal
 from nuclei.images.writing import in_16_bits, write_png
 from nuclei.progress import Progress
 from nuclei.truth.arrays import ids_of
@@ -20,31 +22,66 @@ from nuclei.truth.arrays import ids_of
 TRUTH_NAMES = ("masks.npy", "labels.npy")
 
 
-def array_sets(source) -> list[tuple[Path, Path]]:
-    """The pairs of arrays of a folder and of the folders in it: (images.npy, its truth)."""
-    result = []
-    found = sorted(Path(source).rglob("images.npy")) if Path(source).is_dir() else ()
-    for images in (path for path in found if path.is_file()):
-        beside = images.relative_to(source).parent
+def array_sets(source) -> dict[Path, Path | None]:
+    """{images.npy: its truth, or None} of a folder and those in it; `Images` counts as `images`."""
+    arrays = sorted(Path(source).rglob("*.npy")) if Path(source).is_dir() else ()
+    arrays = [path for path in arrays if path.is_file()]
+    in_lower_case = {str(path).lower(): path for path in arrays}
+    result = {}
+    for images in (path for path in arrays if path.name.lower() == "images.npy"):
+        beside = images.relative_to(source).parent.parts
         # PanNuke: Fold 1/images/fold1/images.npy and Fold 1/masks/fold1/masks.npy.
-        parallel = Path(source, *("masks" if part == "images" else part for part in beside.parts))
-        candidates = [folder / name for folder in (images.parent, parallel) for name in TRUTH_NAMES]
-        result += [(images, path) for path in candidates if path.is_file()][:1]
+        parallel = Path(source, *("masks" if is_images(part) else part for part in beside))
+        places = [folder / name for folder in (images.parent, parallel) for name in TRUTH_NAMES]
+        found = [path for path in places if path in arrays]
+        found += [in_lower_case.get(str(path).lower()) for path in places]
+        result[images] = next(filter(None, found), None)
+    return result
+
+
+def is_images(part: str) -> bool:
+    """Whether a folder is called images, which does not tell one set from another."""
+    return part.lower() == "images"
+
+
+def names_of(sets: Iterable[Path]) -> dict[Path, str]:
+    """{images.npy: what the stems of its images begin with}: the last folder but one of `images`.
+
+    Raises:
+        ValueError: two of them would have the same.
+    """
+    result, first = {}, {}
+    for images in sets:
+        parts = [part for part in images.resolve().parent.parts[1:] if not is_images(part)]
+        result[images] = normal(parts[-1] if parts else "images")
+        other = first.setdefault(result[images].lower(), images)  # some disks do not tell A from a
+        if other != images:
+            raise ValueError(
+                f"{other} and {images} would both give {result[images]}_00000; expected folders of "
+                "different names: rename one, or import each into an --out of its own"
+            )
     return result
 
 
 def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
     """Bring the arrays of a folder into `out_dir/raw` and `out_dir/gt`.
 
-    Stems that are already there stay as they are, unless `overwrite`.
+    Pairs that are already there stay as they are, unless `overwrite`. Images whose truth is missing
+    are counted in the result, and one that cannot be brought in is named there.
 
     Raises:
-        ValueError: a file is no array, or two arrays do not belong together.
+        ValueError: a file is no array, two arrays do not belong together, or two sets would give
+            images of the same names.
     """
-    out_dir, result = Path(out_dir), Imported()
+    out_dir, result, sets = Path(out_dir), Imported(), array_sets(source)
+    names = names_of(images for images, truth in sets.items() if truth)
     target = Target.of(out_dir, overwrite)
-    for images_path, truth_path in array_sets(source):
-        images, truths = opened(images_path), opened(truth_path)
+    for images_path, truth_path in sets.items():
+        images = opened(images_path)
+        if truth_path is None:
+            result.images_incomplete += len(images) if images.ndim else 0
+            continue
+        truths = opened(truth_path)
         if images.ndim != 4 or images.shape[3] != 3 or images.shape[:3] != truths.shape[:3]:
             raise ValueError(
                 f"{images_path} has the shape {images.shape} and {truth_path} {truths.shape}; "
@@ -55,13 +92,10 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
         with Progress("Importing", len(images), "images") as progress:
             for index, (image, truth) in enumerate(zip(images, truths, strict=True)):
                 progress.add()
-                stem = f"{images_path.resolve().parent.name}_{index:05d}"
-                if target.keeps(stem):
-                    result.images_already_there += 1
-                    continue
+                stem = f"{names[images_path]}_{index:05d}"
                 try:
                     image = image * 255 if is_up_to_one else image
-                    import_one(stem, image, ids_of(truth, truth_path), target, result)
+                    import_one(stem, image, (truth, truth_path), target, result)
                 except (OSError, ValueError) as error:
                     if isinstance(error, DiskFull):
                         raise
@@ -86,20 +120,29 @@ def opened(path: Path) -> np.ndarray:
     return array
 
 
-def import_one(stem: str, image, ids, target: Target, result: Imported) -> None:
-    """Write one image (H, W, 3) of values 0...255 and its ids (H, W).
+def import_one(stem: str, image, truth: tuple, target: Target, result: Imported) -> None:
+    """Bring one image and its truth into the target and count them in `result`.
+
+    Args:
+        image: (H, W, 3) of values 0...255.
+        truth: what `ids_of` takes: an array, and the path that it came from.
 
     Raises:
-        ValueError: the values are others.
+        ValueError: the values are others, or another image of this name is there.
     """
-    image, labels = np.asarray(image), np.asarray(ids)
+    image = np.asarray(image)
     if image.size and not (image.min() >= 0 and image.max() <= 255):
         raise ValueError(f"pixels of {image.min()}...{image.max()}; expected 0...255")
+    image = np.rint(image).astype(np.uint8)
+    paths = target.paths_to_write(stem, ".png", image)
+    if not paths:
+        result.images_already_there += 1
+        return
+    labels = np.asarray(ids_of(*truth))
     if not (np.isfinite(labels).all() and labels.min() >= 0):
         raise ValueError("ids that are negative or not finite")
     labels = without_gaps(labels.astype(np.int64))
-    arrays = {"raw": np.rint(image).astype(np.uint8), "gt": in_16_bits(labels)}
-    paths = target.paths_to_write(stem, ".png", arrays["raw"])
+    arrays = {"raw": image, "gt": in_16_bits(labels)}
     for part, path in paths.items():
         write_png(path, arrays[part])
     target.keep_only(stem, paths)

@@ -68,13 +68,10 @@ class Target:
         raw, truths = image_files(out_dir / "raw"), image_files(out_dir / "gt", TRUTH_SUFFIXES)
         return cls(out_dir, overwrite, {"raw": raw, "gt": truths})
 
-    def keeps(self, stem: str) -> bool:
-        """Whether the folder holds an image and a truth of this stem, which stay as they are."""
-        is_complete = stem in self.present["raw"] and stem in self.present["gt"]
-        return is_complete and not self.overwrite
-
     def paths_to_write(self, stem: str, image_suffix: str, image: np.ndarray) -> dict[str, Path]:
         """{"raw" or "gt": path} of the files that are missing, or of both to be overwritten.
+
+        Empty where the image is there and has a truth: both stay as they are.
 
         Args:
             stem: of the pair.
@@ -137,7 +134,7 @@ class Imported:
 def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
     """Bring a DSB2018 folder or zip into `out_dir/raw` and `out_dir/gt`.
 
-    Stems that are already there stay as they are, unless `overwrite`; so a second run completes a
+    Pairs that are already there stay as they are, unless `overwrite`; so a second run completes a
     first one. An image that cannot be read is named in the result, and the others are imported.
 
     Raises:
@@ -160,15 +157,13 @@ def import_dsb2018(source, out_dir, overwrite: bool = False) -> Imported:
                 stem = normal(place.rsplit("/", 1)[-1])
                 if not files.images or not files.masks:
                     result.images_incomplete += 1
-                elif stem not in stems and target.keeps(stem):
-                    result.images_already_there += 1
                 else:
                     try:
                         if stem in stems:
                             raise ValueError("it is there twice")
+                        stems.add(stem)
                         if len(files.images) > 1:
                             raise ValueError(f"{len(files.images)} images; expected one")
-                        stems.add(stem)
                         import_image(stem, files, opened.fetch, target, result)
                     except UNREADABLE as error:
                         if isinstance(error, DiskFull):
@@ -190,10 +185,13 @@ def import_image(
         FileNotFoundError, ValueError: the image or a mask cannot be read.
     """
     image = read_image(fetch(files.images[0]))
+    paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower(), image)
+    if not paths:
+        result.images_already_there += 1
+        return
     shape = image.shape[:2]
     masks = (read_nucleus(fetch(name), shape) for name in files.masks)
     labels, num_claimed_twice = merge_masks(masks, shape)
-    paths = target.paths_to_write(stem, Path(files.images[0]).suffix.lower(), image)
     if "gt" in paths:
         write_png(paths["gt"], in_16_bits(labels))
     if "raw" in paths:
@@ -261,7 +259,7 @@ def dsb2018_members(names: Iterable[str]) -> dict[str, Members]:
     members: dict[str, Members] = {}
     for name in sorted(names):
         *above, kind, file = name.split("/")
-        is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
+        kind, is_image = kind.lower(), Path(file).suffix.lower() in IMAGE_SUFFIXES
         if above and kind in ("images", "masks") and is_image and not is_companion(name):
             files = members.setdefault("/".join(above), Members([], []))
             (files.images if kind == "images" else files.masks).append(name)

@@ -49,7 +49,7 @@ def test_one_image_folder_alone_can_be_imported(tmp_path):
 def test_nothing_there_is_overwritten_unless_asked_and_a_half_import_is_completed(tmp_path, capsys):
     source, out = tmp_path / "stage1", tmp_path / "data"
     truth = dsb2018(source)
-    save(out / "raw" / "id0.jpg", GREY)
+    save(out / "raw" / "id0.bmp", GREY)
     save(out / "gt" / "id0.bmp", (truth["id0"] > 0) * np.uint8(255))
     save(out / "gt" / "id1.png", truth["id1"].astype(np.uint16))
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
@@ -204,7 +204,7 @@ def test_pipes_and_hidden_names_are_named_and_never_waited_for(tmp_path, capsys)
     (tmp_path / "arrays").mkdir()
     os.mkfifo(tmp_path / "arrays" / "images.npy")
     np.save(tmp_path / "arrays" / "masks.npy", np.zeros((1, 8, 8, 6)))
-    assert array_sets(tmp_path / "arrays") == []
+    assert array_sets(tmp_path / "arrays") == {}
 
 
 def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
