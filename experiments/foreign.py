@@ -17,11 +17,13 @@ import skimage.data
 from PIL import Image
 
 import predict
-from nuclei.cli import command_line, user_errors_in_one_line
+from nuclei.cli import add_overwrite_flag, command_line, user_errors_in_one_line
 from nuclei.images.folder import find_images
 from nuclei.images.reading import read_image
+from nuclei.images.writing import write_png
 from nuclei.model_file import MODEL_HELP, MODELS
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION
+from nuclei.written import recording
 
 WITHOUT_CELLS = (  # of those that come with the package
     *("astronaut", "brick", "camera", "chelsea", "checkerboard", "clock", "coffee", "coins"),
@@ -47,9 +49,9 @@ def drawn_pictures() -> dict[str, np.ndarray]:
 def foreign_pictures(inverted: str | None) -> dict[str, np.ndarray]:
     """{name: picture, uint8} of all, with the images of the folder `inverted`, inverted."""
     pictures = {name: getattr(skimage.data, name)() for name in WITHOUT_CELLS} | drawn_pictures()
-    for path in find_images(inverted).values() if inverted else ():
+    for stem, path in find_images(inverted).items() if inverted else ():
         image = read_image(path)
-        pictures[f"inverted_{path.stem}"] = np.iinfo(image.dtype).max - image
+        pictures[f"inverted_{stem}"] = np.iinfo(image.dtype).max - image
     return {name: as_8_bit(picture) for name, picture in pictures.items()}
 
 
@@ -65,22 +67,27 @@ def as_8_bit(picture: np.ndarray) -> np.ndarray:
 def main(argv=None):
     """Write the pictures, predict, and count. Returns: the exit status."""
     parser = command_line(__doc__)
-    parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default {MODELS[0]})")
+    text = f"{MODEL_HELP} (default {MODELS[0]}, or else {MODELS[1]})"
+    parser.add_argument("--model", metavar="MODEL", help=text)
     text = "folder of images that are shown inverted, too (default: none)"
     parser.add_argument("--invert", metavar="DIR", help=text)
     text = "folder of the results (default %(default)s)"
     parser.add_argument("--out", type=Path, default=Path("foreign"), metavar="DIR", help=text)
+    add_overwrite_flag(parser.add_argument)
     args = parser.parse_args(argv)
-    folder, found = args.out / "pictures", args.out / "found"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in foreign_pictures(args.invert).items():
-        Image.fromarray(picture).save(folder / f"{name}.png")
-    model = ["--model", args.model] if args.model else []
-    formats = ["--formats", "labels,overlays,csv", "--overwrite"]
-    status = predict.main([str(folder), "--out", str(found), *formats, *model])
-    if status:
-        return status
+    found, pictures = args.out / "found", foreign_pictures(args.invert)
+    files = {args.out / "pictures" / f"{name}.png": picture for name, picture in pictures.items()}
+    flags = ["--out", str(found), "--formats", "labels,overlays,csv"]
+    flags += ["--model", args.model] if args.model else []
+    flags += ["--overwrite"] if args.overwrite else []
+    inputs = find_images(args.invert).values() if args.invert else ()
+    with recording(args.out, args.overwrite, inputs):
+        for path, picture in files.items():
+            write_png(path, picture)
+        if status := predict.main([*map(str, files), *flags]):
+            return status
     table = pd.read_csv(found / "summary.csv", dtype={"image": str})
+    table = table[table["image"].isin(list(pictures))]  # others are of earlier calls
     flagged = table[OUT_OF_DISTRIBUTION] == 1
     print(f"{flagged.sum()} of {len(table)} pictures are flagged; not flagged, with their nuclei:")
     print(table[~flagged][["image", "nuclei"]].to_string(index=False, header=False))

@@ -25,3 +25,11 @@ def test_pictures_are_shown_and_flags_counted(tmp_path, monkeypatch, capsys):
     assert all(picture.dtype == np.uint8 and np.ptp(picture) > 80 for picture in pictures.values())
     shown = capsys.readouterr().out.split(" of 7 pictures are flagged; not flagged")
     assert len(shown) == 2 and int(shown[0].split()[-1]) >= 1
+
+    assert foreign.main(flags[2:]) == 0  # a second call counts its own pictures only
+    text = capsys.readouterr().out
+    assert " of 6 pictures are flagged" in text and "inverted_a" not in text.split("flagged;")[1]
+    (tmp_path / "pictures" / "horse.png").write_bytes(b"mine")
+    assert foreign.main(flags) == 1
+    assert "horse.png was changed since this program wrote it" in capsys.readouterr().err
+    assert (tmp_path / "pictures" / "horse.png").read_bytes() == b"mine"
