@@ -33,14 +33,16 @@ import pandas as pd
 import train
 from experiments.stress import measure_robustness, write_rows
 from nuclei import load_model
-from nuclei.cli import command_line
+from nuclei.cli import add_overwrite_flag, command_line, user_errors_in_one_line
 from nuclei.inference import scale as scale_room
 from nuclei.instances.separate import separate
 from nuclei.model_file import read_settings
+from nuclei.results.tables import write_table
 from nuclei.training import batches, geometry, image_scores, light, shares, void
 from nuclei.training import thresholds as threshold_search
 from nuclei.training.recipe import Recipe
 from nuclei.training.targets import UNKNOWN, targets
+from nuclei.written import recording
 
 HOME = Path(__file__).resolve().parent.parent  # the project's folder
 STRESS_PART = 4  # every fourth validation image that is not tissue is stressed
@@ -250,13 +252,9 @@ def parse_arguments(argv):
         metavar="VARIANT",
         help=f"variants to train (default: all of {', '.join(VARIANTS)})",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("ablation"),
-        metavar="DIR",
-        help="results (default %(default)s)",
-    )
+    text = "results (default %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("ablation"), metavar="DIR", help=text)
+    add_overwrite_flag(parser.add_argument)
     parser.add_argument("--variant", help=argparse.SUPPRESS)  # of the process that trains one
     args = parser.parse_args(argv)
     for name in ("raw", "instances", "split", "out"):
@@ -264,6 +262,7 @@ def parse_arguments(argv):
     return args
 
 
+@user_errors_in_one_line
 def main(argv=None):
     """Train and score all variants that have no row yet, and print the table."""
     args = parse_arguments(argv)
@@ -275,19 +274,20 @@ def main(argv=None):
         return train_variant(args.variant, args)
 
     table = args.out / "ablation.csv"
-    rows = pd.read_csv(table).to_dict("records") if table.is_file() else []
-    stems = stems_to_stress(args.split)
-    for name in args.only:
-        if name in [row["variant"] for row in rows]:
-            continue
-        started = time.monotonic()
-        command = [sys.executable, "-m", "experiments.ablation"]
-        command += [str(args.raw), str(args.instances), str(args.split)]
-        command += ["--epochs", str(args.epochs), "--out", str(args.out), "--variant", name]
-        subprocess.run(command, check=True, cwd=HOME)
-        minutes = round((time.monotonic() - started) / 60, 2)
-        rows.append(row_of(name, args, stems) | {"minutes": minutes})
-        pd.DataFrame(rows).to_csv(table, index=False)
+    with recording(args.out, args.overwrite, [args.split]) as record:
+        record.require(table)  # before the work
+        rows = pd.read_csv(table).to_dict("records") if table.is_file() else []
+        stems = stems_to_stress(args.split)
+        done = [row["variant"] for row in rows]
+        for name in [name for name in args.only if name not in done]:
+            started = time.monotonic()
+            command = [sys.executable, "-m", "experiments.ablation"]
+            command += [str(args.raw), str(args.instances), str(args.split)]
+            command += ["--epochs", str(args.epochs), "--out", str(args.out), "--variant", name]
+            subprocess.run(command, check=True, cwd=HOME)
+            minutes = round((time.monotonic() - started) / 60, 2)
+            rows.append(row_of(name, args, stems) | {"minutes": minutes})
+            write_table(table, pd.DataFrame(rows))
     print(pd.DataFrame(rows).to_string(index=False))
     return 0
 

@@ -29,7 +29,7 @@ from scipy.ndimage import find_objects
 from nuclei.app.comparing import scores_of, tally_model
 from nuclei.app.held_out import divide, write_split
 from nuclei.app.training_process import LOG, TrainingProcess
-from nuclei.cli import command_line, positive, user_errors_in_one_line
+from nuclei.cli import add_overwrite_flag, command_line, positive, user_errors_in_one_line
 from nuclei.datasets.pairs import find_pairs
 from nuclei.datasets.split import read_split
 from nuclei.images.labels import without_gaps
@@ -41,8 +41,10 @@ from nuclei.instances.matching import match, matched_pairs
 from nuclei.model_file import MODEL_HELP, SHIPPED, find_model
 from nuclei.progress import Progress
 from nuclei.results.image import is_out_of_distribution, measure_nuclei
+from nuclei.results.tables import write_table
 from nuclei.training.recipe import Recipe
 from nuclei.truth.masks import read_truth
+from nuclei.written import recording
 
 LOOKS_RIGHT = 0.7  # IoU with the true nucleus from which a user leaves an outline as it is
 LOOKS_ALIKE = 0.3  # IoU from which he moves the edge, and does not delete and draw
@@ -201,13 +203,23 @@ def parse_arguments(argv):
     add("--field", type=int, default=256, help="side of a field in px (default %(default)s)")
     add("--epochs", type=positive, default=Recipe.epochs, help="per training (default %(default)s)")
     add("--out", type=Path, default=Path("clicks"), help="folder of results (default %(default)s)")
+    add_overwrite_flag(add)
     return parser.parse_args(argv)
 
 
 @user_errors_in_one_line
 def main(argv=None):
-    """Play the user, and compare what the model has learned. Returns: the exit status."""
+    """Play the user in a folder of results. Returns: the exit status."""
     args = parse_arguments(argv)
+    with recording(args.out, args.overwrite, [args.split]) as record:
+        for name in ("fields.csv", "scores.csv"):
+            record.require(args.out / name)  # before the work
+        play(args)
+    return 0
+
+
+def play(args):
+    """Play the user, and compare what the model has learned."""
     pairs, split, model = find_pairs(args.raw, args.truth), read_split(args.split), args.model
     model = find_model(model)
     new = {stem: pair for stem, pair in pairs.items() if split.get(stem) == "train"}
@@ -217,9 +229,8 @@ def main(argv=None):
     chosen = table[table["corrected"]]
     if not len(chosen):
         raise ValueError(f"no field is finished with {args.budget} corrections; give --budget more")
-    args.out.mkdir(parents=True, exist_ok=True)
     pixels = ["image", "truth", "field", "labels"]
-    table.drop(columns=pixels).to_csv(args.out / "fields.csv", index=False)
+    write_table(args.out / "fields.csv", table.drop(columns=pixels))
     number = int(chosen["corrections"].sum())
     print(f"{len(chosen)} of {len(table)} fields are right after {number} corrections")
     models = {"first": (model, 0.0, 0)}
@@ -232,9 +243,8 @@ def main(argv=None):
         scores = scores_of(list(tally_model(path, judges, print).values()))
         rows.append({"model": name, **scores, "corrections": number, "minutes": round(minutes, 1)})
     scores = pd.DataFrame(rows)
-    scores.to_csv(args.out / "scores.csv", index=False)
+    write_table(args.out / "scores.csv", scores)
     print(scores.to_string(index=False))
-    return 0
 
 
 if __name__ == "__main__":

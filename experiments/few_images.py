@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from nuclei.cli import command_line
+from nuclei.cli import add_overwrite_flag, command_line, user_errors_in_one_line
+from nuclei.results.tables import write_table
+from nuclei.written import recording
 
 HOME = Path(__file__).resolve().parent.parent  # the project, where its scripts are
 
@@ -74,7 +76,7 @@ class Comparison:
             row = {"model": name, "images": num_images, "minutes": round(seconds / 60, 2)}
             validation, predictions = self.out / "validation", self.out / f"found_{name}"
             self.rows.append(row | score(model, validation, self.out / "groups.csv", predictions))
-            pd.DataFrame(self.rows).to_csv(self.table, index=False)
+            write_table(self.table, pd.DataFrame(self.rows))
         return model
 
 
@@ -119,31 +121,42 @@ def parse_arguments(argv):
         help="epochs of the first model (default %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, default="few", metavar="DIR", help="results (default %(default)s)"
+        "--out", type=Path, default=Path("few"), metavar="DIR", help="results (default %(default)s)"
     )
+    add_overwrite_flag(parser.add_argument)
     return parser.parse_args(argv)
 
 
+@user_errors_in_one_line
 def main(argv=None):
-    """Train and score all models that have no row yet, and print the table."""
+    """Compare the models in a folder of results. Returns: the exit status."""
     args = parse_arguments(argv)
-    comparison = Comparison(args.out.resolve(), args.raw.resolve(), args.instances.resolve())
+    args.out = args.out.resolve()
+    with recording(args.out, args.overwrite, [args.split]) as record:
+        for name in ("few_images.csv", "base.csv", "groups.csv"):
+            record.require(args.out / name)  # before the work
+        compare(args)
+    return 0
+
+
+def compare(args):
+    """Train and score all models that have no row yet, and print the table."""
+    comparison = Comparison(args.out, args.raw.resolve(), args.instances.resolve())
     out, truth = comparison.out, comparison.truth
-    out.mkdir(parents=True, exist_ok=True)
     if comparison.table.is_file():
         comparison.rows = pd.read_csv(comparison.table).to_dict("records")
     with open(args.split, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (truth / f"{row['stem']}.png").is_file()]
     held_out = [row for row in rows if row["modality"] in args.without]
     others = [row for row in rows if row["modality"] not in args.without]
-    pd.DataFrame(others).to_csv(out / "base.csv", index=False)
+    write_table(out / "base.csv", pd.DataFrame(others))
     comparison.link_pairs([row for row in rows if row["split"] == "validation"], "validation")
     groups = [
         {"stem": row["stem"], "modality": name}
         for name, part in (("held out", held_out), ("others", others))
         for row in part
     ]
-    pd.DataFrame(groups).to_csv(out / "groups.csv", index=False)
+    write_table(out / "groups.csv", pd.DataFrame(groups))
 
     folders = ("--data-dir", comparison.raw.parent, "--gt-dir", truth, "--split", out / "base.csv")
     num_images = sum(row["split"] == "train" for row in others)
@@ -155,7 +168,6 @@ def main(argv=None):
         comparison.train(f"tuned_{size}", size, "--data-dir", data, "--init", base)
         comparison.train(f"scratch_{size}", size, "--data-dir", data)
     print(pd.DataFrame(comparison.rows).to_string(index=False))
-    return 0
 
 
 if __name__ == "__main__":

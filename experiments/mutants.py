@@ -21,9 +21,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nuclei.cli import command_line, user_errors_in_one_line
+from nuclei.cli import add_overwrite_flag, command_line, user_errors_in_one_line
 from nuclei.files import named, replacing
 from nuclei.machine import require
+from nuclei.written import recording
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOMS = {  # rooms whose faults nobody would see in a picture, and their tests
@@ -133,26 +134,32 @@ def main(argv=None):
     parser.add_argument(
         "--out", type=Path, default=Path("mutants"), help="folder of the table (default mutants)"
     )
+    add_overwrite_flag(parser.add_argument)
     args = parser.parse_args(argv)
     if unknown := [room for room in args.rooms if room not in ROOMS]:
         parser.error(f"{named(unknown)}: no room of {', '.join(ROOMS)}")
     require(["mutmut"], "the mutants")
     table, tree = args.out / "mutants.csv", args.out / "tree"
-    rows = finished_rooms(table)
-    for room in args.rooms:
-        if room in [row["room"] for row in rows]:
-            continue
-        copy_project(tree)
-        ends = mutate(tree, room, ROOMS[room])
-        alive = [name for name, end in ends.items() if end not in KILLED]
-        share = 1 - len(alive) / len(ends)
-        untested = sum(end == "no tests" for end in ends.values())
-        row = (room, len(ends), len(ends) - len(alive), f"{share:.3f}", untested)
-        rows.append(dict(zip(FIELDS, row, strict=True)))
-        survivors = differences(tree.resolve(), alive)
-        (args.out / f"{room.replace('/', '_')}.txt").write_text(survivors, encoding="utf-8")
-        write_rows(table, rows)
-        print(*row)
+    lists = {room: args.out / f"{room.replace('/', '_')}.txt" for room in args.rooms}
+    with recording(args.out, args.overwrite) as record:
+        record.require(table)  # before the work
+        rows = finished_rooms(table)
+        todo = [room for room in args.rooms if room not in [row["room"] for row in rows]]
+        for room in todo:
+            record.require(lists[room])
+        for room in todo:
+            copy_project(tree)
+            ends = mutate(tree, room, ROOMS[room])
+            alive = [name for name, end in ends.items() if end not in KILLED]
+            share = 1 - len(alive) / len(ends)
+            untested = sum(end == "no tests" for end in ends.values())
+            row = (room, len(ends), len(ends) - len(alive), f"{share:.3f}", untested)
+            rows.append(dict(zip(FIELDS, row, strict=True)))
+            survivors = differences(tree.resolve(), alive)
+            with replacing(lists[room]) as temporary:
+                temporary.write_text(survivors, encoding="utf-8")
+            write_rows(table, rows)
+            print(*row)
     return int(any(float(row["share"]) < 0.9 for row in rows))
 
 

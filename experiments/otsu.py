@@ -19,12 +19,13 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import watershed
 
-from nuclei.cli import INPUT_DIR, command_line, user_errors_in_one_line
+from nuclei.cli import INPUT_DIR, add_overwrite_flag, command_line, user_errors_in_one_line
 from nuclei.images.folder import find_images
 from nuclei.images.modality import modality
 from nuclei.images.reading import read_image
 from nuclei.images.writing import write_labels
 from nuclei.progress import Progress
+from nuclei.written import recording
 
 OUT_DIR = "otsu"
 BLUR_PX = 0.5  # sigma; single noisy pixels would cross the threshold
@@ -78,14 +79,21 @@ def main(argv=None) -> int:
     add("raw", nargs="?", default=INPUT_DIR, metavar="RAW", help=text)
     text = "folder for the label images (default %(default)s)"
     add("out", nargs="?", default=OUT_DIR, metavar="OUT", help=text)
+    add_overwrite_flag(add)
     args = parser.parse_args(argv)
-    images = find_images(args.raw)
-    with Progress("Segmenting", len(images), "images") as progress:
-        for stem, path in images.items():
-            labels = otsu_labels(read_image(path))
-            write_labels(Path(args.out), stem, labels)
-            progress.add()
-    print(f"Wrote {len(images)} label images to {args.out}.")
+    images, out, elsewhere = find_images(args.raw), Path(args.out), "give another OUT"
+    if out.is_dir() and out.samefile(args.raw):
+        raise ValueError(
+            f"{out} holds the images; expected another folder for the labels: {elsewhere}"
+        )
+    with recording(out, args.overwrite, images.values(), elsewhere) as record:
+        for stem in images:
+            record.require(out / f"{stem}.png")  # before the work
+        with Progress("Segmenting", len(images), "images") as progress:
+            for stem, path in images.items():
+                write_labels(out, stem, otsu_labels(read_image(path)))
+                progress.add()
+    print(f"Wrote {len(images)} label images to {out}.")
     return 0
 
 

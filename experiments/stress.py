@@ -14,7 +14,14 @@ import cv2
 import numpy as np
 
 from nuclei import find_nuclei, load_model
-from nuclei.cli import INPUT_DIR, PREDICTIONS_DIR, TRUTH_DIR, command_line, user_errors_in_one_line
+from nuclei.cli import (
+    INPUT_DIR,
+    PREDICTIONS_DIR,
+    TRUTH_DIR,
+    add_overwrite_flag,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.datasets.pairs import find_pairs, read_pair
 from nuclei.datasets.split import read_split
 from nuclei.files import replacing
@@ -23,6 +30,7 @@ from nuclei.model_file import MODEL_HELP, MODELS
 from nuclei.progress import Progress
 from nuclei.training.light import is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
+from nuclei.written import recording
 
 NOISE_SIGMA = 0.08  # of the range between the percentiles 0.5 and 99.5
 JPEG_QUALITY = 30
@@ -205,6 +213,7 @@ def parse_arguments(argv):
         metavar="PART",
         help="value of the column split to take (default %(default)s; counts only with --split)",
     )
+    add_overwrite_flag(add)
     return parser.parse_args(argv)
 
 
@@ -215,9 +224,12 @@ def main(argv=None):
     stems = None
     if args.split:
         stems = {stem for stem, subset in read_split(args.split).items() if subset == args.subset}
-    rows = measure_robustness(Path(args.images), Path(args.truth), load_model(args.model), stems)
     path = Path(args.out) / "stress.csv"
-    write_rows(path, rows)
+    with recording(args.out, args.overwrite, filter(None, [args.split])) as record:
+        record.require(path)  # before the work
+        model = load_model(args.model)
+        rows = measure_robustness(Path(args.images), Path(args.truth), model, stems)
+        write_rows(path, rows)
     print_rows(rows)
     print(f"Wrote {path}.")
     return 0

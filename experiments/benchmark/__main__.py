@@ -27,13 +27,22 @@ from experiments.benchmark.card import Card, describe_machine, save
 from experiments.benchmark.network import measure_ceiling, measure_network
 from experiments.benchmark.peer import measure_peer
 from experiments.benchmark.pipeline import measure_pipeline, measure_startup
-from nuclei.cli import DATA_DIR, INPUT_DIR, TRUTH_DIR, choice_of, positive, user_errors_in_one_line
+from nuclei.cli import (
+    DATA_DIR,
+    INPUT_DIR,
+    TRUTH_DIR,
+    add_overwrite_flag,
+    choice_of,
+    positive,
+    user_errors_in_one_line,
+)
 from nuclei.datasets.pairs import find_truths
 from nuclei.images.folder import find_images
 from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages
 from nuclei.machine import start_backend
 from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
 from nuclei.slides.plan import collect
+from nuclei.written import recording
 from unet import DEPTH, STEM_STRIDE, WIDTH, build_unet
 
 OUT = "benchmark"
@@ -90,6 +99,7 @@ def parse_arguments(argv):
     add("--peer-model", metavar="DIR", help=text)
     text = "the python in whose environment the peer is installed (default: this one)"
     add("--peer-python", default=sys.executable, metavar="FILE", help=text)
+    add_overwrite_flag(add)
     args = parser.parse_args(argv)
     for name in args.engines:
         if packages := missing_packages(name):
@@ -124,11 +134,8 @@ def measure_trainings(card, args, model_path, architecture):
         measure_training(card, "classic", model, heads, samples, num_steps, CLASSIC_CROPS)
 
 
-@user_errors_in_one_line
-def main(argv=None):
-    """Measure the chosen parts, save the card and return the exit status."""
-    args = parse_arguments(argv)
-    files, model_path = collect(args.inputs), find_model(args.model)
+def measure(args, files, model_path):
+    """Measure the chosen parts. Returns: (the card, facts about the machine)."""
     stored = read_settings(model_path)["architecture"]
     architecture = {"width": WIDTH, "depth": DEPTH, "stem_stride": STEM_STRIDE, **stored}
     truths = find_truths(Path(args.truth), files) if Path(args.truth).is_dir() else {}
@@ -136,8 +143,7 @@ def main(argv=None):
     if "training" in args.parts:
         find_images(Path(args.data_dir) / "raw")  # what is missing is told at once
     start_backend()
-    words = ["python", "-m", "experiments.benchmark", *(sys.argv[1:] if argv is None else argv)]
-    facts = {**describe_machine(), "command": shlex.join(words)}
+    facts = {**describe_machine(), "command": shlex.join(args.words)}
     for name, text in facts.items():
         print(f"{name}: {text}")
     card = Card()
@@ -154,8 +160,25 @@ def main(argv=None):
         measure_pipeline(card, files, model_path, args.engines, truths, args.num_images)
     if "training" in args.parts:
         measure_trainings(card, args, model_path, architecture)
-    save(card, facts, args.out)
-    print(f"Wrote {Path(args.out) / 'benchmark.csv'}, .json and .html")
+    return card, facts
+
+
+@user_errors_in_one_line
+def main(argv=None):
+    """Measure the chosen parts, save the card and return the exit status."""
+    args = parse_arguments(argv)
+    args.words = [
+        "python",
+        "-m",
+        "experiments.benchmark",
+        *(sys.argv[1:] if argv is None else argv),
+    ]
+    files, model_path, out = collect(args.inputs), find_model(args.model), Path(args.out)
+    with recording(out, args.overwrite, [*files.values(), model_path]) as record:
+        for suffix in (".csv", ".json", ".html"):
+            record.require(out / f"benchmark{suffix}")  # before the work
+        save(*measure(args, files, model_path), out)
+    print(f"Wrote {out / 'benchmark.csv'}, .json and .html")
     return 0
 
 
