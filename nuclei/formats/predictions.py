@@ -203,7 +203,8 @@ def load_nuclei(predictions, stem, mpp=None, editable=False):
     if image_path is not None:
         file_name = text_of(image_path.name)
     else:
-        file_name = predictions.file_names.get(stem, f"{stem}.png")
+        label_name = text_of(predictions.labels[stem].name)  # where no table names the image
+        file_name = predictions.file_names.get(stem, label_name)
     return Nuclei(stem, file_name, labels, table, mpp, editable)
 
 

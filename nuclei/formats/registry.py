@@ -28,7 +28,7 @@ class Nuclei(NamedTuple):
 
     Attributes:
         stem: name of the image without its suffix; the exported file has it too.
-        file_name: name of the image with its suffix.
+        file_name: name of the image with its suffix; where it is unknown, of its label image.
         labels: (H, W) integer, 0 background, 1...n nuclei.
         table: one row per nucleus by ascending id, with the columns of `nuclei.instances.measure`.
         mpp: µm per pixel, or None where it is unknown.

@@ -1,8 +1,11 @@
 """A folder of predictions is read again, whatever its images are called."""
 
+import json
+
 import numpy as np
 import pytest
 from formats_tools import run
+from images_tools import save
 from results_tools import write_predictions
 from synthetic import draw
 
@@ -27,6 +30,19 @@ def test_a_name_that_means_missing_elsewhere_is_a_name(tmp_path):
         assert table["area_px"].dtype.kind in "if" and table["haematoxylin_od"].isna().all()
     assert run(tmp_path, "--formats", "csv,coco", "--out", tmp_path / "other") == 0
     assert len(list((tmp_path / "other" / "coco").iterdir())) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", ["komisch ü.tif", "a.b.bmp", "c.PNG", "d.ome.tiff"])
+def test_without_a_table_the_file_that_is_there_is_named(tmp_path, name):
+    save(tmp_path / name, np.pad(np.full((8, 9), 7, np.uint8), 5))
+    folder = open_predictions(tmp_path)
+    (stem,) = folder.labels
+    assert load_nuclei(folder, stem).file_name == name
+    assert run(tmp_path, "--formats", "coco,omezarr", "--out", tmp_path / "other") == 0
+    coco = json.loads((tmp_path / "other" / "coco" / f"{stem}.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in coco["images"]] == [name]
+    attributes = next((tmp_path / "other" / "omezarr").rglob(".zattrs")).read_text(encoding="utf-8")
+    assert name in json.dumps(json.loads(attributes), ensure_ascii=False)
 
 
 def test_a_folder_without_labels_says_what_to_do(tmp_path, capsys):
