@@ -32,7 +32,7 @@ from nuclei.cli import (
     user_errors_in_one_line,
 )
 from nuclei.datasets.split import read_split
-from nuclei.files import plural
+from nuclei.files import named, plural
 from nuclei.progress import quietly
 from nuclei.results.comparison import compare_pairs, pair_masks, score_confidence
 from nuclei.results.evaluation import (
@@ -41,7 +41,7 @@ from nuclei.results.evaluation import (
     print_scores,
     write_evaluation,
 )
-from nuclei.results.groups import read_groups
+from nuclei.results.groups import groups_of
 from nuclei.scores import DEFINITIONS, NO_GROUP, image_rows, summarise
 from nuclei.written import recording
 
@@ -159,15 +159,18 @@ def score(args):
         cannot be compared).
     """
     stems = stems_of_subset(args.split, args.subset) if args.split else None
-    groups = read_groups(args.groups, args.group_column) if args.groups else {}
     predicted_dir, truth_dir = mask_folder(args.predictions), mask_folder(args.truth)
     pairs, notes = pair_masks(predicted_dir, truth_dir, stems, args.allow_missing)
+    groups = groups_of(pairs, args.groups, args.group_column) if args.groups else {}
     comparisons, more_notes, unreadable = compare_pairs(pairs, args.ignore or ())
 
     sums = {stem: comparison.sums for stem, comparison in comparisons.items()}
     members = {}
     for stem in sums if args.groups else ():
         members.setdefault(groups.get(stem, NO_GROUP), []).append(sums[stem])
+    if args.groups and (left := sorted(sums.keys() - groups.keys())):
+        images = f"{len(left)} of {plural(len(sums), 'image')}"
+        more_notes.append(f"No group in {args.groups} for {images}: {named(left)}.")
     record = {
         "predictions": str(predicted_dir),
         "truth": str(truth_dir),

@@ -36,7 +36,7 @@ from nuclei.report.inputs import Evaluation, PageInputs, by_attention, find_hist
 from nuclei.report.page import build_page
 from nuclei.report.places import find_pictures, image_folders, model_used
 from nuclei.report.predictions import IMAGE, read_predictions, slide_pictures
-from nuclei.results.groups import groups_by_folder, read_groups
+from nuclei.results.groups import groups_by_folder, groups_of
 from nuclei.written import recording
 
 OUT_NAME = "report.html"
@@ -64,20 +64,14 @@ def find_groups(args, predictions, pictures):
         {stem: group}; empty without groups.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_groups`; ValueError also where it names no image.
+        FileNotFoundError, ValueError: as `groups_of`.
     """
     if args.groups is None:
         rows = [row for row in predictions.rows if row["part"] == IMAGE]
         stems = [row["image"] for row in rows if row["image"] in pictures]
         return groups_by_folder({stem: pictures[stem] for stem in stems})
-    groups = read_groups(args.groups, args.group_column)
     stems = [row["image"] for row in predictions.rows]
-    if not groups.keys() & set(stems):
-        raise ValueError(
-            f"{args.groups} names none of the images ({named(stems)}), but {named(groups)}; its "
-            "column stem holds their names without suffix"
-        )
-    return groups
+    return groups_of(stems, args.groups, args.group_column)
 
 
 def collect(args, command):

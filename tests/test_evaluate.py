@@ -87,7 +87,9 @@ def test_groups_subset_out_and_worst(folders, capsys):
         "bright": 1, "dark": 2, "(no group)": 1
     }  # fmt: skip
     assert record["groups"]["bright"]["pooled"]["dice"] == {"value": 1.0, "low": None, "high": None}
-    assert "worst images" not in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "worst images" not in output and "for 1 of 4 images: d." in output
+    assert record["notes"] == [f"No group in {table} for 1 of 4 images: d."]
     # The table of predict.py names the stems `image`.
     (folders / "summary.csv").write_text(table.read_text().replace("stem", "image", 1))
     arguments = ("--groups", folders / "summary.csv", "--out", folders / "same")
@@ -193,6 +195,9 @@ def test_other_mistakes_end_in_one_line(folders, capsys):
     assert "organ" in message and "stem, modality, kind, split" in message
     (folders / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0 no text")
     assert "no CSV" in failure(capsys, predictions, truth, "--groups", folders / "picture.csv")
+    (folders / "of_others.csv").write_text("stem,group\nz,A\n")
+    message = failure(capsys, predictions, truth, "--groups", folders / "of_others.csv")
+    assert "of_others.csv names none of the images (a, b, c, d), but z" in message
     message = failure(capsys, predictions, truth, "--split", table, "--subset", "test")
     assert "train, validation" in message
     write_masks(folders / "others", {"other": np.ones((3, 3))})

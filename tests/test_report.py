@@ -173,6 +173,14 @@ def test_what_cannot_be_shown_is_one_line_and_leaves_no_page(folder, capsys, spo
     assert times_of_files(folder) == before
 
 
+def test_groups_of_other_images_are_refused(folder, tmp_path, capsys):
+    (tmp_path / "of_others.csv").write_text("stem,group\nz,A\n")
+    assert make(folder, "--groups", str(tmp_path / "of_others.csv")) == 1
+    error = capsys.readouterr().err
+    assert "of_others.csv names none of the images (" in error and error.count("\n") == 1
+    assert not (folder / "found" / "report.html").exists()
+
+
 def test_an_earlier_page_of_ours_is_replaced(folder):
     assert make(folder) == 0 and make(folder) == 0
     assert not list((folder / "found").glob(".*"))

@@ -7,7 +7,7 @@ groups = groups_by_folder(pictures)            # the names of the folders of the
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nuclei.csv_cells import plain
@@ -32,9 +32,9 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no CSV, or a column is missing.
+        ValueError: the file is no CSV, a column is missing, or a stem has two groups.
     """
-    groups = {}
+    groups, with_two = {}, {}
     try:
         rows = csv.DictReader(io.StringIO(text_of_table(csv_path), newline=""))
         columns = rows.fieldnames or ()
@@ -48,9 +48,31 @@ def read_groups(csv_path, column: str | None = None) -> dict[str, str]:
             )
         for row in rows:
             stem = tabled_stem(row[key], IMAGE_SUFFIXES)
-            groups[stem] = plain((row[column] or "").strip()) or NO_GROUP
+            group = plain((row[column] or "").strip()) or NO_GROUP
+            if stem and groups.setdefault(stem, group) != group:
+                with_two[stem] = f"{stem} ({groups[stem]}, {group})"
     except csv.Error as error:
         raise ValueError(f"{csv_path} is no CSV text in UTF-8 ({error})") from error
+    if with_two:
+        raise ValueError(
+            f"{csv_path} gives two groups to {named(with_two.values())}; expected one for each "
+            "stem, which is a name without suffix: correct the table"
+        )
+    return groups
+
+
+def groups_of(stems: Iterable[str], csv_path, column: str | None = None) -> dict[str, str]:
+    """Read the groups of these images: {stem: group}, as of `read_groups`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_groups`; ValueError also where it names no image.
+    """
+    groups, stems = read_groups(csv_path, column), list(stems)
+    if not groups.keys() & set(stems):
+        raise ValueError(
+            f"{csv_path} names none of the images ({named(stems)}), but {named(groups) or 'none'}; "
+            "its column stem or image holds their names: correct the table, or give another"
+        )
     return groups
 
 
