@@ -21,12 +21,14 @@ from nuclei.images.box import Box
 from nuclei.images.labels import without_gaps
 from nuclei.images.writing import write_labels, write_png
 from nuclei.polygons import fill
-from nuclei.results.tables import SUMMARY, append_table, rewrite_rows
+from nuclei.results.tables import SUMMARY, append_table, positive_share, rewrite_rows
 
 FOLDER = "fields"  # in the folder of the results
 FIELD_PX = 768  # side of a field; nuclei of 30 px stand 25 in a row
 NUM_FIELDS = 6
 FORMATS = "labels csv"  # of a field, for summary.csv
+# Columns of summary.csv that hold for a slide and for each part of it.
+SHARED = ("modality", "scale", "intensity_low", "intensity_high", "mpp", "made_by", "version")
 # Places in the table of the slide, which are counted from the corner of the field instead.
 PLACES = {"centroid_row": 0, "centroid_column": 1, "box_top": 0, "box_left": 1}
 
@@ -167,21 +169,17 @@ def field_summary(field, summary):
         field: a `Field`.
         summary: the row of its slide; what is not known of a field by itself stays empty.
     """
-    known = {
+    known = {name: summary[name] for name in SHARED} | {
         "image": field.name,
         "file": f"{field.name}.png",
         "folder": "raw",
-        "model": "",
         "height_px": field.labels.shape[0],
         "width_px": field.labels.shape[1],
         "nuclei": len(field.table),
         "median_diameter_px": round(float(field.table["diameter_px"].median()), 2),
         "nucleus_share": round(float((field.labels > 0).mean()), 4),
-        "uncertainty": "",
-        "out_of_distribution": "",
-        "seconds": "",
-        "channel": "",  # the field has the chosen one alone
-        "plane": "",
+        "positive_share": positive_share(field.table["positive"]),
         "formats": FORMATS,
     }
-    return {name: known.get(name, summary.get(name, "")) for name in SUMMARY}
+    # No channel and no plane: the field has the chosen ones alone.
+    return {name: known.get(name, "") for name in SUMMARY}

@@ -65,6 +65,22 @@ def test_written_fields_are_a_folder_of_predictions(sampled, tmp_path):
     np.testing.assert_array_equal(labels, fields[0].labels)
 
 
+def test_a_row_of_a_field_tells_of_the_field_and_not_of_the_slide(sampled):
+    _, found, fields = sampled
+    of_slide = {name: f"slide's {name}" for name in SUMMARY}
+    for field, positive in zip(fields, ([1, 0], [0], [np.nan, 1], [np.nan]), strict=False):
+        table = field.table.assign(positive=np.resize(np.array(positive, float), len(field.table)))
+        row = room.field_summary(field._replace(table=table), of_slide)
+        shared = {name for name, cell in row.items() if cell == of_slide[name]}
+        assert list(row) == list(SUMMARY) and shared == set(room.SHARED)
+        known = table["positive"].dropna()
+        assert row["positive_share"] == (round(known.mean(), 4) if len(known) else "")
+        assert row["nuclei"] == len(table) and row["height_px"] == row["width_px"] == 128
+        assert row["nucleus_share"] == round((field.labels > 0).mean(), 4)
+        for name in ("uncertainty", "out_of_distribution", "seconds", "channel", "scale_spread"):
+            assert row[name] == ""
+
+
 def test_a_slide_without_nuclei_has_no_fields(tmp_path):
     image = np.full((300, 300, 3), 243, np.uint8)
     slide = open_slide(write_pyramid(tmp_path / "s.ome.tif", image))
