@@ -1,9 +1,7 @@
 """Train the network on Google Colab: paste this file into one cell of a notebook and run the cell.
 
 My Drive holds images in `Unet_Data/raw`, masks of the same names in `Unet_Data/gt`. If Colab cuts
-the runtime off, run the cell again: it goes on after the last finished epoch. docs/colab.md tells
-more. At home `python google_colab.py` takes `Unet_Data` of the current folder. Targets, network and
-loss are, word for word, those of nuclei/training/targets.py, unet.py and nuclei/training/losses.py.
+the runtime off, run the cell again: it goes on after the last finished epoch. See docs/colab.md.
 """
 
 import json
@@ -25,8 +23,7 @@ import pandas as pd
 from keras import ops
 from keras.callbacks import BackupAndRestore, CSVLogger, LambdaCallback
 from PIL import Image
-from skimage.measure import label
-from skimage.segmentation import mark_boundaries
+from skimage import measure, segmentation
 from tensorflow.config import list_physical_devices
 
 DRIVE_FOLDER, RESULTS = "Unet_Data", "Saved_Model"  # the second lies in the first
@@ -39,12 +36,11 @@ LEARNING_RATE = 6e-3  # the highest one, after a twentieth of the steps
 VALIDATION_EVERY = 7  # one image in so many only shows how well the training goes
 SEED = 7  # of all that is random
 MOUNT_POINT = "/content/drive"  # where Colab shows Google Drive
+SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp")  # of images and masks
 DIAMETER_PX = 24  # every image is scaled so that its median nucleus has this diameter
-# predict.py separates nuclei with these values, which fit most data; train.py searches its own.
 THRESHOLDS = {"nucleus_threshold": 0.55, "marker_threshold": 0.3, "contact_weight": 0.75}
-THRESHOLDS |= {"smoothing_px": 1.0, "min_area_px": 45, "min_probability": 0.75}
+THRESHOLDS |= {"smoothing_px": 1.0, "min_area_px": 45, "min_probability": 0.75}  # fit most data
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])  # densities
-
 Sample = namedtuple("Sample", "image labels form group scale")  # of a pair of files
 
 
@@ -59,22 +55,34 @@ def read_sample(image_path, mask_path):
     low, high = np.percentile(image, (0.5, 99.8))  # sparse nuclei cover less than 1 %
     high = max(high, low + (8 if image.dtype == np.uint8 else 64))  # noise stays small
     image = np.clip((image - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
-    if mask.ndim == 3:  # a colour for each nucleus, on black
-        mask = mask[..., :3].astype(np.int64) @ (1, 1 << 16, 1 << 32)
-    values, ids = np.unique(mask, return_inverse=True)
+    mask = mask[..., :3].astype(np.int64) @ (1, 1 << 16, 1 << 32) if mask.ndim == 3 else mask
+    values, ids = np.unique(mask, return_inverse=True)  # a number or a colour for each nucleus
     is_binary = len(values) <= 2 or mask_path.suffix.lower() in (".jpg", ".jpeg")
-    labels = label(mask > values[-1] / 2) if is_binary else ids.reshape(mask.shape)
-    areas = np.bincount(labels.ravel())[1:]
+    labels = measure.label(mask > values[-1] / 2) if is_binary else ids.reshape(mask.shape)
+    labels, areas = labels.astype(np.uint16), np.bincount(labels.ravel())[1:]
+    if not (is_binary or are_nuclei(labels)):
+        sys.exit(f"{mask_path} has no ids of nuclei but soft edges or classes; save it as binary")
     scale = DIAMETER_PX / (2 * np.sqrt(np.median(areas) / np.pi)) if len(areas) else 1
     spread, is_dark = np.ptp(image, axis=-1).mean(), np.median(image.max(-1)) < 100
     group = "fluorescence" if is_dark else "tissue" if spread > 15 else "brightfield"
-    form, scale = "binary" if is_binary else "ids", np.clip(scale, 0.25, 4)
-    return Sample(image, labels.astype(np.uint16), form, group, scale)
+    return Sample(image, labels, ("ids", "binary")[is_binary], group, np.clip(scale, 0.25, 4))
+
+
+def are_nuclei(labels):
+    """Whether most ids are one thick piece, unlike those of classes, edges and soft masks."""
+    pixels = labels.ravel()[np.unique(measure.label(labels), return_index=True)[1]]  # of each piece
+    whole = np.flatnonzero(np.bincount(pixels)[1:] == 1) + 1
+    inner = labels[cv2.erode(labels, None) == cv2.dilate(labels, None)]  # 3 x 3 px of one id
+    return len(pixels) <= 10 or 2 * np.isin(whole, inner).sum() >= labels.max()  # ten may be cut
 
 
 def read_pairs(folder):
     """Read all pairs of raw/ and gt/, in the order of their names, and say what they hold."""
-    raw, gt = ({p.stem: p for p in (folder / part).glob("[!.]*.*")} for part in ("raw", "gt"))
+    raw, gt = {}, {}
+    for path in sorted([*folder.glob("raw/[!.]*"), *folder.glob("gt/[!.]*")]):
+        paths = raw if path.parent.name == "raw" else gt
+        if path.suffix.lower() in SUFFIXES and paths.setdefault(path.stem, path) != path:
+            sys.exit(f"{paths[path.stem]} and {path.name} have one name; move one of them away")
     stems, unpaired = sorted(raw.keys() & gt.keys()), sorted(raw.keys() ^ gt.keys())
     words = f"{folder}: {len(raw)} images in raw, {len(gt)} masks in gt, {len(stems)} pairs"
     if not stems:
@@ -280,7 +288,6 @@ class SegmentationLoss(keras.losses.Loss):
         return ops.reshape(loss, (1,))
 
     def get_config(self):
-        """The arguments of the constructor."""
         return {"heads": list(self.heads), "name": self.name}
 
 
@@ -298,8 +305,8 @@ class KernelMuon(keras.optimizers.Muon):
 
 def outlined(model, images):
     """The images (N, H, W, 3) float with outlines of the nuclei found, divided at contacts."""
-    nuclei = [label(m[..., 0] - m[..., 2] > 0.5) for m in model.predict_on_batch(images)]
-    return [mark_boundaries(*pair) for pair in zip(images, nuclei, strict=True)]
+    nuclei = [measure.label(m[..., 0] - m[..., 2] > 0.5) for m in model.predict_on_batch(images)]
+    return [segmentation.mark_boundaries(*pair) for pair in zip(images, nuclei, strict=True)]
 
 
 def draw_figure(history, row):
@@ -325,8 +332,6 @@ def main():
     training = [sample for k, sample in enumerate(samples) if k % VALIDATION_EVERY] or samples
     held_out = [crop(sample) for sample in samples[::VALIDATION_EVERY][:256]]
     held_out = images, _ = tuple(map(np.stack, zip(*held_out, strict=True)))
-
-    # A training that was cut off goes on, but only with the data and settings that it began with.
     architecture = {"heads": HEADS, "width": WIDTH, "depth": DEPTH, "stem_stride": STEM_STRIDE}
     run = [architecture, EPOCHS, BATCH_SIZE, CROP_PX, CROPS_PER_IMAGE, LEARNING_RATE, SEED]
     run += [VALIDATION_EVERY, DIAMETER_PX, *(int(s.image.sum() + s.labels.sum()) for s in samples)]
@@ -336,14 +341,12 @@ def main():
         (backup / "run.json").write_text(json.dumps(run))
         earlier = results / "previous" / time.strftime("%Y-%m-%d_%H-%M-%S")
         for path in [*results.glob("*.*")]:  # an earlier training is kept
-            earlier.mkdir(parents=True, exist_ok=True)
-            path.rename(earlier / path.name)
+            os.renames(path, earlier / path.name)  # makes the folder, too
     elif (backup / "run.json").read_text() != json.dumps(run):
         sys.exit(f"{backup} is unfinished, with other data or settings; undo these, or delete it")
     elif (results / "history.csv").exists():
         print("An unfinished training goes on")
         shutil.copyfile(results / "history.csv", log)
-
     has_gpu = bool(list_physical_devices("GPU"))
     keras.mixed_precision.set_global_policy("mixed_float16" if has_gpu else "float32")
     if not has_gpu:
@@ -357,13 +360,10 @@ def main():
     optimizer = KernelMuon(rate, rms_rate=None, global_clipnorm=1, **decay)
     model.compile(optimizer, SegmentationLoss(HEADS), jit_compile=has_gpu)
     settings = {"schema": 1, "architecture": architecture, "thresholds": THRESHOLDS}
-    settings["versions"] = {"nuclei": "2.0.0", "keras": keras.__version__}
+    settings |= {"versions": {"nuclei": "2.0.0", "keras": keras.__version__}}
     settings["trained_diameter_px"] = DIAMETER_PX
     show = "IPython" in sys.modules and sys.modules["IPython"].display.display
     figure = show and show(display_id=True)
-
-    def begin_epoch(epoch, logs):
-        batches.epoch = epoch
 
     def end_epoch(epoch, logs):
         if not np.isfinite(logs["loss"]):
@@ -378,9 +378,9 @@ def main():
         if figure:
             figure.update(picture)
 
-    callbacks = [CSVLogger(log, append=True)]
-    callbacks += [LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch)]
-    callbacks += [BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)]
+    at_epochs = LambdaCallback(lambda epoch, _: setattr(batches, "epoch", epoch), end_epoch)
+    backing = BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)
+    callbacks = [CSVLogger(log, append=True), at_epochs, backing]
     model.fit(batches, None, None, EPOCHS, 2, callbacks, validation_data=held_out, shuffle=False)
     shutil.rmtree(backup)
     for number, sample in enumerate(samples[::VALIDATION_EVERY][:4], 1):  # whole images
