@@ -33,6 +33,7 @@ from nuclei.app.model_in_use import ModelInUse
 from nuclei.app.server import USUAL_PORT, serve
 from nuclei.cli import (
     INPUT_DIR,
+    MODEL_HELP,
     add_overwrite_flag,
     add_quiet_flag,
     command_line,
@@ -42,7 +43,7 @@ from nuclei.files import plural
 from nuclei.folder_lock import only_run
 from nuclei.leftovers import adding_to
 from nuclei.machine import require
-from nuclei.model_file import MODEL_HELP, MODELS, describe_model, find_model
+from nuclei.model_file import MODELS, describe_model, find_model
 from nuclei.progress import quietly
 from nuclei.written import recording
 

@@ -5,12 +5,21 @@
     python doctor.py --engine keras --model runs/a
 
 A line that starts with -> says what makes the line above better. The last line says what to do
-next. The exit status is 0 where predict.py works, and 1 where it does not.
+next. The exit status is 0 where predict.py works, and 1 where it does not. No package is needed.
 """
 
 import sys
+from pathlib import Path
 
-from nuclei.cli import add_quiet_flag, command_line, user_errors_in_one_line
+from nuclei.cli import (
+    COARSE_ENGINES,
+    ENGINES,
+    MODEL_HELP,
+    SHIPPED,
+    add_quiet_flag,
+    command_line,
+    user_errors_in_one_line,
+)
 from nuclei.progress import quietly
 
 PYTHONS = ((3, 11), (3, 13))  # the first and the last version that all packages run on
@@ -19,16 +28,19 @@ NAME_CHARACTERS = 10  # the width of the first column
 
 def parse_arguments(argv):
     """Read the command line. A usage error ends the program with status 2."""
-    from nuclei.model_file import MODEL_HELP  # late, as below
-
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the one that predict.py takes)")
     add("--image", metavar="FILE", help="image to try (default: one of the shipped ones)")
     text = "engine to try, as of predict.py (default auto)"
-    add("--engine", default="auto", metavar="NAME", help=text)
+    add("--engine", choices=("auto", *ENGINES, *COARSE_ENGINES), default="auto", help=text)
     add_quiet_flag(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.image is not None and not Path(args.image).is_file():
+        parser.error(f"argument --image: {args.image} is no file; give an image that is there")
+    if args.model not in (None, SHIPPED) and not Path(args.model).exists():
+        parser.error(f"argument --model: {args.model} is not there; expected a {MODEL_HELP}")
+    return args
 
 
 def show(finding):

@@ -36,6 +36,7 @@ import sys
 from pathlib import Path
 
 from nuclei.cli import (
+    MODEL_HELP,
     PREDICTIONS_DIR,
     add_quiet_flag,
     choice_of,
@@ -51,7 +52,7 @@ from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
 from nuclei.leftovers import temporary_name, writing_into
 from nuclei.machine import require
-from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
+from nuclei.model_file import MODELS, find_model, load_network, read_settings
 from nuclei.progress import Progress, quietly
 from nuclei.written import recording
 

@@ -37,6 +37,8 @@ import numpy as np
 
 from nuclei.cli import (
     DATA_DIR,
+    MODEL_HELP,
+    SHIPPED,
     add_ignore_flag,
     add_plane_flags,
     add_quiet_flag,
@@ -52,7 +54,7 @@ from nuclei.datasets.dsb2018 import import_dsb2018
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.files import MAX_NAMED, plural
 from nuclei.leftovers import writing_into
-from nuclei.model_file import MODEL_HELP, SHIPPED, describe_model, find_model, read_settings
+from nuclei.model_file import describe_model, find_model, read_settings
 from nuclei.progress import quietly
 from nuclei.truth.forms import Truth
 

@@ -51,8 +51,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nuclei.cli import (
+    COARSE_ENGINES,
+    ENGINES,
     INPUT_DIR,
+    MODEL_HELP,
     PREDICTIONS_DIR,
+    SHIPPED,
     add_plane_flags,
     add_quiet_flag,
     choice_of,
@@ -67,22 +71,14 @@ from nuclei.formats.registry import FORMATS, has_geojson
 from nuclei.images.origin import SYNTHETIC, is_synthetic
 from nuclei.inference.cluster import Cluster
 from nuclei.inference.encryption import add_cluster_flags, tls_of
-from nuclei.inference.engines import COARSE_ENGINES, ENGINES, load_model
+from nuclei.inference.engines import load_model
 from nuclei.inference.find import NUCLEUS_UM, Options
 from nuclei.inference.folder import predict_images
 from nuclei.inference.threads import WORKERS
 from nuclei.inference.tiling import TILE_PX, cut
 from nuclei.inference.workers import WorkerSource
 from nuclei.inference.zooms import ZOOMS, tile_geometry
-from nuclei.model_file import (
-    MODEL_HELP,
-    MODELS,
-    SHIPPED,
-    data_sets,
-    describe_model,
-    find_model,
-    stored_model,
-)
+from nuclei.model_file import MODELS, data_sets, describe_model, find_model, stored_model
 from nuclei.progress import quietly
 from nuclei.results.image import DEFAULT_FORMATS
 from nuclei.results.jobs import Run, name_maker, seen_from

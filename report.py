@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 
 from nuclei.cli import (
+    MODEL_HELP,
     PREDICTIONS_DIR,
     add_overwrite_flag,
     add_quiet_flag,
@@ -30,7 +31,7 @@ from nuclei.cli import (
     user_errors_in_one_line,
 )
 from nuclei.files import named, plural, replacing
-from nuclei.model_file import MODEL_HELP, find_model, read_settings
+from nuclei.model_file import find_model, read_settings
 from nuclei.progress import quietly
 from nuclei.report.inputs import Evaluation, PageInputs, by_attention, find_history, read_evaluation
 from nuclei.report.page import build_page

@@ -30,6 +30,7 @@ from pathlib import Path
 from nuclei.cli import (
     DATA_DIR,
     MODEL_DIR,
+    MODEL_HELP,
     add_ignore_flag,
     add_plane_flags,
     add_quiet_flag,
@@ -41,7 +42,7 @@ from nuclei.files import plural
 from nuclei.images.origin import SYNTHETIC
 from nuclei.inference.find import predict_image
 from nuclei.machine import require
-from nuclei.model_file import MODEL_HELP, find_model
+from nuclei.model_file import find_model
 from nuclei.progress import quietly
 from nuclei.training.checkpoint import checkpoint_bytes, read_checkpoint, save_result
 from nuclei.training.data import read_data

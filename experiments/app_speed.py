@@ -29,9 +29,9 @@ from nuclei.app.predictions import Prediction
 from nuclei.app.routes import make_app
 from nuclei.app.server import make_desk, make_server, open_socket
 from nuclei.app.tiles import TILE_PX
-from nuclei.cli import command_line, positive, user_errors_in_one_line
+from nuclei.cli import SHIPPED, command_line, positive, user_errors_in_one_line
 from nuclei.images.writing import write_png
-from nuclei.model_file import SHIPPED, find_model
+from nuclei.model_file import find_model
 from nuclei.written import recording
 
 PATCH_PX = 500  # side of the drawn part that is repeated

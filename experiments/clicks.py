@@ -29,7 +29,14 @@ from scipy.ndimage import find_objects
 from nuclei.app.comparing import scores_of, tally_model
 from nuclei.app.held_out import divide, write_split
 from nuclei.app.training_process import LOG, TrainingProcess
-from nuclei.cli import add_overwrite_flag, command_line, positive, user_errors_in_one_line
+from nuclei.cli import (
+    MODEL_HELP,
+    SHIPPED,
+    add_overwrite_flag,
+    command_line,
+    positive,
+    user_errors_in_one_line,
+)
 from nuclei.datasets.pairs import find_pairs
 from nuclei.datasets.split import read_split
 from nuclei.images.labels import without_gaps
@@ -38,7 +45,7 @@ from nuclei.images.writing import write_labels, write_png
 from nuclei.inference.engines import load_model
 from nuclei.inference.find import Options, find_nuclei
 from nuclei.instances.matching import match, matched_pairs
-from nuclei.model_file import MODEL_HELP, SHIPPED, find_model
+from nuclei.model_file import find_model
 from nuclei.progress import Progress
 from nuclei.results.image import is_out_of_distribution, measure_nuclei
 from nuclei.results.tables import write_table

@@ -17,11 +17,11 @@ import skimage.data
 from PIL import Image
 
 import predict
-from nuclei.cli import add_overwrite_flag, command_line, user_errors_in_one_line
+from nuclei.cli import MODEL_HELP, add_overwrite_flag, command_line, user_errors_in_one_line
 from nuclei.images.folder import find_images
 from nuclei.images.reading import read_image
 from nuclei.images.writing import write_png
-from nuclei.model_file import MODEL_HELP, MODELS
+from nuclei.model_file import MODELS
 from nuclei.report.predictions import OUT_OF_DISTRIBUTION
 from nuclei.written import recording
 

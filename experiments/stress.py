@@ -16,6 +16,7 @@ import numpy as np
 from nuclei import find_nuclei, load_model
 from nuclei.cli import (
     INPUT_DIR,
+    MODEL_HELP,
     PREDICTIONS_DIR,
     TRUTH_DIR,
     add_overwrite_flag,
@@ -26,7 +27,7 @@ from nuclei.datasets.pairs import find_pairs, read_pair
 from nuclei.datasets.split import read_split
 from nuclei.files import replacing
 from nuclei.instances.matching import average_precision, count_matches, match
-from nuclei.model_file import MODEL_HELP, MODELS
+from nuclei.model_file import MODELS
 from nuclei.progress import Progress
 from nuclei.training.light import is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density

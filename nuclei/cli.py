@@ -1,7 +1,7 @@
 """What all scripts share at the command line: folders, argument types, notes, short errors.
 
 A script decorates its `main` with `user_errors_in_one_line`: a wrong file then ends in one line and
-exit status 1, not in a traceback.
+exit status 1, not in a traceback. No package is needed here: doctor.py must open without any.
 """
 
 import argparse
@@ -23,6 +23,10 @@ INPUT_DIR = "test_raw"  # images that predict.py reads
 TRUTH_DIR = "data/test_gt"  # ground truth of these images
 PREDICTIONS_DIR = "predictions"  # results of predict.py
 MODEL_DIR = "Saved_Model"  # results of train.py
+SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
+MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'
+ENGINES = ("litert", "keras")  # exact; "auto" takes the first one that is installed and agrees
+COARSE_ENGINES = ("litert-int8", "openvino-half")  # 8 bits, half precision: only on request
 MAX_LINE = 160  # characters of another program's message inside one of ours
 OUT_OF_MEMORY = "out of memory; close other programs or use smaller images or batches"
 MEMORY_WORDS = re.compile(

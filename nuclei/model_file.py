@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nuclei.cli import SHIPPED
 from nuclei.files import first_line, replacing
 from nuclei.hdf5 import hdf5_bytes
 from nuclei.machine import start_backend
@@ -18,9 +19,7 @@ from nuclei.streams import visible
 from unet import DEPTH, WIDTH, build_unet, network_geometry
 
 MODELS = ("Saved_Model/trained_model.h5", "Saved_Model/pretrained.h5")  # own, then shipped
-SHIPPED = "shipped"  # stands for the shipped file wherever a model is asked for
 PROJECT = Path(__file__).resolve().parents[1]  # the folder of the project
-MODEL_HELP = f'model file, folder of a training, or "{SHIPPED}"'
 TRAINED_DIAMETER_PX = 24  # median nucleus diameter of the training, where the file states none
 
 

@@ -28,8 +28,11 @@ from experiments.benchmark.network import measure_ceiling, measure_network
 from experiments.benchmark.peer import measure_peer
 from experiments.benchmark.pipeline import measure_pipeline, measure_startup
 from nuclei.cli import (
+    COARSE_ENGINES,
     DATA_DIR,
+    ENGINES,
     INPUT_DIR,
+    MODEL_HELP,
     TRUTH_DIR,
     add_overwrite_flag,
     choice_of,
@@ -38,9 +41,9 @@ from nuclei.cli import (
 )
 from nuclei.datasets.pairs import find_truths
 from nuclei.images.folder import find_images
-from nuclei.inference.engines import COARSE_ENGINES, ENGINES, missing_packages
+from nuclei.inference.engines import missing_packages
 from nuclei.machine import start_backend
-from nuclei.model_file import MODEL_HELP, MODELS, find_model, load_network, read_settings
+from nuclei.model_file import MODELS, find_model, load_network, read_settings
 from nuclei.slides.plan import collect
 from nuclei.written import recording
 from unet import DEPTH, STEM_STRIDE, WIDTH, build_unet

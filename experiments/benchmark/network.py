@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.benchmark.card import median_seconds
-from nuclei.inference.engines import COARSE_ENGINES
+from nuclei.cli import COARSE_ENGINES
 from nuclei.inference.runtimes import RUNTIMES, for_engines
 
 NUM_CONVOLUTIONS = 4  # in a row, so that the start of a call does not count

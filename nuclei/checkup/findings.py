@@ -4,6 +4,7 @@ Each `check_...` looks at one thing. They import late and in this order, so that
 missing or broken is named and does not stop the checkup.
 """
 
+import importlib
 import os
 import platform
 import shutil
@@ -23,7 +24,7 @@ from nuclei.checkup.packages import (
 )
 from nuclei.checkup.probe import try_out
 from nuclei.cli import INPUT_DIR
-from nuclei.files import named
+from nuclei.files import first_line, named
 from nuclei.machine import memory_bytes, num_cores
 from nuclei.version import PYPROJECT, program_version
 
@@ -134,9 +135,14 @@ def check_memory() -> Finding:
 
 
 def check_model(given) -> tuple[Path | None, Finding]:
-    """The model file that predict.py takes: its path, or None where it cannot be used."""
-    from nuclei.model_file import find_model, read_settings
-
+    """The model file that predict.py takes: its path, or None where it cannot be used or read."""
+    try:
+        for package in ("h5py", "pydantic"):  # which `read_settings` imports late
+            importlib.import_module(package)
+        from nuclei.model_file import find_model, read_settings
+    except Exception as error:  # of any kind, as where a package was built for another NumPy
+        fault = f"one is broken ({type(error).__name__}: {first_line(error)})"
+        return None, Finding("packages", fault, repair_advice("tensorflow", ""), True)
     try:
         path = find_model(given)
         settings = read_settings(path)
@@ -157,7 +163,7 @@ def check_results(results, image) -> Iterator[Finding]:
         results: as of `try_out`.
         image: the image that was tried.
     """
-    from nuclei.inference.engines import COARSE_ENGINES, ENGINES, cache_folder, missing_packages
+    from nuclei.cli import COARSE_ENGINES, ENGINES
 
     def fault(name, step, advice):
         return Finding(name, results[step]["error"], advice, True)
@@ -174,6 +180,8 @@ def check_results(results, image) -> Iterator[Finding]:
     if "error" in results["engine"]:
         yield fault("engine", "engine", "try --engine keras, or another --model")
         return
+    from nuclei.inference.engines import cache_folder, missing_packages  # late: the trial ran them
+
     for engine in (*ENGINES, *COARSE_ENGINES):
         packages = missing_packages(engine)
         state = f"python -m pip install {packages}" if packages else "installed"

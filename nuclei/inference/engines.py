@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.cli import ENGINES
 from nuclei.files import first_line, replacing
 from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.runtimes import RUNTIMES, for_engines
@@ -47,8 +48,6 @@ from nuclei.quiet import hold_noise
 from nuclei.stored_model import StoredModel
 from unet import network_geometry
 
-ENGINES = ("litert", "keras")  # exact; "auto" takes the first one that is installed and agrees
-COARSE_ENGINES = ("litert-int8", "openvino-half")  # 8 bits, half precision: only on request
 # Packages that an engine needs: one of the alternatives in each text. TensorFlow makes the cached
 # form.
 ENGINE_PACKAGES = {

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from nuclei.cli import SHIPPED
 from nuclei.files import plural
-from nuclei.model_file import SHIPPED, as_model, data_sets, find_model, load_network, score_words
+from nuclei.model_file import as_model, data_sets, find_model, load_network, score_words
 from nuclei.training.image_scores import score_image, scores_by_group
 
 MAX_PIXELS = 12_000_000  # of the images compared: half a minute on two cores

@@ -1,6 +1,7 @@
 """A checkup goes on after what is missing or broken, names it and says what to do."""
 
 import os
+import sys
 from collections import namedtuple
 
 import pytest
@@ -91,6 +92,12 @@ def test_a_step_that_fails_is_a_fault_with_its_error(step):
     results = SOUND | {step: {"error": "it is broken"}}
     *_, last = check_results(results, "a.png")
     assert last.is_fault and last.text == "it is broken" and last.advice
+
+
+def test_an_error_of_the_trial_is_said_where_the_engines_cannot_be_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nuclei.inference.engines", None)
+    (fault,) = check_results({"backend": {"error": "numpy is broken"}}, "a.png")
+    assert fault.is_fault and fault.text == "numpy is broken"
 
 
 def test_a_processor_that_is_too_old_is_told_apart(monkeypatch):

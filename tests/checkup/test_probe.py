@@ -9,7 +9,7 @@ from inference_tools import write_blobs
 
 from nuclei.checkup import probe
 from nuclei.checkup.probe import STEPS, run_steps, try_out
-from nuclei.inference.engines import ENGINES
+from nuclei.cli import ENGINES
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from engine_tools import random_images, save_trained, silent
 
-from nuclei.inference.engines import COARSE_ENGINES, ENGINES, TOLERANCES, cache_folder, load_model
+from nuclei.cli import COARSE_ENGINES, ENGINES
+from nuclei.inference.engines import TOLERANCES, cache_folder, load_model
 from nuclei.inference.runtimes import RUNTIMES, Runtime
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from engine_tools import random_images, save_trained, silent
 
-from nuclei.inference.engines import ENGINES, load_model
+from nuclei.cli import ENGINES
+from nuclei.inference.engines import load_model
 from nuclei.inference.ready import ReadyNetworks
 from nuclei.inference.threads import PixelBudget, map_in_order, share_network
 
