@@ -168,6 +168,8 @@ def read_rows(path):
         for name in numbers:
             if name.endswith(UNITS):
                 rows[name] = pd.to_numeric(rows[name])
+        if rows.empty:  # no cell tells the types
+            rows = rows.astype(dict.fromkeys(numbers, float))
         return plain_table(rows)
 
 

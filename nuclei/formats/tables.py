@@ -10,6 +10,11 @@ from nuclei.csv_cells import safe_table
 from nuclei.files import replacing
 from nuclei.instances.measure import in_microns
 
+WHOLE_NUMBERS = (
+    *("id", "box_top_px", "box_left_px", "box_height_px", "box_width_px", "area_px"),
+    *("touching_nuclei", "nuclei_nearby", "nearest_id", "touches_border"),
+)
+
 
 def write_csv(path, nuclei):
     """Write the table of a `Nuclei` as CSV: UTF-8, commas, lines that end with "\\n"."""
@@ -18,12 +23,34 @@ def write_csv(path, nuclei):
 
 
 def write_parquet(path, nuclei):
-    """Write the table of a `Nuclei` as Parquet (needs pyarrow).
+    """Write the table of a `Nuclei` as Parquet (needs pyarrow); see `parquet_table`."""
+    import pyarrow.parquet
 
-    Columns in µm are there without a pixel size, too, then empty: all files have the same columns.
+    table = parquet_table(nuclei.table)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def parquet_table(table):
+    """A table of nuclei for Parquet, with the same columns and types whatever its image holds.
+
+    Columns in µm are there without a pixel size, too, then empty. Numbers are float64, but for
+    WHOLE_NUMBERS: an image without nuclei, or without stains, does not tell their types.
+
+    Args:
+        table: a DataFrame with the columns of `measure`.
+
+    Returns:
+        A `pyarrow.Table`.
     """
-    table = nuclei.table
+    import pyarrow
+
     unknown = in_microns(table, np.nan)
     table = table.assign(**{name: unknown[name] for name in unknown if name not in table})
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
+    types = {
+        name: pyarrow.float64() if dtype.kind in "biuf" else pyarrow.string()
+        for name, dtype in table.dtypes.items()
+    }
+    types.update({name: pyarrow.int64() for name in WHOLE_NUMBERS if name in table})
+    schema = pyarrow.schema(types.items())
+    return pyarrow.Table.from_pandas(table, schema, preserve_index=False)

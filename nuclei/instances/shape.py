@@ -128,4 +128,5 @@ def perimeters(nuclei, labels):
     length[[0, 1], [2, 3]] = np.sqrt(2)
     length[[1, 1], [1, 2]] = (1 + np.sqrt(2)) / 2
     lengths = length[num_border_neighbours(sides), num_border_neighbours(corners)]
-    return np.bincount(nuclei.nucleus[is_border], lengths, minlength=len(nuclei.ids))
+    sums = np.bincount(nuclei.nucleus[is_border], lengths, minlength=len(nuclei.ids))
+    return sums.astype(float)  # where there is nothing to count, NumPy counts in whole numbers

@@ -23,6 +23,7 @@ from nuclei.formats.label_images import (
     write_label_levels,
 )
 from nuclei.formats.registry import FORMATS
+from nuclei.formats.tables import parquet_table
 from nuclei.images.writing import write_jpeg
 from nuclei.instances.confidence import uncertainty_of
 from nuclei.instances.measure import in_microns
@@ -197,19 +198,15 @@ def write_parquet_parts(path, tables):
         path: of the file; nothing is written where there are no tables.
         tables: an iterator of DataFrames.
     """
-    import pyarrow
     import pyarrow.parquet
 
-    first = next(tables, None)
+    parts = map(parquet_table, tables)
+    first = next(parts, None)
     if first is None:
         return
-    filled = (table for table in itertools.chain([first], tables) if len(table))
-    first = next(filled, first)  # an empty table does not tell the types of its columns
-    schema = pyarrow.Schema.from_pandas(first, preserve_index=False)
     with (
         replacing(path) as temporary,
-        pyarrow.parquet.ParquetWriter(temporary, schema) as writer,
+        pyarrow.parquet.ParquetWriter(temporary, first.schema) as writer,
     ):
-        for table in itertools.chain([first], filled):
-            rows = pyarrow.Table.from_pandas(table, schema=schema, preserve_index=False)
-            writer.write_table(rows)
+        for part in itertools.chain([first], parts):
+            writer.write_table(part)

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import tifffile
 import zarr
@@ -78,11 +79,14 @@ def test_parquet_holds_the_table(out, labels, areas):
 def test_the_types_of_parquet_do_not_hang_on_an_empty_first_tile(tmp_path):
     """The first tile may own no nucleus, and a column of no strings has no type."""
     full = pd.DataFrame({"image": ["s", "s"], "id": [1, 2], "positive": [0.0, np.nan]})
-    empty = pd.DataFrame({name: pd.Series([], dtype=object) for name in full})
+    empty = pd.DataFrame({"image": pd.Series([], dtype=object), "id": [], "positive": []})
+    schemas = []
     for tables, expected in (([empty, full, empty, full], 4), ([full], 2), ([empty], 0)):
         write_parquet_parts(tmp_path / "s.parquet", iter(tables))
         table = pd.read_parquet(tmp_path / "s.parquet")
         assert len(table) == expected and list(table) == list(full)
+        schemas.append(pyarrow.parquet.read_schema(tmp_path / "s.parquet"))
+    assert schemas[0].equals(schemas[1]) and schemas[0].equals(schemas[2])
 
 
 def test_an_overlay_has_the_size_of_a_small_slide(out, tissue):
