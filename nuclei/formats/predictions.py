@@ -24,6 +24,7 @@ from nuclei.images.reading import read_image
 from nuclei.images.stains import has_dab
 from nuclei.images.stems import text_of
 from nuclei.instances.measure import in_microns, measure
+from nuclei.truth.exact_truth import are_grey_levels
 
 # Only the network knows them.
 PROBABILITIES = ("confidence", "mean_probability", "std_probability")
@@ -186,9 +187,14 @@ def load_nuclei(predictions, stem, mpp=None, editable=False):
         A `Nuclei`; its table starts with the column "image".
 
     Raises:
-        ValueError: the label image, the image and the table do not belong together.
+        ValueError: the label image is none, or it, the image and the table do not belong together.
     """
-    labels = read_labels(predictions.labels[stem])
+    labels, stored = read_labels(predictions.labels[stem]), predictions.tables.get(stem)
+    if stored is None and are_grey_levels(labels):
+        raise ValueError(
+            f"{predictions.labels[stem]} holds the grey levels of an image; expected one id per "
+            "nucleus: find its nuclei first, by python predict.py, and export what that writes"
+        )
     image_path, image = predictions.images.get(stem), None
     if image_path is not None:
         image = read_image(image_path, *predictions.choices.get(stem, ()))
@@ -198,7 +204,7 @@ def load_nuclei(predictions, stem, mpp=None, editable=False):
                 f"{labels.shape}; expected equal sizes"
             )
     mpp = predictions.mpp.get(stem) if mpp is None else mpp
-    table = measurements(stem, labels, image, predictions.tables.get(stem))
+    table = measurements(stem, labels, image, stored)
     if mpp is not None:
         table = table.assign(**in_microns(table, mpp))
     table.insert(0, "image", stem)

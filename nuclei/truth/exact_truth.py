@@ -9,13 +9,14 @@ nucleus.
 
 import numpy as np
 
-from nuclei.images.labels import components, without_gaps
+from nuclei.images.labels import components, joined, without_gaps
 from nuclei.truth.borders import filled_borders, find_borders
 from nuclei.truth.forms import BINARY, EMPTY, FEW_VALUES, INSTANCES, Truth
 from nuclei.truth.regions import SPECK_PX, Regions
 from nuclei.truth.values import MAX_CLASSES, Exact
 
 MAX_DUST = 0.5  # share of specks above which values are soft edges and no ids
+MAX_PIECES = 1.5  # regions for each value, above which the values of dust are no ids
 SHARED_TIMES = 3  # area over that of the median id, from which many nuclei may share a border
 MAX_SOFT = 0.7  # share of soft edges in the foreground, above which no ids are left
 MIN_SOFT_EDGE = 0.25  # share of the outline of nuclei from which their edges are soft
@@ -139,7 +140,7 @@ def are_tiny_nuclei(counts: np.ndarray, pieces: np.ndarray) -> bool:
     foreground = counts[1:]
     none_prevails = foreground.max() < 0.3 * foreground.sum()
     is_sparse = foreground.sum() < 0.5 * counts.sum()
-    return bool(pieces.max() <= 1.5 * len(counts) and none_prevails and is_sparse)
+    return bool(pieces.max() <= MAX_PIECES * len(counts) and none_prevails and is_sparse)
 
 
 def dust_share(values: np.ndarray, pieces: np.ndarray) -> float:
@@ -159,3 +160,17 @@ def dust_share(values: np.ndarray, pieces: np.ndarray) -> float:
     counts[0] = 0
     others = (values > 0) & (values != counts.argmax())
     return float((speck & others).sum() / max(1, others.sum()))
+
+
+def are_grey_levels(ids: np.ndarray) -> bool:
+    """Whether the ids of a label image are rather the grey levels of an image.
+
+    These are dust, and each lies in many places.
+
+    Args:
+        ids: (H, W) integer, 0 background.
+    """
+    values = without_gaps(ids)
+    pieces = joined(values)
+    in_many_places = pieces.max() > MAX_PIECES * values.max()
+    return bool(in_many_places and dust_share(values, pieces) > MAX_DUST)

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from formats_tools import run
+from formats_tools import odd_shapes, run
 from images_tools import save
+from PIL import Image
 from results_tools import write_predictions
 from synthetic import draw
 
@@ -52,6 +53,44 @@ def test_a_folder_without_labels_says_what_to_do(tmp_path, capsys):
     (tmp_path / "fields").mkdir()  # of a slide
     with pytest.raises(FileNotFoundError, match="for a slide give predict.py the --formats"):
         open_predictions(tmp_path)
+
+
+def write_grey_images(folder):
+    """Grey images of each kind, of 8 and 16 bits; returns their number."""
+    for kind in ("tissue", "fluorescence"):
+        image, _ = draw(kind, 90, 120, num_nuclei=9, diameter=18, seed=5)
+        grey = image.mean(axis=2)
+        Image.fromarray(grey.astype(np.uint8)).save(folder / f"{kind}.png")
+        fine = (grey * 257 + np.random.default_rng(0).integers(0, 257, grey.shape)) * 0.99
+        Image.fromarray(fine.astype(np.uint16)).save(folder / f"{kind}_16.png")
+    return 4
+
+
+def test_grey_images_are_no_label_images(tmp_path, capsys):
+    count = write_grey_images(tmp_path)
+    assert run(tmp_path, "--formats", "csv", "--out", tmp_path / "out") == 1
+    errors = capsys.readouterr().err
+    assert errors.count("grey levels of an image") == count and "python predict.py" in errors
+    assert not list((tmp_path / "out").glob("csv/*"))
+
+
+def test_label_images_of_any_kind_are_no_grey_images(tmp_path):
+    """Touching, in parts, with holes, of single pixels, scattered, and nearly nothing else."""
+    crowded = draw("tissue", 120, 150, num_nuclei=30, diameter=20, seed=3, touching=0.9)[1]
+    dots = np.zeros((60, 60), np.int32)
+    dots[::6, ::6] = np.arange(1, 101).reshape(10, 10)
+    stray = np.where(crowded == 1, 1, 0)
+    stray[0, 0] = 2
+    shapes = {"odd": odd_shapes(), "crowded": crowded, "dots": dots, "stray": stray}
+    shapes |= {
+        "large_ids": dots * 600,
+        "full": np.kron(np.arange(1, 101).reshape(10, 10), np.ones((7, 7), int)),
+    }
+    shapes |= {"empty": np.zeros((9, 9), int), "classes": (crowded + 2) % 3}
+    for stem, labels in shapes.items():
+        Image.fromarray(labels.astype(np.uint16)).save(tmp_path / f"{stem}.png")
+    assert run(tmp_path, "--formats", "csv", "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("csv/*"))) == len(shapes)
 
 
 @pytest.mark.parametrize(
