@@ -23,11 +23,13 @@ from nuclei.formats.onnx import check_same
 from nuclei.images.intensity import RANGE_PERCENTILES
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.machine import require
+from nuclei.model_file import TRAINED_DIAMETER_PX
 
 TEXT = """# {name}
 
 A U-Net that finds nuclei in histology and fluorescence images. Input: RGB grey levels of any depth;
-grey images as three equal channels{diameter}. Output: {heads}, each from 0 to 1.
+grey images as three equal channels; nuclei of about {diameter:g} px in diameter: resize others.
+Output: {heads}, each from 0 to 1.
 
 ## From maps to nuclei
 
@@ -66,11 +68,11 @@ def scaled_by_percentiles(image):
 def package_text(settings, name):
     """The README inside the package: input, output, from maps to nuclei, scores."""
     scores = settings.get("scores", {}).get("validation", {}).get("all")
-    diameter = settings.get("nucleus_diameter_px", {}).get("median")
+    diameter = settings.get("trained_diameter_px", TRAINED_DIAMETER_PX)  # that the network sees
     return TEXT.format(
         name=name,
         heads=", ".join(settings["architecture"]["heads"]),
-        diameter="" if diameter is None else f"; nuclei of about {diameter} px in diameter",
+        diameter=diameter,
         scores=f"Stored with the model: {json.dumps(scores)}."
         if scores
         else "No scores are stored with this model.",

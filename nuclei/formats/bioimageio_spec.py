@@ -9,12 +9,12 @@ Format: https://bioimage-io.github.io/spec-bioimage-io/
 from typing import NamedTuple
 
 from nuclei.images.intensity import RANGE_PERCENTILES
+from nuclei.model_file import in_words
 from unet import network_geometry
 
 LICENCE = "MIT"  # SPDX name of an exported model's licence, unless --licence gives another
-DESCRIPTION = (
-    "U-Net for nuclei in histology and fluorescence images: nucleus probability and distance map"
-)
+DESCRIPTION = "U-Net for nuclei in histology and fluorescence images: "
+MAPS = {"nucleus": "nucleus probability", "distance": "distance map", "contact": "contact map"}
 CITATION = (
     "Ronneberger, Fischer, Brox 2015: "
     "U-Net: Convolutional Networks for Biomedical Image Segmentation"
@@ -114,16 +114,17 @@ def describe(folder, settings, package):
     from bioimageio.spec.model import v0_5 as spec
 
     sizes, weights = allowed_sizes(settings), folder / "weights.onnx"
+    heads = settings["architecture"]["heads"]
     opset = max(entry.version for entry in onnx.load(weights).opset_import)
     return spec.ModelDescr(
         name=package.name,
-        description=DESCRIPTION,
+        description=DESCRIPTION + in_words([MAPS[head] for head in heads]),
         authors=[spec.Author(name=package.author)],
         cite=[spec.CiteEntry(text=CITATION, doi=spec.Doi(CITATION_DOI))],
         license=spec.LicenseId(package.licence),
         documentation=spec.FileDescr(source=folder / "README.md"),
         tags=list(TAGS),
         inputs=[describe_input(folder, sizes)],
-        outputs=[describe_output(folder, sizes, settings["architecture"]["heads"])],
+        outputs=[describe_output(folder, sizes, heads)],
         weights=spec.WeightsDescr(onnx=spec.OnnxWeightsDescr(source=weights, opset_version=opset)),
     )

@@ -10,7 +10,9 @@ import pytest
 from formats_tools import run, without
 
 import exports
-from nuclei.model_file import load_network, save_model
+from nuclei.formats.bioimageio import package_text
+from nuclei.formats.bioimageio_spec import MAPS
+from nuclei.model_file import TRAINED_DIAMETER_PX, load_network, save_model
 from unet import HEADS, build_unet
 
 ROOT = Path(exports.__file__).parent
@@ -30,7 +32,12 @@ def model(tmp_path_factory):
     save_model(
         path,
         network,
-        {"architecture": architecture, "scores": scores, "nucleus_diameter_px": {"median": 19.0}},
+        {
+            "architecture": architecture,
+            "scores": scores,
+            "trained_diameter_px": 21,
+            "nucleus_diameter_px": {"median": 19.0},  # of the images, before they are resized
+        },
     )
     return path
 
@@ -77,7 +84,7 @@ def test_a_model_leaves_as_onnx_and_bioimageio_and_does_the_same_there(model, tm
         "import sys, bioimageio.core as core\n"
         "model = core.load_description(sys.argv[1])\n"
         "summary = core.test_model(model)\n"
-        "print(summary.status, model.authors[0].name, model.license, "
+        "print(summary.status, model.authors[0].name, model.license, model.description, "
         "model.documentation.get_reader().read().decode())\n"
         "assert summary.status == 'passed', summary.format()\n"
     )
@@ -86,13 +93,20 @@ def test_a_model_leaves_as_onnx_and_bioimageio_and_does_the_same_there(model, tm
     assert (
         "passed A Student MIT" in done.stdout
         and '"dice": 0.9' in done.stdout
-        and "about 19.0 px" in done.stdout
+        and "about 21 px" in done.stdout
     )
+    assert "nucleus probability, distance map and contact map" in done.stdout
 
     before = (out / "small.onnx").read_bytes()
     assert run(*arguments) == 1
     assert "is there already" in capsys.readouterr().err
     assert (out / "small.onnx").read_bytes() == before
+
+
+def test_the_package_says_what_this_network_sees_and_predicts():
+    settings = {"architecture": {"heads": ["nucleus"]}, "nucleus_diameter_px": {"median": 9.0}}
+    assert f"about {TRAINED_DIAMETER_PX} px" in package_text(settings, "a")
+    assert set(MAPS) == set(HEADS)
 
 
 @pytest.mark.filterwarnings(
