@@ -46,7 +46,7 @@ from nuclei.cli import (
 )
 from nuclei.files import NAME_REFUSED, is_fault_of_name, named, plural, unreadable
 from nuclei.formats.bioimageio import export_bioimageio
-from nuclei.formats.bioimageio_spec import LICENCE, Credits
+from nuclei.formats.bioimageio_spec import LICENCE, Credits, name_of_package, require_credits
 from nuclei.formats.onnx import export_onnx
 from nuclei.formats.predictions import load_nuclei, open_predictions
 from nuclei.formats.registry import FORMATS, has_geojson, require_formats, write_formats
@@ -150,7 +150,12 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
             f"{named(existing)} is there already; give --overwrite to replace it, or --out another "
             "folder"
         )
-    require(("bioimageio.core",) if "bioimageio" in kinds else (), "the export to bioimage.io")
+    if "bioimageio" in kinds:
+        require(("bioimageio.core",), "the export to bioimage.io")
+        name, author, licence = package or (None, None, None)
+        name, author = name or name_of_package(model_path.stem), author or getpass.getuser()
+        package = Credits(name, author, licence or LICENCE)
+        require_credits(package)
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_into(out))
         network, settings = load_network(model_path)
@@ -163,9 +168,6 @@ def export_model(model_path, kinds, out=None, package=None, overwrite=False):
                 f"{onnx_path}: run by onnxruntime, differs from Keras by {difference:.1g} at most"
             )
         if "bioimageio" in paths:
-            name, author, licence = package or (None, None, LICENCE)
-            name = name or f"nuclei {model_path.stem}".replace(".", "_")
-            package = Credits(name, author or getpass.getuser(), licence)
             difference = export_bioimageio(
                 network, settings, onnx_path, paths["bioimageio"], package
             )
@@ -213,12 +215,8 @@ def parse_arguments(argv):
     )
     add("--name", help="name of the bioimage.io package (default: from the file name)")
     add("--author", help="author of the bioimage.io package (default: your login)")
-    add(
-        "--licence",
-        default=LICENCE,
-        metavar="SPDX",
-        help=f"licence of the bioimage.io package (default {LICENCE})",
-    )
+    text = f"licence of the bioimage.io package, such as CC-BY-4.0 (default {LICENCE})"
+    add("--licence", metavar="SPDX", help=text)
     add = parser.add_argument_group("both").add_argument
     add(
         "--out",
@@ -231,6 +229,11 @@ def parse_arguments(argv):
     nuclei_flags = (args.predictions, args.formats, args.images, args.mpp, args.editable)
     if args.model_out and any(nuclei_flags):
         parser.error("--model-out exports a model; export nuclei by a second call")
+    if args.model is not None and not args.model_out:
+        parser.error("--model goes with --model-out onnx or bioimageio")
+    credits = (args.name, args.author, args.licence)
+    if credits != (None, None, None) and "bioimageio" not in (args.model_out or ()):
+        parser.error("--name, --author and --licence go with --model-out bioimageio")
     if args.editable and not has_geojson(args.formats or [FORMATS_DEFAULT]):
         parser.error("--editable is for GeoJSON: add geojson to --formats")
     return args

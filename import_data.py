@@ -153,6 +153,10 @@ def parse_arguments(argv) -> argparse.Namespace:
     is_import = args.download or args.source is not None
     if not is_import and (args.overwrite or args.out != PUBLIC_DATA_DIR):
         parser.error("--out and --overwrite go with --from or --download")
+    if not args.download and (args.url != PUBLIC_URL or args.sha256 is not None):
+        parser.error("--url and --sha256 go with --download")
+    if not args.compare and args.model != SHIPPED:
+        parser.error("--model goes with --compare")
     if is_import and args.data_dir != DATA_DIR:
         parser.error("an import goes to --out, not to DATA_DIR")
     return args

@@ -160,6 +160,11 @@ def test_files_that_do_not_belong_together_end_in_one_line(predictions, tmp_path
         ["--mpp", "nan"],
         ["--model-out", "tflite"],
         ["--model-out", "onnx", "--formats", "csv"],
+        ["predictions", "--model", "shipped"],
+        ["predictions", "--name", "x"],
+        ["predictions", "--author", "x"],
+        ["predictions", "--licence", "MIT"],
+        ["--model-out", "onnx", "--licence", "MIT"],
     ],
 )
 def test_flags_that_make_no_sense_are_usage_errors(arguments):

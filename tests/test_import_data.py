@@ -46,7 +46,15 @@ def test_the_script_runs_by_itself_and_needs_no_keras(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--download", "--from", "x"], ["--out", "x"], ["--overwrite"], ["data2", "--from", "x"]],
+    [
+        ["--download", "--from", "x"],
+        ["--out", "x"],
+        ["--overwrite"],
+        ["data2", "--from", "x"],
+        ["data2", "--url", "https://x/a.zip"],
+        ["--from", "x", "--sha256", "00"],
+        ["data2", "--model", "a.h5"],
+    ],
 )
 def test_flags_that_do_not_go_together_are_a_usage_error(capsys, arguments):
     with pytest.raises(SystemExit) as end:

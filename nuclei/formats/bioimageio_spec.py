@@ -6,6 +6,7 @@ settings of the model file. bioimageio.spec checks every field while it is made.
 Format: https://bioimage-io.github.io/spec-bioimage-io/
 """
 
+import re
 from typing import NamedTuple
 
 from nuclei.images.intensity import RANGE_PERCENTILES
@@ -20,6 +21,8 @@ CITATION = (
     "U-Net: Convolutional Networks for Biomedical Image Segmentation"
 )
 CITATION_DOI = "10.1007/978-3-319-24574-4_28"
+NAME = re.compile(r"[A-Za-z0-9_+ ()-]{5,128}")  # what bioimage.io allows
+MAX_DEFAULT_NAME = 64  # characters; of longer ones it warns
 TAGS = ("nuclei", "segmentation", "histology", "fluorescence-light-microscopy", "unet", "2d")
 
 
@@ -29,6 +32,32 @@ class Credits(NamedTuple):
     name: str
     author: str
     licence: str = LICENCE
+
+
+def name_of_package(stem):
+    """The name of a package that the user gave none, from the name of the model file."""
+    return re.sub("[^A-Za-z0-9_+ ()-]+", "_", f"nuclei {stem}")[:MAX_DEFAULT_NAME]
+
+
+def require_credits(package):
+    """Check `Credits` before the work. Raises: ValueError, which names the flag of exports.py."""
+    from bioimageio.spec.model import v0_5 as spec
+
+    def check_name(name):
+        if not NAME.fullmatch(name):
+            raise ValueError
+
+    letters = "5 to 128 letters from a to z, digits, blanks and _ + - ( ), such as"
+    rules = (
+        ("--name", package.name, check_name, f'{letters} "nuclei 1"'),
+        ("--author", package.author, lambda name: spec.Author(name=name), "a name without slashes"),
+        ("--licence", package.licence, spec.LicenseId, "a name of SPDX, such as CC-BY-4.0"),
+    )
+    for flag, value, check, expected in rules:
+        try:
+            check(value)
+        except ValueError:  # that of pydantic has many lines
+            raise ValueError(f'{flag} "{value}" came; expected {expected}') from None
 
 
 class Sizes(NamedTuple):

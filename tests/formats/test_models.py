@@ -11,7 +11,7 @@ from formats_tools import run, without
 
 import exports
 from nuclei.formats.bioimageio import package_text
-from nuclei.formats.bioimageio_spec import MAPS
+from nuclei.formats.bioimageio_spec import MAPS, NAME, name_of_package
 from nuclei.model_file import TRAINED_DIAMETER_PX, load_network, save_model
 from unet import HEADS, build_unet
 
@@ -107,6 +107,27 @@ def test_the_package_says_what_this_network_sees_and_predicts():
     settings = {"architecture": {"heads": ["nucleus"]}, "nucleus_diameter_px": {"median": 9.0}}
     assert f"about {TRAINED_DIAMETER_PX} px" in package_text(settings, "a")
     assert set(MAPS) == set(HEADS)
+
+
+@pytest.mark.parametrize("stem", ["modell_ä", "a.b", "模型", "x" * 99, "(1)+-"])
+def test_any_name_of_a_model_file_becomes_a_name_of_a_package(stem):
+    assert NAME.fullmatch(name_of_package(stem)) and len(name_of_package(stem)) <= 64
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "example"),
+    [
+        ("--name", "Kerne ü 1.0", "nuclei 1"),
+        ("--author", "A/B", "without slashes"),
+        ("--licence", "CC BY 4.0", "CC-BY-4.0"),
+    ],
+)
+def test_credits_are_checked_before_the_work(model, tmp_path, flag, value, example):
+    arguments = ("--model-out", "bioimageio", "--model", model, "--out", tmp_path / "out")
+    done = in_a_process("exports.py", *arguments, flag, value, folder=tmp_path)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and not done.stdout and not (tmp_path / "out").exists()
+    assert line.startswith(f'exports.py: {flag} "{value}" came; expected ') and example in line
 
 
 @pytest.mark.filterwarnings(
