@@ -31,8 +31,8 @@ def read_history(path):
 
     Returns:
         dict of column name -> list of floats, one for each epoch; NaN where a cell is empty or no
-        number. "epoch" is always there: as in the file, else counted from 1. Where an epoch occurs
-        twice, the later row counts.
+        number. "epoch" is always there, as of `numbered`. Where an epoch occurs twice, the later
+        row counts.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -43,8 +43,8 @@ def read_history(path):
     for name, values in zip(header, zip(*rows, strict=True), strict=True):
         # The first column counts where `acc` repeats `accuracy`.
         columns.setdefault(name, [to_number(value) for value in values])
-    columns.setdefault("epoch", [float(number) for number in range(1, len(rows) + 1)])
-    last = {epoch: row for row, epoch in enumerate(columns["epoch"]) if not math.isnan(epoch)}
+    columns["epoch"] = numbered(columns.get("epoch", []), len(rows))
+    last = {epoch: row for row, epoch in enumerate(columns["epoch"])}
     columns = {
         name: [values[last[epoch]] for epoch in sorted(last)] for name, values in columns.items()
     }
@@ -54,6 +54,19 @@ def read_history(path):
             f"{path}: holds no number to draw; if training stopped at NaN, its last lines say why"
         )
     return columns
+
+
+def numbered(epochs, num_rows):
+    """The epoch of each row, the first one 1 or more.
+
+    Args:
+        epochs: as in the file, empty without such a column. Keras counts from 0 (google_colab.py);
+            what has a gap counts for nothing, and the rows are counted instead.
+        num_rows: of the file.
+    """
+    if not epochs or any(map(math.isnan, epochs)):
+        return [float(number) for number in range(1, num_rows + 1)]
+    return [epoch + 1 for epoch in epochs] if min(epochs) == 0 else epochs
 
 
 def read_rows(path):
@@ -80,6 +93,7 @@ def read_rows(path):
             f"{path}: the file is empty; wait until training has finished its first epoch"
         )
     header = [ALIASES.get(name.strip(), name.strip()) for name in rows.pop(0)]
+    rows = [row for row in rows if any(row)]  # spreadsheets add rows of commas alone
     if not KNOWN & set(header):
         names = ", ".join(repr(name[:30]) for name in header[:6])
         raise ValueError(

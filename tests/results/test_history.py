@@ -3,7 +3,7 @@
 import pytest
 from history_tools import HEADER
 
-from nuclei.results.history import read_history
+from nuclei.results.history import best_row, describe_history, read_history
 
 
 def test_accuracy_is_not_replaced_by_acc(tmp_path):
@@ -14,9 +14,30 @@ def test_accuracy_is_not_replaced_by_acc(tmp_path):
 
 def test_repeated_epochs_count_once_and_in_order(tmp_path):
     path = tmp_path / "history.csv"
-    path.write_text("epoch,loss\n1,3\n2,9\n3,8\n2,2\n,7\n")
+    path.write_text("epoch,loss\n1,3\n2,9\n3,8\n2,2\n,\n")  # and a row of a spreadsheet
     columns = read_history(path)
     assert columns["epoch"] == [1, 2, 3] and columns["loss"] == [3, 2, 8]
+
+
+@pytest.mark.parametrize("cells", ["1,,3", ",,", "a,b,c", "1,nan,1"])
+def test_rows_are_counted_where_an_epoch_lacks_its_number(tmp_path, cells):
+    """No row is lost: it may be the best one."""
+    path = tmp_path / "history.csv"
+    rows = [f"{epoch},{loss}" for epoch, loss in zip(cells.split(","), (3, 1, 2), strict=True)]
+    path.write_text("\n".join(["epoch,loss", *rows, ""]))
+    columns = read_history(path)
+    assert columns == {"epoch": [1, 2, 3], "loss": [3, 1, 2]} and best_row(columns) == (1, "loss")
+
+
+def test_epochs_that_are_counted_from_0_begin_at_1(tmp_path):
+    """Keras's CSVLogger, and google_colab.py by it, count so; train.py counts from 1."""
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss\n0,3\n1,1\n2,2\n1,0.5\n")
+    columns = read_history(path)
+    assert columns == {"epoch": [1, 2, 3], "loss": [3, 0.5, 2]}
+    assert ", best 2: loss 0.5" in describe_history("a", columns)
+    path.write_text("epoch,loss\n5,3\n6,1\n")  # a part of a training
+    assert read_history(path)["epoch"] == [5, 6]
 
 
 @pytest.mark.parametrize("tail", ["3", "3,0.2", "3,0.2,", "3,0.2,1e-", "3,0.2,0.1,"])
