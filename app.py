@@ -38,6 +38,7 @@ from nuclei.cli import (
     add_quiet_flag,
     command_line,
     user_errors_in_one_line,
+    whole,
 )
 from nuclei.files import plural
 from nuclei.folder_lock import only_run
@@ -60,7 +61,7 @@ def parse_arguments(argv):
     text = f"{MODEL_HELP} (default: the one chosen on the page before; {MODELS[0]}; {MODELS[1]})"
     add("--model", metavar="MODEL", help=text)
     text = f"port of the server (default {USUAL_PORT}, or a free one where that is in use)"
-    add("--port", type=int, metavar="N", help=text)
+    add("--port", type=whole, metavar="N", help=text)
     text = "print the address instead of opening a browser (default: open it)"
     add("--no-browser", action="store_true", help=text)
     add_overwrite_flag(add)

@@ -30,6 +30,7 @@ from nuclei.cli import (
     add_quiet_flag,
     command_line,
     user_errors_in_one_line,
+    whole,
 )
 from nuclei.datasets.split import read_split
 from nuclei.files import named, plural
@@ -120,7 +121,7 @@ def make_parser():
     )
     add(
         "--worst",
-        type=int,
+        type=whole,
         default=NUM_WORST,
         metavar="N",
         help="how many of the worst images to print (default %(default)s)",

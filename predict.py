@@ -61,6 +61,7 @@ from nuclei.cli import (
     add_quiet_flag,
     choice_of,
     command_line,
+    decimal,
     microns,
     positive,
     user_errors_in_one_line,
@@ -119,9 +120,9 @@ def parse_arguments(argv):
     text += "(default: what the file states)"
     add("--mpp", type=microns, metavar="UM", help=text)
     text = "median nucleus diameter (default: from the µm per pixel, or else estimated)"
-    add("--diameter", type=float, metavar="PX", help=text)
+    add("--diameter", type=decimal, metavar="PX", help=text)
     text = "probability above which a pixel is nucleus (default: the model's)"
-    add("--threshold", type=float, metavar="P", help=text)
+    add("--threshold", type=decimal, metavar="P", help=text)
     text = "area below which an object is dropped (default: the model's)"
     add("--min-area", type=positive, metavar="PX", help=text)
     text = "see each image at three sizes, and mirrored: better, six times the work (default: off)"

@@ -35,8 +35,10 @@ from nuclei.cli import (
     add_plane_flags,
     add_quiet_flag,
     command_line,
+    decimal,
     positive,
     user_errors_in_one_line,
+    whole,
 )
 from nuclei.files import plural
 from nuclei.images.origin import SYNTHETIC
@@ -122,7 +124,7 @@ def add_training_flags(parser):
     )
     add(
         "--learning-rate",
-        type=float,
+        type=decimal,
         metavar="RATE",
         help=f"peak learning rate (default {LEARNING_RATE}, with --init {FINE_TUNING_RATE}: lower, "
         "to keep what the model knows)",
@@ -133,7 +135,7 @@ def add_training_flags(parser):
         f"--epochs, at least {MIN_PATIENCE})",
         **number,
     )
-    add("--seed", type=int, metavar="N", help="random seed (default %(default)s)")
+    add("--seed", type=whole, metavar="N", help="random seed (default %(default)s)")
 
 
 def add_output_flags(parser):
@@ -155,7 +157,7 @@ def add_network_flags(parser):
     add("--depth", help="how often the encoder halves the size (default %(default)s)", **number)
     add(
         "--stem-stride",
-        type=int,
+        type=whole,
         choices=(1, 2),
         help="2: the first convolution halves the size too, which is faster (default %(default)s)",
     )
@@ -190,7 +192,7 @@ def add_device_flags(parser):
     )
     hosts.add_argument(
         "--process-id",
-        type=int,
+        type=whole,
         default=0,
         metavar="K",
         help="number of this process, from 0; process 0 writes the files (default %(default)s)",

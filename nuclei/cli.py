@@ -54,9 +54,29 @@ def command_line(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def decimal(text: str) -> float:
+    """argparse type: a number. float alone does not say that a comma is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number with a point, such as 0.5, not {text!r}"
+        ) from None
+
+
+def whole(text: str) -> int:
+    """argparse type: a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number, such as 8, not {text!r}"
+        ) from None
+
+
 def positive(text: str) -> int:
     """argparse type: a whole number of at least 1."""
-    value = int(text)
+    value = whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
     return value
@@ -67,7 +87,7 @@ def add_ignore_flag(add) -> None:
     add(
         "--ignore",
         action="append",
-        type=int,
+        type=whole,
         metavar="VALUE",
         help="value of the ground truth that is neither nucleus nor background (void); may be "
         "given several times (default: 255 or 65535 where it lies beside a few small numbers)",
@@ -107,7 +127,7 @@ def add_plane_flags(parser: argparse.ArgumentParser) -> None:
 
 def microns(text: str) -> float:
     """argparse type: µm per pixel."""
-    value = float(text)
+    value = decimal(text)
     if not 0.001 <= value <= 1000:
         raise argparse.ArgumentTypeError(
             f"{text} µm per pixel; expected 0.001 to 1000 (40x scanners have about 0.25)"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nuclei.cli import choice_of, microns, positive, user_errors_in_one_line
+from nuclei.cli import choice_of, decimal, microns, positive, user_errors_in_one_line, whole
 from nuclei.progress import Progress
 from nuclei.stopping import Terminated
 
@@ -73,6 +73,11 @@ def test_types_of_flags_say_what_came_and_what_is_expected():
     assert choice_of(["csv", "masks"])("masks, csv,masks") == ["masks", "csv"]
     for parse, text, message in (
         (positive, "0", "0 is not 1 or more"),
+        (positive, "1,5", "expected a whole number, such as 8, not '1,5'"),
+        (whole, "0.5", "expected a whole number, such as 8, not '0.5'"),
+        (decimal, "0,5", "expected a number with a point, such as 0.5, not '0,5'"),
+        (microns, "0,5", "expected a number with a point, such as 0.5, not '0,5'"),
+        (microns, "x", "not 'x'"),
         (microns, "0", "expected 0.001 to 1000"),
         (choice_of(["csv", "masks"]), "png,csv", "png came; expected some of csv, masks"),
         (choice_of(["csv"]), ",", "nothing came"),
