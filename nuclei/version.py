@@ -1,4 +1,7 @@
-"""The version of the program. It stands in pyproject.toml, once, and is read from there."""
+"""The version of the program, read from pyproject.toml.
+
+CITATION.cff and google_colab.py, which stand alone, repeat it: tests/test_version.py compares them.
+"""
 
 import functools
 from pathlib import Path

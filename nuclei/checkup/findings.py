@@ -114,7 +114,7 @@ def check_optional() -> Iterator[Finding]:
             purposes.setdefault(purpose, []).append(name)
     for purpose, names in purposes.items():
         yield Finding("", f"not installed: {' '.join(names)}, for {purpose}")
-    _, misfits = missing_and_misfits({name: ranges[name] for name in there})
+    _, misfits = missing_and_misfits({name: ranges.get(name, "") for name in there})
     if misfits:
         yield Finding("", named(misfits), "python -m pip install -r requirements-dev.txt")
 

@@ -11,22 +11,27 @@ from pathlib import Path
 from nuclei.version import PYPROJECT
 
 NEEDED = PYPROJECT.with_name("requirements.txt")
-FOR_TESTS = PYPROJECT.with_name("requirements-dev.txt")  # has the ranges of optional packages
+FOR_TESTS = PYPROJECT.with_name("requirements-dev.txt")  # ranges of the optional ones it tests
 VARIANTS = {  # other builds of a package, under names of their own
     "tensorflow": ("tensorflow-cpu",),
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python"),
 }
 SCANNERS, ONNX = "slides of scanners (.svs .ndpi .mrxs ...)", "exports.py --model-out onnx"
-OPTIONAL = {  # package: what it is for
+MICROSCOPES = "images of microscopes: bioio, and its reader of .nd2, .lif or .czi (GPL-3)"
+OPTIONAL = {  # package: what it is for; the one list of them
     "openslide-python": SCANNERS,
     "openslide-bin": SCANNERS,
     "zarr": "slides as TIFF or OME-Zarr, and the format omezarr",
+    **dict.fromkeys(("bioio", "bioio-nd2", "bioio-lif", "bioio-czi"), MICROSCOPES),
     "imagecodecs": "TIFF compressed as JPEG, JPEG 2000, LZW or Zstandard",
     "openvino": "the engine openvino-half, half precision on a CPU",
     "roifile": "the format imagej, and ImageJ's ROIs as ground truth",
     "pyarrow": "the format parquet",
     "distributed": "predict.py --workers and --scheduler",
     "cryptography": "predict.py --workers: a certificate for its processes",
+    "tensorboard": "train.py --log tensorboard",
+    "jax": "training on several GPUs or machines",
+    "kaleido": "the picture of graph.py, beside its page",
     "starlette": "app.py: the page to correct nuclei",
     "uvicorn": "app.py: its server",
     "tf2onnx": ONNX,

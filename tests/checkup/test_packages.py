@@ -15,6 +15,9 @@ from nuclei.checkup.packages import (
     missing_and_misfits,
     read_requirements,
 )
+from nuclei.formats.registry import FORMATS
+from nuclei.images.microscopes import PACKAGES
+from nuclei.slides.readers import OPENSLIDE_PACKAGES
 
 
 def test_ranges_are_read_without_comments_and_references(tmp_path):
@@ -27,7 +30,14 @@ def test_ranges_are_read_without_comments_and_references(tmp_path):
 def test_the_requirement_files_name_all_that_is_asked_about():
     needed = read_requirements(NEEDED)
     assert {"tensorflow", "keras", "numpy"} <= set(needed) and set(VARIANTS) <= set(needed)
-    assert set(OPTIONAL) <= set(read_requirements(FOR_TESTS))
+    untested = {"bioio-nd2", "bioio-lif", "kaleido"}
+    assert set(OPTIONAL) - set(read_requirements(FOR_TESTS)) == untested
+
+
+def test_the_optional_packages_are_all_that_the_program_asks_for():
+    formats = {format.package for format in FORMATS.values()} - {None}
+    asked = {"bioio", *PACKAGES.values(), *OPENSLIDE_PACKAGES.split(), *formats}
+    assert asked <= set(OPTIONAL)
 
 
 def test_missing_packages_and_other_versions_are_told_apart(monkeypatch):
