@@ -29,7 +29,7 @@ from nuclei.files import replacing
 from nuclei.instances.matching import average_precision, count_matches, match
 from nuclei.model_file import MODELS
 from nuclei.progress import Progress
-from nuclei.training.light import is_grey
+from nuclei.training.light import compress, is_grey
 from nuclei.training.stains import HED_FROM_RGB, RGB_FROM_HED, optical_density
 from nuclei.written import recording
 
@@ -69,9 +69,10 @@ LIGHT_CHANGES = {
     "noise": add_noise,
     "stain": shift_stain,  # coloured images only
     "polarity": lambda light: 1 - light,  # grey images only
+    "jpeg_30": lambda light: compress(light, JPEG_QUALITY),
 }
 SCALE_CHANGES = {"scale_x0.5": 0.5, "scale_x2": 2.0}
-CHANGES = (*LIGHT_CHANGES, "jpeg_30", "16_bit", *SCALE_CHANGES)
+CHANGES = (*LIGHT_CHANGES, "16_bit", *SCALE_CHANGES)
 
 
 def change_image(change, image, labels):
@@ -92,10 +93,6 @@ def change_image(change, image, labels):
     light = image.astype(np.float32) / full_range
     if change == "16_bit":
         return (light * CAMERA_MAX).astype(np.uint16), labels
-    if change == "jpeg_30":
-        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        code = cv2.imencode(".jpg", (light * 255).astype(np.uint8), options)[1]
-        return cv2.imdecode(code, cv2.IMREAD_COLOR), labels
     if change == ("stain" if is_grey(light) else "polarity"):
         return None
     changed = np.clip(LIGHT_CHANGES[change](light), 0, 1)

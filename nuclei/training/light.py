@@ -114,6 +114,7 @@ def compress(image, quality, contrast=1.0):
         (H, W, 3) float32 in [0, 1].
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    code = cv2.imencode(".jpg", (image * (255 * contrast) + 0.5).astype(np.uint8), options)[1]
-    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.float32)
+    pixels = (image * (255 * contrast) + 0.5).astype(np.uint8)
+    code = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
+    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
     return np.minimum(decoded / (255 * contrast), 1)

@@ -1,7 +1,10 @@
 """Changes of light keep shape and range, each can be switched off, and grey stays grey."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from training_samples import example
 
 from nuclei.training import light
@@ -43,3 +46,14 @@ def test_jpeg_harms_dim_images_more_and_bright_ones_little():
     image = example("fluorescence")[0].astype(np.float32) / 255
     losses = [np.abs(compress(image, 40, contrast) - image).mean() for contrast in (1, 0.3, 0.1)]
     assert 0 < losses[0] < losses[1] < losses[2] < 0.1
+
+
+def test_jpeg_takes_red_for_red():
+    """Chroma is stored coarsely: with red and blue exchanged, other colours suffer."""
+    image = example("tissue")[0]
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "jpeg", quality=30)
+    by_pillow = np.asarray(Image.open(buffer)).astype(float)
+    ours = compress(image.astype(np.float32) / 255, 30) * 255
+    exchanged = compress(image[..., ::-1].astype(np.float32) / 255, 30)[..., ::-1] * 255
+    assert np.abs(ours - by_pillow).mean() < 0.2 * np.abs(exchanged - by_pillow).mean()
