@@ -21,6 +21,9 @@ BAND_PIXELS = 4_000_000  # px worked on at once where a temporary array is wider
 def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     """Map FLOAT_PERCENTILES of an image without a fixed white level to 0...65535.
 
+    0 stays 0, as in an image of 16 bits, unless there are values below: optical densities of stains
+    need the black that the file has.
+
     Args:
         pixels: (H, W) or (H, W, C), float, signed or 32-bit. NaN counts as the darkest value.
         path: names the file in an error.
@@ -38,13 +41,13 @@ def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     if finite.size == 0:
         raise ValueError(f"{path} holds no finite number (all NaN or infinite); export it again")
     low, high = (float(value) for value in np.percentile(finite.astype(float), FLOAT_PERCENTILES))
-    brightest = max(abs(low), abs(high))
+    low, brightest, contrast = min(low, 0.0), max(abs(low), abs(high)), high - low
     integers = np.issubdtype(pixels.dtype, np.integer)
     # Floats up to 1 are shares of a full scale of 65535 counts, larger ones are counts themselves.
     count = 1 / 65535 if brightest <= 1 and not integers else 1
     least = max(MIN_CONTRAST * brightest, MIN_RANGE_16BIT * count)
     # A blank image gets few counts, so that `normalise` sees a blank image, too.
-    factor = 65535 / (high - low) if high - low >= least else MIN_RANGE_16BIT / least
+    factor = 65535 / (high - low) if contrast >= least else MIN_RANGE_16BIT / least
     result = np.empty(pixels.shape, np.uint16)
     rows = max(1, BAND_PIXELS // max(1, pixels[0].size))
     for start in range(0, len(pixels), rows):

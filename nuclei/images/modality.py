@@ -44,8 +44,6 @@ def modality(image: np.ndarray) -> str:
     """
     sample = thinned(image)
     inside = without_flat_border(sample)
-    if inside is not None and not inside.any():
-        inside = None
     pixels = sample if inside is None else sample[inside][None]
     # The brightest channel: a blue (DAPI) or green signal on black counts as light, as it should.
     brightest, darkest = (over_channels(extreme, pixels) for extreme in (np.maximum, np.minimum))

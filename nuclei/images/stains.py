@@ -9,6 +9,8 @@ References:
 
 import numpy as np
 
+from nuclei.images.intensity import RANGE_PERCENTILES, percentiles
+
 # Brown is what DAB alone is: it takes more of blue than of green light. Haematoxylin and eosin take
 # more of green, by 0.03 and more in each of 14,500 nuclei of H&E. So this, and not the DAB of the
 # deconvolution, tells brown: other dyes than those of its vectors come out as DAB, too.
@@ -19,11 +21,14 @@ MAX_LOOK_PX = 1_000_000  # of an image that are looked at for DAB
 
 
 def white_of(image: np.ndarray) -> int:
-    """Grey level of empty background: 255, or in 16 bits the brightest value of the image.
+    """Grey level of empty background: 255, or in 16 bits what the image reaches.
 
-    Cameras of 10 to 16 bits all give uint16: there the brightest value is the background.
+    Cameras of 10 to 16 bits all give uint16: there the brightest values are the background, but
+    for a few broken pixels.
     """
-    return 255 if image.dtype == np.uint8 else int(image.max(initial=1))
+    if image.dtype == np.uint8 or not image.size:
+        return 255
+    return max(1, int(percentiles(image, RANGE_PERCENTILES[1:])[0]))
 
 
 def optical_densities(colours: np.ndarray, white: float) -> np.ndarray:

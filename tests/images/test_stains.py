@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from stains_tools import BLUE, BROWN, PINK, immunostained, stained
 
-from nuclei.images.stains import has_dab, stain_densities
+from nuclei.images.intensity import scaled_to_uint16
+from nuclei.images.stains import has_dab, stain_densities, white_of
 
 
 @pytest.mark.parametrize("white", [255, 4095])
@@ -36,3 +37,17 @@ def tissue_image(request):
     from synthetic import draw
 
     return draw("tissue", 160, 160, diameter=20, seed=request.param)[0]
+
+
+@pytest.mark.parametrize("full_scale", [1.0, 255.0, 4095.0])
+def test_one_picture_has_one_density_whatever_its_numbers(tissue_image, full_scale):
+    pixels = (tissue_image / 255 * full_scale).astype(np.float32)
+    floats = scaled_to_uint16(pixels, "a.tif")
+    camera = (tissue_image.astype(np.uint16) + 1) * 16 - 1  # 12 bits
+    camera[0, 0] = 65535  # a broken pixel
+    expected = stain_densities(tissue_image, np.percentile(tissue_image, 99.8))
+    for came in (floats, camera):
+        densities = stain_densities(came, white_of(came))
+        is_usual = tissue_image.min(axis=-1) > 30  # the darkest differ by the 1 that is added
+        assert np.abs(densities - expected)[1:][is_usual[1:]].mean() < 0.01
+    assert white_of(np.zeros((0, 3), np.uint16)) == 255 and white_of(floats[:0]) == 255
