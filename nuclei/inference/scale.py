@@ -67,7 +67,7 @@ class ScaleEstimate(NamedTuple):
         maps: (H, W, K) of the whole image at its own size, where the last look saw all of it; else
             None.
         spread: largest ratio between estimates of the size of the nuclei, 1 or more: by the halves
-            of the image and by half or twice the scale. None without nuclei.
+            of the image and by looks at other scales. None without nuclei.
     """
 
     scale: float
@@ -158,11 +158,11 @@ class ScaleEstimator:
         ratio = diameter_px / self.model.diameter_px
         return 1 / MAX_MISFIT <= ratio <= MAX_OVERSIZE
 
-    def fit(self) -> tuple[float, Look | None]:
+    def fit(self) -> Look | None:
         """Rescale until the nuclei that are found have the known size.
 
         Returns:
-            The scale and the look that fitted, None where none did; (1, None) without nuclei.
+            The look that fitted, or else the one that came nearest to it; None without nuclei.
         """
         scale, untried = 1.0, list(PROBE_SCALES)
         for _ in range(MAX_LOOKS):
@@ -170,15 +170,19 @@ class ScaleEstimator:
             diameter_px = look.diameter_px
             if diameter_px is None:
                 if not untried:
-                    return 1.0, None
+                    break
                 scale = untried.pop(0)
                 continue
-            if self.fits(diameter_px) or scale in SCALE_LIMITS:
-                return scale, look
+            if self.fits(diameter_px):
+                return look
             scale = nearest_step(scale * self.model.diameter_px / diameter_px)
-            if max(scale, 1 / scale) <= MAX_MISFIT**0.5:
-                scale = 1.0  # interpolation would cost more than so small a change gains
-        return scale, None
+        seen = [look for look in self.looks.values() if look.diameter_px]
+        if not seen:
+            return None
+        nearest = min(reversed(seen), key=lambda look: self.misfit(look.diameter_px))
+        size = nearest.diameter_px / nearest.scale
+        self.others.extend(look.diameter_px / look.scale / size for look in seen)
+        return nearest
 
     def fitted(self, look: Look) -> Look:
         """A look at the scale that the nuclei of this one ask for, where they do not fit."""
@@ -249,13 +253,8 @@ class ScaleEstimator:
         whole = look.diameter_px
         if not whole:
             return None
-        middle_row, middle_column = (length // 2 for length in look.labels.shape)
-        halves = (
-            look.labels[:middle_row],
-            look.labels[middle_row:],
-            look.labels[:, :middle_column],
-            look.labels[:, middle_column:],
-        )
+        labels, (row, column) = look.labels, (length // 2 for length in look.labels.shape)
+        halves = (labels[:row], labels[row:], labels[:, :column], labels[:, column:])
         sizes = [median_diameter(half) for half in halves if half.size]
         ratios = [1.0, *self.others, *(size / whole for size in sizes if size)]
         return max(ratios) / min(ratios)
@@ -287,9 +286,9 @@ def estimate_scale(
         A `ScaleEstimate`; without nuclei at any scale its scale is 1.
     """
     estimator = ScaleEstimator(model, image, prepare, separate, uncertainty)
-    scale, look = estimator.fit()
+    look = estimator.fit()
     if look is None:
-        return ScaleEstimate(scale, None, None)
+        return ScaleEstimate(1.0, None, None)
     if uncertainty is not None:
         refined = estimator.refine(look, 0.5)
         look = estimator.refine(look, 2.0) if refined is look else estimator.fitted(refined)

@@ -235,6 +235,16 @@ def test_a_separation_that_is_exchanged_is_used(monkeypatch):
     assert estimate_scale(MODEL, image, uncertainty=None).scale == SCALE_LIMITS[1]
 
 
+def test_where_no_scale_fits_the_nearest_is_taken_and_its_spread_tells():
+    image = discs(400, 400, 40)
+    two_sizes = tiles(lambda maps: 40.0 if len(maps) == 400 else 6.0)  # it errs elsewhere
+    scale, _, spread = estimate_scale(MODEL, image, None, two_sizes, None)
+    assert scale == 1 and spread > 2
+    too_small = tiles(lambda maps: 6.0)
+    scale, maps, spread = estimate_scale(MODEL, image, None, too_small, None)
+    assert scale == SCALE_LIMITS[1] and maps is None and spread > 2
+
+
 def test_a_model_with_zooms_is_judged_by_the_maps_of_its_first_zoom():
     seen = set()
 
