@@ -77,6 +77,9 @@ class Options:
     def thresholds_for(self, model: Model, scale: float | None = None) -> dict:
         """The thresholds of `separate`: the model's, changed by the user's.
 
+        The lowest mean probability of a nucleus moves with the threshold of its pixels: a lower
+        one finds more nuclei, a higher one fewer.
+
         Args:
             model: whose thresholds were chosen on its validation images.
             scale: that the image was seen at, needed where min_area_px is given: it counts image
@@ -84,9 +87,16 @@ class Options:
         """
         thresholds = {**THRESHOLDS, **model.thresholds}
         if self.threshold is not None:
+            usual, lowest = thresholds["nucleus_threshold"], thresholds["min_probability"]
+            if self.threshold < usual:  # else what comes in would lower the mean of a nucleus
+                thresholds["min_probability"] = lowest * self.threshold / usual
+            elif self.threshold > usual:
+                share = (1 - self.threshold) / (1 - usual)
+                thresholds["min_probability"] = 1 - (1 - lowest) * share
             thresholds["nucleus_threshold"] = self.threshold
         if self.min_area_px is not None and scale is not None:
             thresholds["min_area_px"] = self.min_area_px * scale**2
+            thresholds["smallest_px"] = 0  # the user knows best
         return thresholds
 
     def separator_for(self, model: Model, scale: float) -> Separator:

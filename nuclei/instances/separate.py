@@ -33,11 +33,12 @@ def separate(
     smoothing_px=THRESHOLDS["smoothing_px"],
     min_area_px=THRESHOLDS["min_area_px"],
     min_probability=THRESHOLDS["min_probability"],
+    smallest_px=SMALLEST_PX,
     scale=1.0,
 ):
     """Turn the maps of the network into labels.
 
-    Each threshold is an argument of its own, hence eight of them: a model file's thresholds are
+    Each threshold is an argument of its own, hence nine of them: a model file's thresholds are
     passed as `**thresholds`, and a misspelt name is an error.
 
     Args:
@@ -45,6 +46,7 @@ def separate(
             distance map, channel 2 the contact map. With channel 0 alone touching nuclei stay one.
         nucleus_threshold, marker_threshold, contact_weight, smoothing_px, min_area_px,
             min_probability: see THRESHOLDS.
+        smallest_px: area in pixels of the image below which nothing is a nucleus.
         scale: how many times larger the network saw the image. smoothing_px and min_area_px are in
             pixels that the network saw.
 
@@ -52,7 +54,7 @@ def separate(
         (H, W) int32, 0 background, 1...n without gaps.
     """
     smoothing_px, min_marker_px = smoothing_px / scale, MIN_MARKER_PX / scale**2
-    min_area_px = least_area(min_area_px, scale)
+    min_area_px = least_area(min_area_px, scale, smallest_px)
     nucleus = maps[..., 0]
     mask = nucleus > nucleus_threshold
     fill_pinholes(mask, least_area(PINHOLE_PX, scale))
@@ -72,13 +74,13 @@ def separate(
     return new_ids[labels]
 
 
-def least_area(min_area_px, scale):
+def least_area(min_area_px, scale, smallest_px=SMALLEST_PX):
     """Area in px of the image below which an object is dropped. Args: as of `separate`."""
-    return max(min_area_px / scale**2, min(min_area_px, SMALLEST_PX))
+    return max(min_area_px / scale**2, min(min_area_px, smallest_px))
 
 
 def fill_pinholes(mask, limit_px):
-    """Fill small holes, in place. A larger gap between nuclei is background.
+    """Fill small holes, in place. A larger gap between nuclei, or one at the edge, is background.
 
     Args:
         mask: (H, W) bool.
@@ -86,8 +88,8 @@ def fill_pinholes(mask, limit_px):
     """
     holes, areas = connected(~mask)
     is_small = areas < limit_px  # entry 0 is the mask itself: to fill it changes nothing
-    if len(areas) > 1:
-        is_small[1 + areas[1:].argmax()] = False  # the background, also of a very small image
+    for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        is_small[edge] = False
     if is_small.any():
         mask |= is_small[holes]
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nuclei.instances.confidence import confidence, confidence_features
-from nuclei.instances.separate import THRESHOLDS, connected, least_area, separate
+from nuclei.instances.separate import (
+    SMALLEST_PX,
+    THRESHOLDS,
+    connected,
+    least_area,
+    separate,
+)
 
 # A proposal of lower confidence is dropped: it would cost more in false nuclei than it brings.
 MIN_CONFIDENCE = 0.4
@@ -50,7 +56,8 @@ class Separator:
         labels, chosen = np.zeros(maps.shape[:2], np.int32), views[0].copy()
         num_nuclei = 0
         min_area_px = self.thresholds.get("min_area_px", THRESHOLDS["min_area_px"])
-        least_px = least_area(min_area_px, scale)
+        smallest_px = self.thresholds.get("smallest_px", SMALLEST_PX)
+        least_px = least_area(min_area_px, scale, smallest_px)
         for _, view, pixels in self.proposals(views, scale):
             free = pixels[labels.flat[pixels] == 0]
             if len(free) < len(pixels):

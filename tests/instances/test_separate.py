@@ -73,6 +73,15 @@ def test_pinholes_are_filled_and_gaps_between_nuclei_are_not():
     assert (labels[20:22, 20:22] > 0).all() and (labels[30:40, 30:40] == 0).all()
 
 
+def test_a_corner_that_a_nucleus_cuts_off_is_background():
+    rows, columns = np.mgrid[:60, :60]
+    for row, column in ((10, 10), (10, 49), (49, 10), (30, 10)):
+        maps = np.zeros((60, 60, 2), np.float32)
+        maps[(rows - row) ** 2 + (columns - column) ** 2 < 144] = 0.9
+        labels = separate(maps, smoothing_px=0)
+        np.testing.assert_array_equal(labels > 0, maps[..., 0] > 0)
+
+
 def test_a_least_area_drops_small_nuclei_and_changes_no_other():
     maps = np.zeros((60, 60, 2), np.float32)
     maps[2:8, 2:8] = 0.9  # a small nucleus, and four large ones around a gap
@@ -90,7 +99,8 @@ def separate_by_definition(maps, marker_threshold, contact_weight, min_marker_px
     mask = maps[..., 0] > 0.5
     holes, _ = ndimage.label(~mask)
     is_small = np.bincount(holes.ravel()) < PINHOLE_PX
-    is_small[1 + np.bincount(holes.ravel())[1:].argmax()] = False
+    for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        is_small[edge] = False
     mask |= is_small[holes]
     labels, num_components = ndimage.label(mask)
     heights = maps[..., 1] - np.float32(contact_weight) * maps[..., 2]
@@ -191,6 +201,7 @@ def test_no_scale_makes_a_nucleus_of_what_is_smaller_than_the_smallest():
     assert 9 < SMALLEST_PX < 16
     assert separate(maps, smoothing_px=0, min_area_px=20, scale=8).max() == 1
     assert separate(maps, smoothing_px=0, min_area_px=4, scale=8).max() == 2
+    assert separate(maps, smoothing_px=0, min_area_px=20, smallest_px=0, scale=8).max() == 2
 
 
 def test_limits_of_probability_belong_to_what_stays():
