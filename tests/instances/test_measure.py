@@ -8,6 +8,7 @@ from stains_tools import immunostained
 from synthetic import draw
 
 from nuclei.images.box import Box
+from nuclei.images.stains import white_of
 from nuclei.instances.measure import POSITIVE_DAB_OD, ImagePart, measure
 from nuclei.instances.neighbours import count_touching
 from nuclei.training.targets import targets
@@ -44,7 +45,7 @@ def test_the_table_without_nuclei_has_all_columns():
 
 def test_a_part_of_a_larger_image_is_measured_as_in_it():
     image, labels = draw("tissue", 120, 160, num_nuclei=20, diameter=18, seed=1, touching=0.3)
-    image = image.astype(np.uint16) * 200  # in 16 bits the brightest pixel is the background
+    image = image.astype(np.uint16) * 200  # in 16 bits the image says what is white
     whole = measure(labels, image, perfect_maps(labels), stained=True)
     box = Box(0, 120, 40, 140)
     is_complete = np.bincount(labels[box.place].ravel(), minlength=labels.max() + 1) == np.bincount(
@@ -52,7 +53,7 @@ def test_a_part_of_a_larger_image_is_measured_as_in_it():
     )
     is_complete[0] = False
     part_labels = np.where(is_complete[labels], labels, 0)[box.place]
-    part = ImagePart(box, labels.shape, int(image.max()))
+    part = ImagePart(box, labels.shape, white_of(image))
     maps = perfect_maps(labels)[box.place]
     table = measure(part_labels, image[box.place], maps, stained=True, part=part)
     rows = np.isin(whole["id"], np.flatnonzero(is_complete))
