@@ -36,6 +36,7 @@ PROBE_PX = 768  # side of a look at most; a smaller image is seen whole, and the
 # ratio of the uncertainties. At the right scale it is 0.8 to 1.7, of pieces of nuclei 1.5 to 5.
 MIN_LARGENESS = 1.9
 MAX_WORRY = 1.25  # and where the uncertainty rises by no more than this factor
+MIN_WORRY = 0.8  # a fall below this factor says no more: crowds that merge from afar look certain
 MIN_KEPT = 0.6  # and where so much of the nuclei is seen from there, too: pale ones may vanish
 # Twice the scale is taken where it has at most this share of the uncertainty.
 MAX_UNCERTAINTY_SHARE = 0.85
@@ -238,6 +239,7 @@ class ScaleEstimator:
         """
         here, there = diameters_px
         worry = self.uncertainty(other) / max(self.uncertainty(part), 1e-9)
+        worry = max(worry, MIN_WORRY)
         if factor > 1:
             # At twice the size clumps of tiny nuclei fall apart and fit better. So do nuclei of the
             # right size, but these then fit worse.
