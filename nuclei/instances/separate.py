@@ -80,7 +80,7 @@ def least_area(min_area_px, scale, smallest_px=SMALLEST_PX):
 
 
 def fill_pinholes(mask, limit_px):
-    """Fill small holes, in place. A larger gap between nuclei, or one at the edge, is background.
+    """Fill small holes, in place. A larger gap between nuclei is background.
 
     Args:
         mask: (H, W) bool.
@@ -88,8 +88,8 @@ def fill_pinholes(mask, limit_px):
     """
     holes, areas = connected(~mask)
     is_small = areas < limit_px  # entry 0 is the mask itself: to fill it changes nothing
-    for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
-        is_small[edge] = False
+    if len(areas) > 1:
+        is_small[1 + areas[1:].argmax()] = False  # the background, also of a very small image
     if is_small.any():
         mask |= is_small[holes]
 
