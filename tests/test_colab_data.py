@@ -67,7 +67,7 @@ def test_a_mask_whose_numbers_are_no_nuclei_is_named(tmp_path, damage):
         google_colab.read_sample(tmp_path / "a.png", tmp_path / "m.png")
 
 
-@pytest.mark.parametrize("kind", ["specks", "pieces", "cut", "touching", "small"])
+@pytest.mark.parametrize("kind", ["specks", "pieces", "cut", "touching", "small", "tiny"])
 def test_ids_with_faults_are_still_nuclei(tmp_path, kind):
     labels = discs(128, 128, count=16).astype(np.uint16)
     if kind == "specks":  # as many as can be without being the most
@@ -79,8 +79,10 @@ def test_ids_with_faults_are_still_nuclei(tmp_path, kind):
         labels[0, 10:20], labels[0, 30:40], labels[50:60, -1] = 1, 2, 3
     elif kind == "touching":
         labels = np.kron(np.arange(64).reshape(8, 8), np.ones((16, 16))).astype(np.uint16)
-    else:
+    elif kind == "small":
         labels = np.kron(np.arange(1, 65).reshape(8, 8), np.pad(np.ones((5, 5)), 6)[:16, :16])
+    else:  # spindles of 2 x 8 px
+        labels = np.kron(np.arange(1, 65).reshape(8, 8), np.pad(np.ones((2, 8)), ((7, 7), (4, 4))))
     write(tmp_path / "a.png", np.zeros((128, 128), np.uint8))
     write(tmp_path / "m.png", labels.astype(np.uint16))
     sample = google_colab.read_sample(tmp_path / "a.png", tmp_path / "m.png")

@@ -5,6 +5,7 @@ images.npy (N, H, W, 3), labels.npy (N, H, W, 2)    CoNIC
     ->  out/raw/FOLDER_00000.png, out/gt/FOLDER_00000.png with 16-bit ids
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,10 +78,12 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
     names = names_of(images for images, truth in sets.items() if truth)
     target = Target.of(out_dir, overwrite)
     for images_path, truth_path in sets.items():
-        images = opened(images_path)
         if truth_path is None:
-            result.images_incomplete += len(images) if images.ndim else 0
+            with contextlib.suppress(OSError, ValueError):  # nobody needs to read it
+                images = opened(images_path)
+                result.images_incomplete += len(images) if images.ndim else 0
             continue
+        images = opened(images_path)
         truths = opened(truth_path)
         if images.ndim != 4 or images.shape[3] != 3 or images.shape[:3] != truths.shape[:3]:
             raise ValueError(

@@ -29,7 +29,7 @@ def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
         path: names the file in an error.
 
     Returns:
-        uint16 of the same shape. A blank image stays within MIN_RANGE_16BIT.
+        uint16 of the same shape. A blank image spans at most MIN_RANGE_16BIT.
 
     Raises:
         ValueError: the values are complex or none of them is finite.
@@ -40,8 +40,9 @@ def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     finite = sample[np.isfinite(sample)]
     if finite.size == 0:
         raise ValueError(f"{path} holds no finite number (all NaN or infinite); export it again")
-    low, high = (float(value) for value in np.percentile(finite.astype(float), FLOAT_PERCENTILES))
-    low, brightest, contrast = min(low, 0.0), max(abs(low), abs(high)), high - low
+    ends = np.percentile(finite.astype(float), FLOAT_PERCENTILES)
+    darkest, high = (float(value) for value in ends)
+    low, brightest, contrast = min(darkest, 0.0), max(abs(darkest), abs(high)), high - darkest
     integers = np.issubdtype(pixels.dtype, np.integer)
     # Floats up to 1 are shares of a full scale of 65535 counts, larger ones are counts themselves.
     count = 1 / 65535 if brightest <= 1 and not integers else 1
@@ -51,8 +52,8 @@ def scaled_to_uint16(pixels: np.ndarray, path) -> np.ndarray:
     result = np.empty(pixels.shape, np.uint16)
     rows = max(1, BAND_PIXELS // max(1, pixels[0].size))
     for start in range(0, len(pixels), rows):
-        band = (pixels[start : start + rows].astype(np.float64) - low) * factor
-        result[start : start + rows] = np.clip(np.nan_to_num(band), 0, 65535).round()
+        band = np.nan_to_num(pixels[start : start + rows].astype(np.float64), nan=darkest)
+        result[start : start + rows] = ((np.clip(band, darkest, high) - low) * factor).round()
     return result
 
 

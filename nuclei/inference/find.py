@@ -59,6 +59,10 @@ class Options:
     plane: str | None = None
     tissue_mask: bool = True
 
+    def __post_init__(self):
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"a threshold of {self.threshold} came; expected one between 0 and 1")
+
     def scale_for(self, model: Model, mpp: float | None = None) -> float | None:
         """The scale that follows from the options; None where it must be estimated.
 

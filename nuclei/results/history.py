@@ -32,19 +32,19 @@ def read_history(path):
     Returns:
         dict of column name -> list of floats, one for each epoch; NaN where a cell is empty or no
         number. "epoch" is always there, as of `numbered`. Where an epoch occurs twice, the later
-        row counts.
+        row counts, and a row whose epoch is a word does not.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no training history, or holds no number; says the way out.
     """
     header, rows = read_rows(Path(path))
-    columns = {}
+    columns, cells = {}, [row[header.index("epoch")] for row in rows if "epoch" in header]
     for name, values in zip(header, zip(*rows, strict=True), strict=True):
         # The first column counts where `acc` repeats `accuracy`.
         columns.setdefault(name, [to_number(value) for value in values])
-    columns["epoch"] = numbered(columns.get("epoch", []), len(rows))
-    last = {epoch: row for row, epoch in enumerate(columns["epoch"])}
+    columns["epoch"] = numbered(cells, len(rows))
+    last = {epoch: row for row, epoch in enumerate(columns["epoch"]) if not math.isnan(epoch)}
     columns = {
         name: [values[last[epoch]] for epoch in sorted(last)] for name, values in columns.items()
     }
@@ -56,17 +56,26 @@ def read_history(path):
     return columns
 
 
-def numbered(epochs, num_rows):
-    """The epoch of each row, the first one 1 or more.
+def numbered(cells, num_rows):
+    """The epoch of each row, the first one 1 or more; NaN for a word, as in a row of means.
+
+    An empty cell is one more than the row before. Without any number the rows are counted.
 
     Args:
-        epochs: as in the file, empty without such a column. Keras counts from 0 (google_colab.py);
-            what has a gap counts for nothing, and the rows are counted instead.
+        cells: texts as in the file, none without such a column. Keras counts from 0
+            (google_colab.py).
         num_rows: of the file.
     """
-    if not epochs or any(map(math.isnan, epochs)):
+    epochs = [to_number(cell) for cell in cells]
+    known = [epoch for epoch in epochs if not math.isnan(epoch)]
+    if not known:
         return [float(number) for number in range(1, num_rows + 1)]
-    return [epoch + 1 for epoch in epochs] if min(epochs) == 0 else epochs
+    shift, last, result = float(min(known) == 0), 0.0, []
+    for cell, epoch in zip(cells, epochs, strict=True):
+        is_word = math.isnan(epoch) and cell.strip().lower() not in ("", "nan")
+        last = last if is_word else last + 1 if math.isnan(epoch) else epoch + shift
+        result.append(math.nan if is_word else last)
+    return result
 
 
 def read_rows(path):
@@ -93,7 +102,8 @@ def read_rows(path):
             f"{path}: the file is empty; wait until training has finished its first epoch"
         )
     header = [ALIASES.get(name.strip(), name.strip()) for name in rows.pop(0)]
-    rows = [row for row in rows if any(row)]  # spreadsheets add rows of commas alone
+    # Spreadsheets add rows of commas alone.
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not KNOWN & set(header):
         names = ", ".join(repr(name[:30]) for name in header[:6])
         raise ValueError(

@@ -94,5 +94,7 @@ def test_another_image_of_a_name_that_is_there_is_named_in_arrays_and_folders(tm
 def test_images_without_a_truth_are_counted(tmp_path, capsys):
     write_set(tmp_path / "set" / "a", tmp_path / "set" / "a", TRUTHS[:2])
     write_set(tmp_path / "set" / "b", tmp_path / "set" / "b" / "elsewhere", TRUTHS[1:])
+    (tmp_path / "set" / "c").mkdir()
+    (tmp_path / "set" / "c" / "images.npy").write_bytes(b"no array")  # nobody needs to read it
     assert bring_in(tmp_path / "set", tmp_path / "out") == 0
     assert "2 imported, 0 already there, 3 without image or masks" in capsys.readouterr().out

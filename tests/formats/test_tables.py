@@ -73,7 +73,7 @@ def test_all_files_of_parquet_have_the_same_columns_and_types(tmp_path):
     assert set(first.types) == {pyarrow.string(), pyarrow.int64(), pyarrow.float64()}
     values = images["one"].table.dtypes.items()
     whole = {name for name, kind in values if kind.kind == "i"}
-    assert whole == set(WHOLE_NUMBERS)
+    assert whole | {"slide_id"} == set(WHOLE_NUMBERS)  # that of fields
 
 
 def test_measurements_have_the_same_types_without_nuclei():
@@ -104,3 +104,12 @@ def test_a_folder_is_one_table_also_where_some_images_state_no_pixel_size(tmp_pa
         write_parquet(tmp_path / f"{stem}.parquet", Nuclei(stem, "", np.zeros((2, 2), int), table))
     everything = pd.read_parquet(tmp_path).set_index("image")
     assert np.isnan(everything.loc["a", "area_um2"]) and everything.loc["b", "area_um2"] == 2
+
+
+def test_columns_of_a_user_and_of_fields_go_into_parquet(tmp_path):
+    columns = {"image": ["a", "a"], "id": [1, 2], "slide_id": [7, 9], "diameter_px": [1.0, 2.0]}
+    table = pd.DataFrame(columns | {"checked": [True, np.nan], "note": ["x", None]})
+    write_parquet(tmp_path / "a.parquet", Nuclei("a", "a.png", np.zeros((2, 2), int), table))
+    stored = pd.read_parquet(tmp_path / "a.parquet")
+    assert stored["slide_id"].dtype == np.int64 and stored["slide_id"].tolist() == [7, 9]
+    assert stored["checked"][0] == "True" and stored[["checked", "note"]].loc[1].isna().all()

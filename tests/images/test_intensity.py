@@ -84,8 +84,9 @@ def test_other_depths_are_stretched_up_to_a_percentile_and_0_stays_0(
     values = (RAMP * scale + shift).astype(dtype)
     looked_at = values[:: values.size // band] if band else values  # rows are enough
     low, high = np.percentile(looked_at.astype(float), FLOAT_PERCENTILES)
+    seen = np.clip(values.astype(float), low, high)
     low = min(low, 0)
-    expected = np.clip((values.astype(float) - low) / (high - low), 0, 1) * 65535
+    expected = (seen - low) / (high - low) * 65535
     came = scaled_to_uint16(values, "a.tif")
     assert came.dtype == np.uint16 and came.shape == values.shape
     np.testing.assert_allclose(came, expected, atol=0.51)
@@ -112,12 +113,15 @@ def test_a_blank_image_of_another_depth_stays_blank(level, noise, dtype, counts)
     assert np.ptp(scaled_to_uint16(values, "a.tif")) == pytest.approx(counts, rel=0.02, abs=0.5)
 
 
-def test_what_is_no_number_is_dark_or_bright():
-    values = RAMP.copy()
+@pytest.mark.parametrize("pedestal", [0, 3])
+def test_what_is_no_number_is_dark_or_bright(pedestal):
+    whole = (RAMP + pedestal) / (1 + pedestal)
+    values = whole.copy()
     values[0, :3] = np.nan, np.inf, -np.inf
     came = scaled_to_uint16(values, "a.tif")
-    assert came[0, :3].tolist() == [0, 65535, 0]
-    np.testing.assert_allclose(came[1:], scaled_to_uint16(RAMP, "a.tif")[1:], atol=30)
+    assert came[0, :3].tolist() == [came[1:].min(), 65535, came[1:].min()]
+    assert came.min() == pytest.approx(65535 * pedestal / (pedestal + 1), abs=30)
+    np.testing.assert_allclose(came[1:], scaled_to_uint16(whole, "a.tif")[1:], atol=30)
     assert scaled_to_uint16(np.array([[np.nan, 5.0]]), "a.tif").shape == (1, 2)
     for nothing in (np.full((3, 3), np.nan), np.array([[np.inf, -np.inf]])):
         with pytest.raises(ValueError, match="^a.tif holds no finite number .*; export it again$"):

@@ -183,7 +183,7 @@ def test_broken_pixels_of_a_float_file_do_not_rule_the_others(tmp_path):
     values = GREY.astype(np.float32) / 255
     values[0, :3] = np.nan, np.inf, -np.inf
     image = read_image(save(tmp_path / "a.tif", values, photometric="minisblack"))
-    assert image[0, 0, 0] == 0 and image[0, 1, 0] == 65535 and image[0, 2, 0] == 0
+    assert image[0, :3, 0].tolist() == [image[1:].min(), 65535, image[1:].min()]
     assert np.corrcoef(image[1:, :, 0].ravel(), GREY[1:].ravel())[0, 1] > 0.999
     with pytest.raises(ValueError, match="a.tif holds no finite number"):
         read_image(save(tmp_path / "a.tif", np.full((4, 4), np.nan, np.float32)))

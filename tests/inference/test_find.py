@@ -43,3 +43,9 @@ def test_a_least_area_counts_pixels_of_the_image_however_it_is_enlarged(scale):
         image[20 : 20 + side, 20 + 30 * number : 20 + 30 * number + side] = 1
     few, more = (nuclei_of(image, min_area_px=area, scale=scale).max() for area in (90, 5))
     assert few == 1 and more == 3
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 1.5, -0.1, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(threshold):
+    with pytest.raises(ValueError, match="a threshold of .* came; expected one between 0 and 1"):
+        Options(threshold=threshold)

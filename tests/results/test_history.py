@@ -14,12 +14,12 @@ def test_accuracy_is_not_replaced_by_acc(tmp_path):
 
 def test_repeated_epochs_count_once_and_in_order(tmp_path):
     path = tmp_path / "history.csv"
-    path.write_text("epoch,loss\n1,3\n2,9\n3,8\n2,2\n,\n")  # and a row of a spreadsheet
+    path.write_text("epoch,loss\n1,3\n2,9\n3,8\n2,2\n , \nmean,1\n")  # and rows of a spreadsheet
     columns = read_history(path)
     assert columns["epoch"] == [1, 2, 3] and columns["loss"] == [3, 2, 8]
 
 
-@pytest.mark.parametrize("cells", ["1,,3", ",,", "a,b,c", "1,nan,1"])
+@pytest.mark.parametrize("cells", ["1,,3", ",,", "a,b,c", "1,nan,3", "0,,2"])
 def test_rows_are_counted_where_an_epoch_lacks_its_number(tmp_path, cells):
     """No row is lost: it may be the best one."""
     path = tmp_path / "history.csv"
