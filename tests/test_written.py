@@ -18,6 +18,7 @@ from nuclei.results.evaluation import write_evaluation
 from nuclei.results.image import DEFAULT_FORMATS, result_files
 from nuclei.results.plot_page import write_plot_page
 from nuclei.results.tables import (
+    SUMMARY,
     append_table,
     merge_changed_rows,
     replace_row,
@@ -43,8 +44,9 @@ def write_format(name):
 
 def write_field(out):
     image, labels = blobs()
-    table = pd.DataFrame({"image": ["a_field_1"], "id": [1], "diameter_px": [9.0]})
-    write_fields(out, [Field("a_field_1", image, labels, table)], {"image": "a"})
+    columns = {"image": ["a_field_1"], "id": [1], "diameter_px": [9.0], "positive": [1.0]}
+    field = Field("a_field_1", image, labels, pd.DataFrame(columns))
+    write_fields(out, [field], {**dict.fromkeys(SUMMARY, ""), "image": "a"})
 
 
 def last_picture(out):
