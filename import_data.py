@@ -5,7 +5,7 @@
     python import_data.py my_data --json check.json      and write what it found for programs
     python import_data.py my_data --compare              compare its truth with the shipped model
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
-    python import_data.py --from "Fold 1"                bring a folder of PanNuke or CoNIC in
+    python import_data.py --from NuInsSeg                or NuInsSeg, TNBC, PanNuke, images/+masks/
     python import_data.py --download                     fetch that public set (CC0) and bring it in
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their ground truth, paired by stem: `raw/a.jpg`
@@ -50,7 +50,7 @@ from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
 from nuclei.datasets.check_record import check_record, failed_record, require_place, write_check
 from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
-from nuclei.datasets.dsb2018 import import_dsb2018
+from nuclei.datasets.folder_sets import import_folders
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.files import MAX_NAMED, plural
 from nuclei.leftovers import writing_into
@@ -118,8 +118,9 @@ def parse_arguments(argv) -> argparse.Namespace:
         "--from",
         dest="source",
         metavar="FOLDER_OR_ZIP",
-        help="import this DSB2018/BBBC038 folder or zip, or this folder of PanNuke or CoNIC "
-        "(images.npy with masks.npy or labels.npy) (default: import nothing)",
+        help="import this folder or zip of DSB2018/BBBC038, NuInsSeg, TNBC, MoNuSeg or CoNSeP, or "
+        "of images/ with labels/ or masks/, or this folder of PanNuke or CoNIC (images.npy with "
+        "masks.npy or labels.npy) (default: import nothing)",
     )
     source.add_argument(
         "--download",
@@ -164,7 +165,7 @@ def parse_arguments(argv) -> argparse.Namespace:
 
 def bring_in(source, out_dir, overwrite: bool) -> int:
     """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0."""
-    import_set = import_array_sets if any(array_sets(source).values()) else import_dsb2018
+    import_set = import_array_sets if any(array_sets(source).values()) else import_folders
     result = import_set(source, out_dir, overwrite)
     print(f"{source} -> {out_dir}: {result}")
     if result.problems:

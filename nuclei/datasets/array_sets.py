@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclei.datasets.dsb2018 import Imported, Target
+from nuclei.datasets.target import Imported, Target
 from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
 from nuclei.images.labels import without_gaps
@@ -137,7 +137,7 @@ def import_one(stem: str, image, truth: tuple, target: Target, result: Imported)
     if image.size and not (image.min() >= 0 and image.max() <= 255):
         raise ValueError(f"pixels of {image.min()}...{image.max()}; expected 0...255")
     image = np.rint(image).astype(np.uint8)
-    paths = target.paths_to_write(stem, ".png", image)
+    paths = target.paths_to_write(stem, image, ".png")
     if not paths:
         result.images_already_there += 1
         return

@@ -7,6 +7,7 @@ suffix.
         image, truth = read_pair(image_path, truth_path)
 """
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,13 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
     Raises:
         FileNotFoundError, ValueError: as `find_images`; ValueError also where no stem is shared.
     """
+    above = Path(raw_dir).parent
+    if above.is_dir() and not Path(raw_dir).exists():
+        raise FileNotFoundError(
+            f"{raw_dir} does not exist; expected a folder of images there, and their truth under "
+            f"the same names in {gt_dir}. Where {above} has other folders, such as images/ and "
+            f"masks/: python import_data.py --from {shlex.quote(str(above))} --out NEW_FOLDER"
+        )
     images = find_images(raw_dir)
     truths = find_truths(gt_dir, images)
     pairs = {stem: (images[stem], truths[stem]) for stem in images if stem in truths}
@@ -157,6 +165,12 @@ def read_pair(
     image = file.image
     stem = stem_of(Path(image_path), IMAGE_SUFFIXES)
     truth = read_truth(truth_path, image.shape[:2], reading.ignore, stem)
+    require_same_size(image_path, image, truth_path, truth)
+    return image, truth
+
+
+def require_same_size(image_path, image: np.ndarray, truth_path, truth: Truth) -> None:
+    """Raises: ValueError, which names both files, where an image and its truth differ in size."""
     if image.shape[:2] != truth.labels.shape:
         height, width = truth.labels.shape
         raise ValueError(
@@ -164,4 +178,3 @@ def read_pair(
             f"{image.shape[0]} x {image.shape[1]}; expected equal sizes: export it again at that "
             "size"
         )
-    return image, truth

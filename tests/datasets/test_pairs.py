@@ -1,6 +1,7 @@
 """Images and truths are found and paired by stem, whatever their suffix."""
 
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,18 @@ def test_pairs_share_a_stem_and_unpaired_files_are_left_out(tmp_path):
     (tmp_path / "gt/b.tif").unlink()
     with pytest.raises(ValueError, match="no pair between .*a.jpg.*c.png.*same name"):
         find_pairs(tmp_path / "raw", tmp_path / "gt")
+
+
+def test_a_user_of_other_folders_is_told_how_to_bring_them_in(tmp_path):
+    for part in ("images", "masks"):
+        for stem in ("a", "b"):
+            save(tmp_path / "my set" / part / f"{stem}.png", LABELS.astype(np.uint8))
+    with pytest.raises(FileNotFoundError) as caught:
+        find_pairs(tmp_path / "my set" / "raw", tmp_path / "my set" / "gt")
+    command = str(caught.value).rpartition("python import_data.py ")[2]
+    arguments = shlex.split(command.replace("NEW_FOLDER", str(tmp_path / "new")))
+    assert import_data.main(arguments) == 0
+    assert [*find_pairs(tmp_path / "new/raw", tmp_path / "new/gt")] == ["a", "b"]
 
 
 def test_a_pair_must_agree_in_size(tmp_path):

@@ -1,0 +1,65 @@
+"""What a user has is kept, whatever an import brings."""
+
+import os
+
+import numpy as np
+from images_tools import GREY, dsb2018, save
+
+import import_data
+from nuclei.datasets.pairs import find_pairs
+from nuclei.datasets.target import Target
+
+
+def test_nothing_there_is_overwritten_unless_asked_and_a_half_import_is_completed(tmp_path, capsys):
+    source, out = tmp_path / "stage1", tmp_path / "data"
+    truth = dsb2018(source)
+    save(out / "raw" / "id0.bmp", GREY)
+    save(out / "gt" / "id0.bmp", (truth["id0"] > 0) * np.uint8(255))
+    save(out / "gt" / "id1.png", truth["id1"].astype(np.uint16))
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 0
+    assert "2 imported, 1 already there" in capsys.readouterr().out
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert len(find_pairs(out / "raw", out / "gt")) == 3
+    assert import_data.main(["--from", str(source), "--out", str(out), "--overwrite"]) == 0
+    assert sorted(path.name for path in (out / "raw").iterdir()) == [
+        "id0.png",
+        "id1.png",
+        "id2.png",
+    ]
+    assert sorted(path.name for path in (out / "gt").iterdir()) == ["id0.png", "id1.png", "id2.png"]
+
+
+def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, capsys):
+    source, out = tmp_path / "stage1", tmp_path / "data"
+    dsb2018(source, 5)
+    save(out / "raw" / "id0.png", GREY + np.uint8(1))  # another image
+    (out / "gt").mkdir(parents=True)
+    (out / "gt" / "id1.geojson").write_text("{}")  # corrected by hand
+    (out / "gt" / "id2.png").symlink_to("nowhere")
+    (out / "raw" / "id3.png").mkdir()
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 1
+    text = capsys.readouterr().out
+    assert "id0.png is another image of this name" in text
+    assert "id2.png stands in its place" in text and "id3.png stands in its place" in text
+    assert sorted(path.name for path in (out / "gt").iterdir()) == [
+        "id1.geojson",
+        "id2.png",
+        "id4.png",
+    ]
+    assert (out / "gt" / "id2.png").is_symlink() and (out / "raw" / "id1.png").is_file()
+
+
+def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
+    """A disk that does not tell a from A has both names for one file, as a hard link has."""
+    for part in ("raw", "gt"):
+        (tmp_path / part).mkdir()
+        save(tmp_path / part / "a.png", GREY)
+        os.link(tmp_path / part / "a.png", tmp_path / part / "a.PNG")
+        save(tmp_path / part / "a.bmp", GREY)
+    names = ("a.PNG", "a.bmp")
+    present = {part: {"a": [tmp_path / part / name for name in names]} for part in ("raw", "gt")}
+    paths = {part: tmp_path / part / "a.png" for part in ("raw", "gt")}
+    Target(tmp_path, True, present).keep_only("a", paths)
+    for part in ("raw", "gt"):
+        assert sorted(path.name for path in (tmp_path / part).iterdir()) == ["a.PNG", "a.png"]
