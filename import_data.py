@@ -50,16 +50,17 @@ from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
 from nuclei.datasets.check_record import check_record, failed_record, require_place, write_check
 from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
-from nuclei.datasets.folder_sets import import_folders
+from nuclei.datasets.folder_sets import has_folder_pairs, import_folders
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
-from nuclei.files import MAX_NAMED, plural
+from nuclei.files import plural
 from nuclei.leftovers import writing_into
 from nuclei.model_file import describe_model, find_model, read_settings
 from nuclei.progress import quietly
+from nuclei.streams import visible
 from nuclei.truth.forms import Truth
 
 ELSEWHERE = "give --json another file"
-PUBLIC_DATA_DIR = "data/dsb2018"  # a folder of its own: an import never mixes with other pairs
+PUBLIC_DATA_DIR = "data/dsb2018"  # of --download; --from has a folder of the name of its source
 
 
 def load_pairs(data_dir=DATA_DIR) -> dict[str, tuple[np.ndarray, Truth]]:
@@ -129,9 +130,9 @@ def parse_arguments(argv) -> argparse.Namespace:
     )
     importing.add_argument(
         "--out",
-        default=PUBLIC_DATA_DIR,
         metavar="DIR",
-        help="folder that gets raw/ and gt/ (default: %(default)s)",
+        help="folder that gets raw/ and gt/ (default: data/ and the name of what is imported; "
+        f"{PUBLIC_DATA_DIR} for --download)",
     )
     importing.add_argument(
         "--overwrite",
@@ -152,7 +153,7 @@ def parse_arguments(argv) -> argparse.Namespace:
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
-    if not is_import and (args.overwrite or args.out != PUBLIC_DATA_DIR):
+    if not is_import and (args.overwrite or args.out is not None):
         parser.error("--out and --overwrite go with --from or --download")
     if not args.download and (args.url != PUBLIC_URL or args.sha256 is not None):
         parser.error("--url and --sha256 go with --download")
@@ -160,18 +161,35 @@ def parse_arguments(argv) -> argparse.Namespace:
         parser.error("--model goes with --compare")
     if is_import and args.data_dir != DATA_DIR:
         parser.error("an import goes to --out, not to DATA_DIR")
+    if is_import and args.out is None:
+        args.out = PUBLIC_DATA_DIR if args.download else own_data_dir(args.source)
     return args
 
 
-def bring_in(source, out_dir, overwrite: bool) -> int:
-    """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0."""
-    import_set = import_array_sets if any(array_sets(source).values()) else import_folders
-    result = import_set(source, out_dir, overwrite)
-    print(f"{source} -> {out_dir}: {result}")
-    if result.problems:
-        print(f"Not imported: {plural(len(result.problems), 'image')}")
-        print(*(f"    {problem}" for problem in result.problems[:MAX_NAMED]), sep="\n")
-    return 1 if result.problems else 0
+def own_data_dir(source) -> str:
+    """The folder of an import, which has the name of its source: different sets never mix."""
+    path = Path(source).resolve()
+    return f"{DATA_DIR}/{path.name if path.is_dir() else path.stem}"
+
+
+def bring_in(source, out_dir, overwrite: bool) -> tuple[bool, bool]:
+    """Import a folder or zip and say what came of it.
+
+    Returns:
+        Whether there are pairs now, and whether an image failed.
+    """
+    has_arrays = any(array_sets(source).values())
+    importers = [import_array_sets] if has_arrays else []
+    if not has_arrays or has_folder_pairs(source):
+        importers.append(import_folders)
+    results = [import_set(source, out_dir, overwrite) for import_set in importers]
+    for result in results:
+        print(visible(f"{source} -> {out_dir}: {result}"))
+        for line in result.remarks():
+            print(visible(line))
+        for line in result.faults():
+            print(visible(line), file=sys.stderr)
+    return any(result.has_pairs for result in results), any(result.problems for result in results)
 
 
 def checked(data_dir: Path, args, status: int) -> int:
@@ -228,8 +246,9 @@ def import_and_check(args) -> int:
             name = Path(urlsplit(args.url).path).name or "download"
             sha256 = args.sha256 or (PUBLIC_SHA256 if args.url == PUBLIC_URL else None)
             source = download(args.url, Path(args.out) / name, sha256)
-        status = bring_in(source, args.out, args.overwrite)
-        return checked(Path(args.out), args, status)
+        has_pairs, has_failed = bring_in(source, args.out, args.overwrite)
+        status = 1 if has_failed else 0
+        return checked(Path(args.out), args, status) if has_pairs else 1
 
 
 @user_errors_in_one_line

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.datasets.source import files_below
 from nuclei.datasets.target import Imported, Target
 from nuclei.files import explaining_damage, first_line
 from nuclei.full_disk import DiskFull
@@ -25,7 +26,7 @@ TRUTH_NAMES = ("masks.npy", "labels.npy")
 
 def array_sets(source) -> dict[Path, Path | None]:
     """{images.npy: its truth, or None} of a folder and those in it; `Images` counts as `images`."""
-    arrays = sorted(Path(source).rglob("*.npy")) if Path(source).is_dir() else ()
+    arrays = sorted(path for path in files_below(Path(source)) if path.suffix == ".npy")
     arrays = [path for path in arrays if path.is_file()]
     in_lower_case = {str(path).lower(): path for path in arrays}
     result = {}
@@ -68,7 +69,7 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
     """Bring the arrays of a folder into `out_dir/raw` and `out_dir/gt`.
 
     Pairs that are already there stay as they are, unless `overwrite`. Images whose truth is missing
-    are counted in the result, and one that cannot be brought in is named there.
+    are named in the result, and so is one that cannot be brought in.
 
     Raises:
         ValueError: a file is no array, two arrays do not belong together, or two sets would give
@@ -81,7 +82,8 @@ def import_array_sets(source, out_dir, overwrite: bool = False) -> Imported:
         if truth_path is None:
             with contextlib.suppress(OSError, ValueError):  # nobody needs to read it
                 images = opened(images_path)
-                result.images_incomplete += len(images) if images.ndim else 0
+                num_images = len(images) if images.ndim else 0
+                result.images_alone += [f"{images_path}[{index}]" for index in range(num_images)]
             continue
         images = opened(images_path)
         truths = opened(truth_path)
@@ -148,6 +150,4 @@ def import_one(stem: str, image, truth: tuple, target: Target, result: Imported)
     arrays = {"raw": image, "gt": in_16_bits(labels)}
     for part, path in paths.items():
         write_png(path, arrays[part])
-    target.keep_only(stem, paths)
-    result.images += 1
-    result.nuclei += int(labels.max(initial=0))
+    target.finish(stem, paths, int(labels.max(initial=0)), result)

@@ -50,7 +50,5 @@ def import_masks(stem: str, files: Members, fetch: Fetch, target: Target, result
     if "raw" in paths:
         with replacing(paths["raw"]) as temporary:
             shutil.copyfile(fetch(image_name), temporary)
-    target.keep_only(stem, paths)
-    result.images += 1
-    result.nuclei += int(labels.max(initial=0))
+    target.finish(stem, paths, int(labels.max(initial=0)), result)
     result.pixels_claimed_twice += num_claimed_twice

@@ -2,23 +2,25 @@
 
 ORGAN/tissue images/A.png, ORGAN/label masks modify/A.tif     NuInsSeg
 Slide_01/01_1.png, GT_01/01_1.png                             TNBC
-Tissue Images/A.tif, Annotations/A.xml                        MoNuSeg
+Tissue Images/A.tif, Annotations/A.xml                        MoNuSeg, the training part
 images/A.png, labels/A.mat or masks/A.tif                     CoNSeP, StarDist's copy of DSB2018
+images/train/A.png, masks/train/A.png
     ->  out/raw/A.png, out/gt/A.tif, both as they are
 """
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from nuclei.archives import is_companion
-from nuclei.datasets.pairs import TRUTH_SUFFIXES, require_same_size
+from nuclei.datasets.pairs import TRUTH_SUFFIXES, images_of, require_same_size
 from nuclei.datasets.source import Fetch, Members
 from nuclei.datasets.target import Imported, Target
 from nuclei.files import replacing
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
-from nuclei.images.stems import TRUTH_ENDS, stem_of, without_end
+from nuclei.images.stems import stem_of, suffix_of
 from nuclei.truth.masks import read_truth
 
 # Folders of truth beside a folder of images, in lower case. Those that tell nuclei apart come
@@ -26,6 +28,7 @@ from nuclei.truth.masks import read_truth
 TRUTHS_BESIDE = {
     "tissue images": ("label masks modify", "label masks", "annotations", "mask binary"),
     "images": ("labels", "masks"),
+    "image": ("label", "mask"),
 }
 SLIDE = re.compile(r"slide_(\d+)")  # GT_01 belongs to Slide_01
 
@@ -37,51 +40,96 @@ def truths_beside(images: str) -> tuple[str, ...]:
     return TRUTHS_BESIDE.get(images.lower(), ())
 
 
-def folder_pairs(names: Iterable[str]) -> dict[str, Members]:
+def by_folder(names: Iterable[str]) -> dict[str, list[str]]:
+    """{folder: the names of its files}, sorted, without what systems leave beside files."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if not is_companion(name):
+            folders[name.rpartition("/")[0]].append(name)
+    return dict(folders)
+
+
+def truth_folders(folders: Iterable[str]) -> dict[str, list[str]]:
+    """{a folder of images: the folders of its truth, the best first}.
+
+    A folder of truth has the path of the images but for one name, in capitals or not.
+    """
+    lookup = {}
+    for folder in folders:
+        parts = folder.split("/")
+        for place, part in enumerate(parts):
+            lookup[*parts[:place], None, part.lower(), *parts[place + 1 :]] = folder
+    result = {}
+    for folder in folders:
+        parts = folder.split("/")
+        kinds = [(place, kind) for place, part in enumerate(parts) for kind in truths_beside(part)]
+        keys = [(*parts[:place], None, kind, *parts[place + 1 :]) for place, kind in kinds]
+        result[folder] = [lookup[key] for key in keys if key in lookup]
+    return result
+
+
+def folder_pairs(names: Iterable[str]) -> tuple[dict[str, Members], set[str]]:
     """Sort the names of two folders that belong together.
 
-    A folder of images counts where an image in it has a truth. One image beside several masks does
-    not: that is the layout of DSB2018.
+    A folder of images counts where a truth has the name of one of its images.
 
     Args:
         names: of all files, with "/" between folders.
 
     Returns:
-        {".../images/A": Members}, with one truth or none.
+        {".../images/A": Members}, and the folders that they lie in. An image without a truth is
+        among them, and so is a truth without an image.
     """
-    folders: dict[str, list[str]] = {}
-    for name in sorted(names):
-        if not is_companion(name):
-            folders.setdefault(name.rpartition("/")[0], []).append(name)
-    in_lower_case = {folder.lower(): folder for folder in folders}
-    result: dict[str, Members] = {}
-    for folder, files in folders.items():
-        above, _, last = folder.rpartition("/")
-        beside = (f"{above}/{kind}".lower() for kind in truths_beside(last))
-        found = [folders[in_lower_case[name]] for name in beside if name in in_lower_case]
-        result |= next(filter(None, (pairs_of(folder, files, truths) for truths in found)), {})
-    return result
+    folders, result, used = by_folder(names), {}, set()
+    beside = truth_folders(folders)
+    for folder, places in beside.items():
+        pairs = pairs_of(folders[folder], [folders[place] for place in places])
+        if pairs:
+            result |= pairs
+            used |= {folder, *places}
+    for folder in folders if result else ():  # of TNBC, say, where only this truth is missing
+        last = folder.rpartition("/")[2]
+        if folder not in used and truths_beside(last) and last.lower() not in ("images", "image"):
+            result |= pairs_of(folders[folder], [], needs_pairs=False)
+            used.add(folder)
+    return result, used
 
 
-def pairs_of(folder: str, images: list[str], truths: list[str]) -> dict[str, Members]:
-    """The images of a folder with their truths; empty where none has one, or masks of one image.
+def pairs_of(
+    images: list[str], truths: list[list[str]], needs_pairs: bool = True
+) -> dict[str, Members]:
+    """The images of a folder with their truths, and what is there of one of them only.
 
     Args:
-        folder: of the images.
-        images, truths: the names of the files of both folders.
+        images: the names of the files of the folder.
+        truths: of each folder of truth, the best first.
+        needs_pairs: return nothing where no image has a truth.
     """
-    truths = [name for name in truths if name.lower().endswith(TRUTH_SUFFIXES)]
-    by_stem = {stem_of(PurePosixPath(name), TRUTH_SUFFIXES): name for name in truths}
-    by_stem = {without_end(stem, TRUTH_ENDS): name for stem, name in by_stem.items()} | by_stem
-    result: dict[str, Members] = {}
-    for name in images:
-        if name.lower().endswith(IMAGE_SUFFIXES):
-            stem = stem_of(PurePosixPath(name), IMAGE_SUFFIXES)
-            pair = result.setdefault(f"{folder}/{stem}", Members([], []))
-            pair.images.append(name)
-            pair.truths[:] = [by_stem[stem]] if stem in by_stem else []
-    has_pairs = any(pair.truths for pair in result.values())
-    return result if has_pairs and not (len(result) == 1 and len(truths) > 1) else {}
+    by_stem = stems_of(images, IMAGE_SUFFIXES)
+    members = {stem: Members(files, []) for stem, files in by_stem.items()}
+    alone: dict[str, Members] = {}
+    for folder in truths:
+        files_of = stems_of(folder, TRUTH_SUFFIXES)
+        owners = images_of(files_of, {*members})
+        for stem, files in files_of.items():
+            if stem not in owners:
+                alone.setdefault(stem, Members([], files))
+            elif not members[owners[stem]].truths:
+                members[owners[stem]].truths.extend(files)
+    if needs_pairs and not any(files.truths for files in members.values()):
+        return {}
+    places = {files.images[0]: (stem, files) for stem, files in members.items()}
+    places |= {files.truths[0]: (stem, files) for stem, files in alone.items()}
+    return {f"{name.rpartition('/')[0]}/{stem}": files for name, (stem, files) in places.items()}
+
+
+def stems_of(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """{stem: names} of the files that end in one of `suffixes`."""
+    result: dict[str, list[str]] = {}
+    for name in names:
+        if name.lower().endswith(suffixes):
+            result.setdefault(stem_of(PurePosixPath(name), suffixes), []).append(name)
+    return result
 
 
 def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result: Imported) -> None:
@@ -92,7 +140,10 @@ def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result:
     """
     image_name, truth_name = files.images[0], files.truths[0]
     image = read_image(fetch(image_name))
-    suffixes = [Path(image_name).suffix.lower(), truth_suffix(truth_name)]
+    suffixes = (
+        suffix_of(Path(image_name), IMAGE_SUFFIXES),
+        suffix_of(Path(truth_name), TRUTH_SUFFIXES),
+    )
     paths = target.paths_to_write(stem, image, *suffixes)
     if not paths:
         result.images_already_there += 1
@@ -103,11 +154,14 @@ def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result:
     for part, path in paths.items():
         with replacing(path) as temporary:
             shutil.copyfile(fetch(names[part]), temporary)
-    target.keep_only(stem, paths)
-    result.images += 1
-    result.nuclei += int(truth.labels.max(initial=0))
+    target.finish(stem, paths, int(truth.labels.max(initial=0)), result)
+    result.kinds[kind_of(image_name, truth_name)] += 1
 
 
-def truth_suffix(name: str) -> str:
-    """The suffix of a truth in lower case, such as .geojson.gz."""
-    return next(suffix for suffix in TRUTH_SUFFIXES if name.lower().endswith(suffix))
+def kind_of(image_name: str, truth_name: str) -> str:
+    """The name of a folder of truth by which its path differs from that of the images.
+
+    Without the number of a slide: GT_01 and GT_02 are of one kind.
+    """
+    parts = zip(image_name.split("/"), truth_name.split("/"), strict=False)
+    return next(there for here, there in parts if here != there).rstrip("0123456789")

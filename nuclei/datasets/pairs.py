@@ -70,15 +70,34 @@ def find_truths(gt_dir, stems: Iterable[str] = ()) -> dict[str, Path]:
         truths = {stem_of(gt_dir, TRUTH_SUFFIXES): gt_dir}
     else:
         truths = find_images(gt_dir, TRUTH_SUFFIXES)
-    images = {without_end(stem): stem for stem in sorted(stems - {*truths}, reverse=True)}
-    for end in TRUTH_ENDS + ("",):
-        for stem in [stem for stem in truths if stem not in stems and stem.endswith(end)]:
-            short = stem.removesuffix(end)
-            image = short if short in stems else images.get(short)
-            if image is not None and image not in truths:
-                truths[image] = truths.pop(stem)
+    images = images_of(truths, stems)
+    truths = {images.get(stem, stem): path for stem, path in truths.items()}
     truths |= described_truths(truths, stems)
     return {stem: truths[stem] for stem in sorted(truths)}
+
+
+def images_of(truths: Iterable[str], stems: set[str]) -> dict[str, str]:
+    """Which image each truth belongs to: that of its stem, or else one that is called alike.
+
+    Args:
+        truths: stems of truths.
+        stems: of images.
+
+    Returns:
+        {stem of a truth: stem of its image}, for each image at most one.
+    """
+    result = {stem: stem for stem in truths if stem in stems}
+    others = [stem for stem in truths if stem not in stems]
+    images = {without_end(stem): stem for stem in sorted(stems - {*result}, reverse=True)}
+    taken = {*result}
+    for end in TRUTH_ENDS + ("",):
+        for stem in [stem for stem in others if stem not in result and stem.endswith(end)]:
+            short = stem.removesuffix(end)
+            image = short if short in stems else images.get(short)
+            if image is not None and image not in taken:
+                result[stem] = image
+                taken.add(image)
+    return result
 
 
 def described_truths(truths: dict[str, Path], stems: set[str]) -> dict[str, Path]:
@@ -124,7 +143,7 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
         FileNotFoundError, ValueError: as `find_images`; ValueError also where no stem is shared.
     """
     above = Path(raw_dir).parent
-    if above.is_dir() and not Path(raw_dir).exists():
+    if not Path(raw_dir).exists() and has_other_folders(above, Path(gt_dir)):
         raise FileNotFoundError(
             f"{raw_dir} does not exist; expected a folder of images there, and their truth under "
             f"the same names in {gt_dir}. Where {above} has other folders, such as images/ and "
@@ -140,6 +159,14 @@ def find_pairs(raw_dir, gt_dir) -> dict[str, tuple[Path, Path]]:
             "must have the same name before the suffix, or a COCO, VIA or CVAT file name the images"
         )
     return pairs
+
+
+def has_other_folders(folder: Path, gt_dir: Path) -> bool:
+    """Whether a folder has folders other than that of the truth."""
+    return folder.is_dir() and any(
+        path.is_dir() and path != gt_dir and not path.name.startswith(".")
+        for path in folder.iterdir()
+    )
 
 
 def read_pair(

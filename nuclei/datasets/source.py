@@ -7,6 +7,7 @@ A zip is checked before anything is unpacked.
 """
 
 import contextlib
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +48,18 @@ class Source(NamedTuple):
     scratch: Path
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below, also behind links, each folder once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (Path(place, file) for file in files)
+
+
 @contextlib.contextmanager
 def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
     """Open a folder or a zip of images.
@@ -70,7 +83,7 @@ def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
         if source.is_dir():
             paths = {
                 f"{source.name}/{path.relative_to(source).as_posix()}": path
-                for path in source.rglob("*.*")
+                for path in files_below(source)
             }
             yield Source(paths, paths.__getitem__, scratch)
             return
@@ -82,7 +95,11 @@ def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
                 "their truth"
             ) from error
         refuse_unsafe_archive(source, archive)
-        members = {f"{source.stem}/{member.filename}": member for member in archive.infolist()}
+        members = {  # some programs on Windows write backslashes
+            f"{source.stem}/{member.filename}".replace("\\", "/"): member
+            for member in archive.infolist()
+            if not member.is_dir()
+        }
 
         def fetch(name: str) -> Path:
             # One member at a time, under the last part of its name only.

@@ -50,9 +50,13 @@ def stem_of(path: Path, suffixes: Iterable[str] = ()) -> str:
         suffixes: what may end the name, lower case, the longer ones first. Where none of them does,
             the part behind the last dot is the suffix.
     """
+    return normal(path.name[: len(path.name) - len(suffix_of(path, suffixes))])
+
+
+def suffix_of(path: Path, suffixes: Iterable[str] = ()) -> str:
+    """The suffix that `stem_of` takes off, in lower case."""
     name = path.name.lower()
-    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), path.suffix)
-    return normal(path.name[: len(path.name) - len(suffix)])
+    return next((end for end in suffixes if name.endswith(end)), path.suffix.lower())
 
 
 def named_stem(name) -> str:

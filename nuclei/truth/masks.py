@@ -18,7 +18,15 @@ from nuclei.images.reading import Stored, read_stored
 from nuclei.truth.annotations import OUTLINE_SUFFIXES, read_outlines
 from nuclei.truth.arrays import ARRAY_SUFFIXES, read_array
 from nuclei.truth.exact_truth import MAX_DUST, are_tiny_nuclei, dust_share, truth_from_regions
-from nuclei.truth.forms import BINARY, BINARY_LOSSY, EMPTY, INSTANCE_COLOURS, INSTANCES, Truth
+from nuclei.truth.forms import (
+    BINARY,
+    BINARY_LOSSY,
+    EMPTY,
+    FEW_VALUES,
+    INSTANCE_COLOURS,
+    INSTANCES,
+    Truth,
+)
 from nuclei.truth.hollow import filled_outlines
 from nuclei.truth.one_each import merged_planes
 from nuclei.truth.regions import Regions
@@ -228,9 +236,16 @@ def read_nucleus(path: Path, shape: tuple[int, int]) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_truth`; ValueError also where it is not of `shape`.
+        FileNotFoundError, ValueError: as `read_truth`; ValueError also where it has several ids or
+            is not of `shape`.
     """
-    mask = read_truth(path).labels > 0
+    truth = read_truth(path)
+    if truth.form in (INSTANCES, INSTANCE_COLOURS, FEW_VALUES) and truth.labels.max() > 1:
+        raise ValueError(
+            f"{Path(path).name} shows {truth.labels.max()} nuclei; expected the mask of one "
+            "nucleus, or one truth with the name of its image"
+        )
+    mask = truth.labels > 0
     if mask.shape != shape:
         raise ValueError(
             f"a mask of {mask.shape} px, an image of {shape} (height, width); expected equal sizes"

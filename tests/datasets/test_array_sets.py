@@ -73,7 +73,7 @@ def test_another_image_of_a_name_that_is_there_is_named_in_arrays_and_folders(tm
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
     capsys.readouterr()
     assert bring_in(tmp_path / "b", tmp_path / "out") == 1
-    text = capsys.readouterr().out
+    text = "".join(capsys.readouterr())
     assert "0 imported, 0 already there" in text and "Not imported: 2 images" in text
     assert "fold_00000.png is another image of this name" in text
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")} == before
@@ -86,15 +86,18 @@ def test_another_image_of_a_name_that_is_there_is_named_in_arrays_and_folders(tm
     save(tmp_path / "c" / "more" / "id0" / "masks" / "1.png", GREY)
     capsys.readouterr()
     assert bring_in(tmp_path / "c", tmp_path / "other") == 1
-    text = capsys.readouterr().out
-    assert "0 imported, 1 already there, 0 without" in text and "Not imported: 2 images" in text
+    text = "".join(capsys.readouterr())
+    assert "0 imported, 1 already there, 0 nuclei" in text and "Not imported: 2 images" in text
     assert "id1.png is another image of this name" in text and "id0: it is there twice" in text
 
 
-def test_images_without_a_truth_are_counted(tmp_path, capsys):
+def test_images_without_a_truth_are_named(tmp_path, capsys):
     write_set(tmp_path / "set" / "a", tmp_path / "set" / "a", TRUTHS[:2])
     write_set(tmp_path / "set" / "b", tmp_path / "set" / "b" / "elsewhere", TRUTHS[1:])
     (tmp_path / "set" / "c").mkdir()
     (tmp_path / "set" / "c" / "images.npy").write_bytes(b"no array")  # nobody needs to read it
     assert bring_in(tmp_path / "set", tmp_path / "out") == 0
-    assert "2 imported, 0 already there, 3 without image or masks" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    images = tmp_path / "set" / "b" / "images.npy"
+    assert "2 imported, 0 already there, 8 nuclei\n" in text
+    assert f"Left out: 3 images without truth: {images}[0], {images}[1], {images}[2]\n" in text

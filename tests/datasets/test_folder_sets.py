@@ -1,11 +1,16 @@
 """Layouts may lie side by side in one source; a source of none is told what is expected."""
 
+import errno
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
-from images_tools import discs, dsb2018, save, tissue
+from images_tools import discs, dsb2018, save, tissue, zipped
 
 import import_data
 from nuclei.datasets.folder_sets import import_folders
+from nuclei.full_disk import DiskFull
 
 
 def test_two_layouts_side_by_side_both_come_in(tmp_path):
@@ -18,6 +23,124 @@ def test_two_layouts_side_by_side_both_come_in(tmp_path):
     assert result.nuclei == labels.max() + sum(one.max() for one in truth.values())
 
 
+def test_arrays_and_folders_side_by_side_both_come_in(tmp_path, capsys):
+    labels = discs(seed=5)
+    for stem in ("a", "b"):
+        save(tmp_path / "set" / "images" / f"{stem}.png", tissue(labels))
+        save(tmp_path / "set" / "masks" / f"{stem}.png", labels.astype(np.uint16))
+    (tmp_path / "set" / "arrays").mkdir()
+    np.save(tmp_path / "set" / "arrays" / "images.npy", tissue(labels)[None])
+    np.save(tmp_path / "set" / "arrays" / "masks.npy", np.dstack([labels, labels])[None])
+    assert import_data.main(["--from", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 0
+    assert "3 sound pairs" in capsys.readouterr().out
+
+
+def ids(folder, mask, labels):
+    """One image in a folder of its own, with all nuclei in one truth of another name."""
+    save(folder / "images" / "image.png", tissue(labels))
+    save(folder / "masks" / mask, labels.astype(np.uint16))
+
+
+def two_values(folder, mask, labels):
+    """The same with a binary truth."""
+    save(folder / "images" / "image.png", tissue(labels))
+    save(folder / "masks" / mask, (labels > 0) * np.uint8(255))
+
+
+@pytest.mark.parametrize("write", [ids, two_values])
+@pytest.mark.parametrize("mask", ["mask.png", "case0.png", "nuclei.tif"])
+def test_the_one_mask_of_an_image_may_show_all_of_its_nuclei(tmp_path, write, mask):
+    for index in range(3):
+        write(tmp_path / "set" / f"case{index}", mask, discs(seed=index, count=5))
+    result = import_folders(tmp_path / "set", tmp_path / "out")
+    assert (result.images, result.nuclei, result.problems) == (3, 15, [])
+    for path in (tmp_path / "out" / "gt").iterdir():
+        source = tmp_path / "set" / path.stem / "masks" / mask
+        assert path.read_bytes() == source.read_bytes()
+
+
+def test_several_masks_that_show_several_nuclei_each_are_refused(tmp_path):
+    for index in range(3):
+        labels = discs(seed=index, count=5)
+        ids(tmp_path / "set" / f"case{index}", "ids.png", labels)
+        save(tmp_path / "set" / f"case{index}" / "masks" / "border.png", (labels > 0) * np.uint8(9))
+    save(tmp_path / "other" / "images" / "left.png", tissue(labels))
+    for name in ("a", "b"):
+        save(tmp_path / "other" / "masks" / f"{name}.png", labels.astype(np.uint16))
+    for source, place in (("set", "set/case0"), ("other", "other")):
+        result = import_folders(tmp_path / source, tmp_path / "out")
+        assert result.images == 0 and result.problems[0].startswith(f"{place}: ")
+        assert (
+            "shows 5 nuclei; expected the mask of one nucleus, or one truth with the"
+            in (result.problems[0])
+        )
+
+
+def test_one_image_left_beside_many_truths_has_its_own(tmp_path):
+    for index in range(5):
+        save(tmp_path / "set" / "masks" / f"{index}.png", discs(seed=index).astype(np.uint16))
+    save(tmp_path / "set" / "images" / "3.png", tissue(discs(seed=3)))
+    result = import_folders(tmp_path / "set", tmp_path / "out")
+    assert (result.images, result.nuclei) == (1, 9)
+    assert result.truths_alone == [f"set/masks/{index}" for index in (0, 1, 2, 4)]
+
+
+def test_names_that_do_not_pair_are_told_what_is_expected(tmp_path, capsys):
+    for index in range(3):
+        save(tmp_path / "set" / "images" / f"image_{index}.png", tissue(discs()))
+        save(tmp_path / "set" / "masks" / f"mask_{index}.png", discs().astype(np.uint16))
+    assert import_data.main(["--from", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "set: 3 images and no mask of the name of one of them; expected one image with" in error
+    assert "does not exist" not in error  # nothing came in, so nothing is there to be checked
+
+
+def test_folders_behind_links_come_in_once(tmp_path):
+    truth = dsb2018(tmp_path / "elsewhere", 2)
+    (tmp_path / "set").mkdir()
+    for stem in truth:
+        (tmp_path / "set" / stem).symlink_to(tmp_path / "elsewhere" / stem)
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    result = import_folders(tmp_path / "set", tmp_path / "out")
+    assert (result.images, result.problems) == (2, [])
+
+
+def test_a_zip_of_windows_comes_in(tmp_path):
+    labels = discs(seed=5)
+    image = save(tmp_path / "a.png", tissue(labels))
+    truth = save(tmp_path / "b.png", labels.astype(np.uint16))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(image, "top\\images\\a.png")
+        archive.write(truth, "top\\masks\\a.png")
+    result = import_folders(tmp_path / "set.zip", tmp_path / "out")
+    assert (result.images, result.nuclei, result.problems) == (1, 9, [])
+
+
+def test_a_full_disk_ends_the_import(tmp_path, monkeypatch):
+    save(tmp_path / "set" / "images" / "a.png", tissue(discs()))
+    save(tmp_path / "set" / "masks" / "a.png", discs().astype(np.uint16))
+
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(DiskFull):
+        import_folders(tmp_path / "set", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["my set", "train.zip", "."])
+def test_an_import_has_a_folder_of_the_name_of_its_source(tmp_path, monkeypatch, name):
+    source = tmp_path / "my set"
+    for stem in ("a", "b"):
+        save(source / "images" / f"{stem}.png", tissue(discs()))
+        save(source / "masks" / f"{stem}.png", discs().astype(np.uint16))
+    zipped(source, tmp_path / "train.zip")
+    monkeypatch.chdir(source if name == "." else tmp_path)
+    assert import_data.main(["--from", name]) == 0
+    out = "data/train" if name.endswith("zip") else "data/my set"
+    assert len(list((Path.cwd() / out / "raw").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "names", [(), ("a.png",), ("images/a.png", "labels/a.txt"), ("raw/a.png",)]
 )
@@ -28,6 +151,8 @@ def test_a_source_of_no_known_layout_is_told_the_layouts(tmp_path, capsys, names
         (tmp_path / "set" / name).write_bytes(b"x")
     assert import_data.main(["--from", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "has no layout that is known; expected" in error
+    assert error.count("\n") == 1 and "has no layout that is known" in error
+    folders = {Path(name).parent.name for name in names} - {""}
+    assert all(folder in error.partition("; expected")[0] for folder in folders)
     for layout in ("DSB2018", "NuInsSeg", "TNBC", "PanNuke", "CoNIC", "raw/ and gt/ already needs"):
         assert layout in error

@@ -105,7 +105,7 @@ def test_pipes_and_hidden_names_are_named_and_never_waited_for(tmp_path, capsys)
     dsb2018(source, 2)
     (source / "id0").rename(source / ".id0")
     assert import_data.main(["--from", str(source), "--out", str(tmp_path / "data")]) == 1
-    assert ".id0 begins with a dot, so its files would be hidden" in capsys.readouterr().out
+    assert ".id0 begins with a dot, so its files would be hidden" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "data" / "gt").iterdir()] == ["id1.png"]
     os.mkfifo(tmp_path / "pipe.zip")
     with pytest.raises(FileNotFoundError, match=r"pipe.zip is a pipe or a device; expected"):

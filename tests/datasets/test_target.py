@@ -1,12 +1,14 @@
 """What a user has is kept, whatever an import brings."""
 
+import json
 import os
 
 import numpy as np
-from images_tools import GREY, dsb2018, save
+import pytest
+from images_tools import GREY, LABELS, dsb2018, save
 
 import import_data
-from nuclei.datasets.pairs import find_pairs
+from nuclei.datasets.pairs import find_pairs, read_pair
 from nuclei.datasets.target import Target
 
 
@@ -39,7 +41,7 @@ def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, c
     (out / "gt" / "id2.png").symlink_to("nowhere")
     (out / "raw" / "id3.png").mkdir()
     assert import_data.main(["--from", str(source), "--out", str(out)]) == 1
-    text = capsys.readouterr().out
+    text = capsys.readouterr().err
     assert "id0.png is another image of this name" in text
     assert "id2.png stands in its place" in text and "id3.png stands in its place" in text
     assert sorted(path.name for path in (out / "gt").iterdir()) == [
@@ -48,6 +50,35 @@ def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, c
         "id4.png",
     ]
     assert (out / "gt" / "id2.png").is_symlink() and (out / "raw" / "id1.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["a_mask.png", "a_seg.npy", "instances.json"])
+def test_a_truth_that_serves_an_image_under_another_name_stays_in_force(tmp_path, capsys, name):
+    source, out = tmp_path / "set", tmp_path / "out"
+    for stem in ("a", "b"):
+        save(source / "images" / f"{stem}.png", GREY)
+        save(source / "masks" / f"{stem}.png", LABELS.astype(np.uint16))
+    save(out / "raw" / "a.png", GREY)
+    (out / "gt").mkdir()
+    one = np.where(LABELS == 1, 1, 0)
+    if name.endswith("json"):
+        rows, columns = np.nonzero(one)
+        box = [int(number) for number in (columns.min(), rows.min(), np.ptp(columns), np.ptp(rows))]
+        x, y, width, height = box
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        image = {"id": 1, "file_name": "a.png", "height": GREY.shape[0], "width": GREY.shape[1]}
+        nucleus = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [corners], "bbox": box}
+        category = {"id": 1, "name": "nucleus"}
+        coco = {"images": [image], "annotations": [nucleus], "categories": [category]}
+        (out / "gt" / name).write_text(json.dumps(coco))
+    elif name.endswith("npy"):
+        np.save(out / "gt" / name, one)
+    else:
+        save(out / "gt" / name, one.astype(np.uint16))
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 0
+    assert "1 imported, 1 already there" in capsys.readouterr().out
+    pairs = find_pairs(out / "raw", out / "gt")
+    assert [read_pair(*paths)[1].labels.max() for paths in pairs.values()] == [1, 9]
 
 
 def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
@@ -60,6 +91,6 @@ def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
     names = ("a.PNG", "a.bmp")
     present = {part: {"a": [tmp_path / part / name for name in names]} for part in ("raw", "gt")}
     paths = {part: tmp_path / part / "a.png" for part in ("raw", "gt")}
-    Target(tmp_path, True, present).keep_only("a", paths)
+    Target(tmp_path, True, present, set()).keep_only("a", paths)
     for part in ("raw", "gt"):
         assert sorted(path.name for path in (tmp_path / part).iterdir()) == ["a.PNG", "a.png"]

@@ -229,7 +229,7 @@ def test_sets_of_pannuke_and_conic_are_imported(tmp_path, capsys, conic):
     assert "of the same N, H and W" in capsys.readouterr().err
     np.save(first / "images.npy", images * 3.0)
     assert import_data.main([*arguments, "--overwrite"]) == 1
-    assert "Not imported: 3 images" in capsys.readouterr().out
+    assert "Not imported: 3 images" in capsys.readouterr().err
     content = (first / "images.npy").read_bytes()
     shape = content[content.index(b"'shape': (") + 10 :].split(b",")[0]
     endless = content.replace(b"(" + shape, b"(" + b"9" * 19).replace(b" " * 18 + b"\n", b"\n", 1)
