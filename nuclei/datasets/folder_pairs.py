@@ -87,7 +87,8 @@ def folder_pairs(names: Iterable[str]) -> tuple[dict[str, Members], set[str]]:
         if pairs:
             result |= pairs
             used |= {folder, *places}
-    for folder in folders if result else ():  # of TNBC, say, where only this truth is missing
+    # Other folders of these sets without any truth; `images` may be of the layout of DSB2018.
+    for folder in folders if result else ():
         last = folder.rpartition("/")[2]
         if folder not in used and truths_beside(last) and last.lower() not in ("images", "image"):
             result |= pairs_of(folders[folder], [], needs_pairs=False)
