@@ -60,6 +60,7 @@ from nuclei.streams import visible
 from nuclei.truth.forms import Truth
 
 ELSEWHERE = "give --json another file"
+NO_NAMES = ("", "raw", "gt", "train", "test", "validation", "val", "images", "masks", "data")
 PUBLIC_DATA_DIR = "data/dsb2018"  # of --download; --from has a folder of the name of its source
 
 
@@ -163,20 +164,23 @@ def parse_arguments(argv) -> argparse.Namespace:
         parser.error("an import goes to --out, not to DATA_DIR")
     if is_import and args.out is None:
         args.out = PUBLIC_DATA_DIR if args.download else own_data_dir(args.source)
+        if args.out is None:
+            parser.error(f"the name of {args.source} says nothing; give --out a new folder")
     return args
 
 
-def own_data_dir(source) -> str:
-    """The folder of an import, which has the name of its source: different sets never mix."""
+def own_data_dir(source) -> str | None:
+    """The folder of an import, named as its source; None where such a name tells nothing."""
     path = Path(source).resolve()
-    return f"{DATA_DIR}/{path.name if path.is_dir() else path.stem}"
+    name = path.name if path.is_dir() else path.stem
+    return None if name.lower() in NO_NAMES else f"{DATA_DIR}/{name}"
 
 
-def bring_in(source, out_dir, overwrite: bool) -> tuple[bool, bool]:
-    """Import a folder or zip and say what came of it.
+def bring_in(source, out_dir, overwrite: bool) -> int:
+    """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0.
 
-    Returns:
-        Whether there are pairs now, and whether an image failed.
+    Raises:
+        FileNotFoundError, ValueError: as the importers; ValueError also where nothing came in.
     """
     has_arrays = any(array_sets(source).values())
     importers = [import_array_sets] if has_arrays else []
@@ -189,7 +193,9 @@ def bring_in(source, out_dir, overwrite: bool) -> tuple[bool, bool]:
             print(visible(line))
         for line in result.faults():
             print(visible(line), file=sys.stderr)
-    return any(result.has_pairs for result in results), any(result.problems for result in results)
+    if not any(result.has_pairs for result in results):
+        raise ValueError(f"no pair of {source} came in; the lines above say why")
+    return 1 if any(result.problems for result in results) else 0
 
 
 def checked(data_dir: Path, args, status: int) -> int:
@@ -198,19 +204,12 @@ def checked(data_dir: Path, args, status: int) -> int:
     Args:
         data_dir: holds raw/ and gt/.
         args: the flags `ignore`, `channel`, `plane`, `compare`, `model` and `json`: the file that
-            gets the check, also one that fails; None writes none.
+            gets the check; None writes none.
         status: to return where training could run.
     """
-    if args.json is not None:
-        require_place(args.json)  # before the work
     agreement = agreement_with(args.model) if args.compare else None
     reading = Reading(tuple(args.ignore or ()), args.channel, args.plane)
-    try:
-        check = check_pairs(data_dir / "raw", data_dir / "gt", reading, agreement)
-    except (OSError, ValueError) as error:
-        if args.json is not None:
-            write_check(args.json, failed_record(data_dir, 1, " ".join(str(error).split())))
-        raise
+    check = check_pairs(data_dir / "raw", data_dir / "gt", reading, agreement)
     status = 1 if check.stops else status
     suspects = None if agreement is None else agreement.suspects()
     if args.json is not None:
@@ -233,12 +232,28 @@ def agreement_with(model_path) -> Agreement:
     return Agreement(lambda image: find_nuclei(image, model).labels)
 
 
+@contextlib.contextmanager
+def recording_failure(json_path, data_dir):
+    """Let the file for programs, None without one, say so where the work inside fails."""
+    if json_path is None:
+        yield
+        return
+    require_place(json_path)  # before the work
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        write_check(json_path, failed_record(Path(data_dir), 1, " ".join(str(error).split())))
+        raise
+
+
 def import_and_check(args) -> int:
     """Bring data in, if asked, and check the folder. Returns the exit status."""
+    is_import = args.download or args.source is not None
     with contextlib.ExitStack() as stack:
         if args.json is not None:
             stack.enter_context(writing_into(Path(args.json).parent, ELSEWHERE))
-        if not args.download and args.source is None:
+        stack.enter_context(recording_failure(args.json, args.out if is_import else args.data_dir))
+        if not is_import:
             return checked(Path(args.data_dir), args, 0)
         stack.enter_context(writing_into(args.out))
         source = args.source
@@ -246,9 +261,7 @@ def import_and_check(args) -> int:
             name = Path(urlsplit(args.url).path).name or "download"
             sha256 = args.sha256 or (PUBLIC_SHA256 if args.url == PUBLIC_URL else None)
             source = download(args.url, Path(args.out) / name, sha256)
-        has_pairs, has_failed = bring_in(source, args.out, args.overwrite)
-        status = 1 if has_failed else 0
-        return checked(Path(args.out), args, status) if has_pairs else 1
+        return checked(Path(args.out), args, bring_in(source, args.out, args.overwrite))
 
 
 @user_errors_in_one_line

@@ -30,6 +30,7 @@ TRUTHS_BESIDE = {
     "images": ("labels", "masks"),
     "image": ("label", "mask"),
 }
+TRUTH_FOLDER = re.compile(r"labels?|masks?|gt_\d+")  # and no other one that may lie anywhere
 SLIDE = re.compile(r"slide_(\d+)")  # GT_01 belongs to Slide_01
 
 
@@ -71,54 +72,65 @@ def truth_folders(folders: Iterable[str]) -> dict[str, list[str]]:
 def folder_pairs(names: Iterable[str]) -> tuple[dict[str, Members], set[str]]:
     """Sort the names of two folders that belong together.
 
-    A folder of images counts where a truth has the name of one of its images.
+    A folder of images counts where a truth has the name of one of its images. One image in `images`
+    beside several files in `masks` does not: that is the layout of DSB2018.
 
     Args:
         names: of all files, with "/" between folders.
 
     Returns:
-        {".../images/A": Members}, and the folders that they lie in. An image without a truth is
-        among them, and so is a truth without an image.
+        {".../images/A": Members}, and the folders that they lie in. Where there are pairs, images
+        without a truth are among them, and truths without an image.
     """
     folders, result, used = by_folder(names), {}, set()
-    beside = truth_folders(folders)
-    for folder, places in beside.items():
-        pairs = pairs_of(folders[folder], [folders[place] for place in places])
-        if pairs:
+    for folder, places in truth_folders(folders).items():
+        images = stems_of(folders[folder], IMAGE_SUFFIXES)
+        if len(images) == 1:
+            places = [place for place in places if not is_of_dsb2018(folder, folders[place])]
+        pairs = pairs_of(images, [folders[place] for place in places])
+        if any(files.images and files.truths for files in pairs.values()):
             result |= pairs
             used |= {folder, *places}
-    # Other folders of these sets without any truth; `images` may be of the layout of DSB2018.
     for folder in folders if result else ():
-        last = folder.rpartition("/")[2]
-        if folder not in used and truths_beside(last) and last.lower() not in ("images", "image"):
-            result |= pairs_of(folders[folder], [], needs_pairs=False)
+        if folder not in used and folder.rpartition("/")[2].lower() not in ("images", "masks"):
+            result |= lone_files(folder, folders[folder])
             used.add(folder)
     return result, used
 
 
-def pairs_of(
-    images: list[str], truths: list[list[str]], needs_pairs: bool = True
-) -> dict[str, Members]:
+def is_of_dsb2018(images: str, truths: list[str]) -> bool:
+    """Whether a folder with one image and these truths holds a mask for each nucleus."""
+    last = {name.split("/")[-2].lower() for name in truths}
+    return images.lower().endswith("/images") and last == {"masks"} and len(truths) > 1
+
+
+def lone_files(folder: str, names: list[str]) -> dict[str, Members]:
+    """The images, or truths, of a folder whose counterpart is missing; none of other folders."""
+    parts = folder.lower().split("/")[1:]  # behind the name of the source
+    if any(truths_beside(part) for part in parts):
+        return pairs_of(stems_of(names, IMAGE_SUFFIXES), [])
+    if parts and TRUTH_FOLDER.fullmatch(parts[-1]):
+        return pairs_of({}, [names])
+    return {}
+
+
+def pairs_of(images: dict[str, list[str]], truths: list[list[str]]) -> dict[str, Members]:
     """The images of a folder with their truths, and what is there of one of them only.
 
     Args:
-        images: the names of the files of the folder.
-        truths: of each folder of truth, the best first.
-        needs_pairs: return nothing where no image has a truth.
+        images: {stem: names}.
+        truths: the names of the files of each folder of truth, the best first.
     """
-    by_stem = stems_of(images, IMAGE_SUFFIXES)
-    members = {stem: Members(files, []) for stem, files in by_stem.items()}
+    members = {stem: Members(files, []) for stem, files in images.items()}
     alone: dict[str, Members] = {}
-    for folder in truths:
-        files_of = stems_of(folder, TRUTH_SUFFIXES)
+    for names in truths:
+        files_of = stems_of(names, TRUTH_SUFFIXES)
         owners = images_of(files_of, {*members})
         for stem, files in files_of.items():
             if stem not in owners:
                 alone.setdefault(stem, Members([], files))
             elif not members[owners[stem]].truths:
                 members[owners[stem]].truths.extend(files)
-    if needs_pairs and not any(files.truths for files in members.values()):
-        return {}
     places = {files.images[0]: (stem, files) for stem, files in members.items()}
     places |= {files.truths[0]: (stem, files) for stem, files in alone.items()}
     return {f"{name.rpartition('/')[0]}/{stem}": files for name, (stem, files) in places.items()}
@@ -135,6 +147,13 @@ def stems_of(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]
 
 def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result: Imported) -> None:
     """Copy one image and its truth into the target, and count them in `result`.
+
+    Args:
+        stem: of the pair.
+        files: the names of the image and its truth.
+        fetch: of the source.
+        target: gets the two files.
+        result: what counts them.
 
     Raises:
         FileNotFoundError, ValueError: one of them cannot be read, or their sizes differ.
@@ -156,7 +175,8 @@ def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result:
         with replacing(path) as temporary:
             shutil.copyfile(fetch(names[part]), temporary)
     target.finish(stem, paths, int(truth.labels.max(initial=0)), result)
-    result.kinds[kind_of(image_name, truth_name)] += 1
+    if "gt" in paths:
+        result.kinds[kind_of(image_name, truth_name)] += 1
 
 
 def kind_of(image_name: str, truth_name: str) -> str:

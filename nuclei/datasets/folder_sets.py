@@ -6,18 +6,18 @@ result.images, result.problems
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from nuclei.archives import DAMAGED_ARCHIVE
 from nuclei.datasets.dsb2018 import dsb2018_members, import_masks
 from nuclei.datasets.folder_pairs import by_folder, folder_pairs, import_pair
-from nuclei.datasets.source import Fetch, Members, Source, files_below, open_source
+from nuclei.datasets.source import Members, Source, names_below, open_source
 from nuclei.datasets.target import Imported, Target
 from nuclei.files import fault_of, first_line, named
 from nuclei.full_disk import DiskFull
 from nuclei.images.stems import normal
 from nuclei.progress import Progress
-from nuclei.truth.masks import read_truth
 
 UNREADABLE = (OSError, ValueError, *DAMAGED_ARCHIVE)  # errors of one bad image
 LAYOUTS = (
@@ -37,12 +37,8 @@ def sorted_members(names: Iterable[str]) -> tuple[dict[str, Members], set[str]]:
 
 def has_folder_pairs(source) -> bool:
     """Whether a folder holds images with their truths, beside whatever else."""
-    return any(
-        files.images and files.truths
-        for files in sorted_members(path.as_posix() for path in files_below(Path(source)))[
-            0
-        ].values()
-    )
+    members, _ = sorted_members(names_below(Path(source)))
+    return any(files.images and files.truths for files in members.values())
 
 
 def import_folders(source, out_dir, overwrite: bool = False) -> Imported:
@@ -55,36 +51,39 @@ def import_folders(source, out_dir, overwrite: bool = False) -> Imported:
         FileNotFoundError: there is no such source.
         ValueError: the source has another layout or is an unsafe archive.
     """
-    out_dir, result, stems = Path(out_dir), Imported(), set()
-    target = Target.of(out_dir, overwrite)
+    out_dir, result = Path(out_dir), Imported()
     with open_source(Path(source).resolve(), out_dir) as opened:
         members, pairs = sorted_members(opened.names)
         if not any(files.images and files.truths for files in members.values()):
             raise ValueError(describe_no_layout(source, opened.names))
+        stems = {place: normal(place.rsplit("/", 1)[-1]) for place in members}
+        target, done = Target.of(out_dir, overwrite, stems.values()), set()
+        others = [files for place, files in members.items() if place not in pairs]
+        has_masks_of_one = any(len(files.truths) > 1 for files in others)
+        import_image = partial(import_masks, has_masks_of_one=has_masks_of_one)
         with Progress("Importing", len(members), "images", log=True) as progress:
             for place, files in members.items():
                 progress.add()
-                if not files.images:
-                    result.truths_alone.append(place)
-                elif not files.truths:
-                    result.images_alone.append(place)
-                else:
-                    stem = normal(place.rsplit("/", 1)[-1])
-                    bring = import_pair if place in pairs else import_one_folder
-                    try:
-                        require_one(stem, files, place in pairs, stems)
-                        stems.add(stem)
-                        bring(stem, files, opened.fetch, target, result)
-                    except UNREADABLE as error:
-                        if isinstance(error, DiskFull):
-                            raise
-                        result.problems.append(f"{place}: {fault_in(error, opened)}")
+                if not files.images or not files.truths:
+                    result.truths_alone += files.truths
+                    result.images_alone += files.images
+                    continue
+                stem = stems[place]
+                try:
+                    require_one(stem, files, place in pairs, done)
+                    done.add(stem)
+                    bring = import_pair if place in pairs else import_image
+                    bring(stem, files, opened.fetch, target, result)
+                except UNREADABLE as error:
+                    if isinstance(error, DiskFull):
+                        raise
+                    result.problems.append(f"{place}: {fault_in(error, opened)}")
     return result
 
 
 def describe_no_layout(source, names: Iterable[str]) -> str:
     """What is in a source of which nothing can be brought in, and what is expected."""
-    folders = sorted({folder.rpartition("/")[2] for folder in by_folder(names)})
+    folders = sorted({folder.partition("/")[2] for folder in by_folder(names)} - {""})
     there = f" (folders: {named(folders)})" if folders else ""
     return (
         f"{source} has no layout that is known{there}; expected {LAYOUTS}. A folder that has raw/ "
@@ -107,19 +106,6 @@ def require_one(stem: str, files: Members, is_pair: bool, stems: set[str]) -> No
         if len(several) > 1:
             names = named(name.rpartition("/")[2] for name in several)
             raise ValueError(f"{len(several)} files of one name ({names}); keep one of them")
-
-
-def import_one_folder(
-    stem: str, files: Members, fetch: Fetch, target: Target, result: Imported
-) -> None:
-    """Bring in one image and the masks beside it; a single mask may show all of its nuclei.
-
-    Raises:
-        FileNotFoundError, ValueError: the image or a mask cannot be read.
-    """
-    is_whole = len(files.truths) == 1 and read_truth(fetch(files.truths[0])).labels.max() > 1
-    bring = import_pair if is_whole else import_masks
-    bring(stem, files, fetch, target, result)
 
 
 def fault_in(error: Exception, opened: Source) -> str:

@@ -11,7 +11,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from nuclei.archives import DAMAGED_ARCHIVE, refuse_unsafe_archive
@@ -48,16 +48,50 @@ class Source(NamedTuple):
     scratch: Path
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and below, also behind links, each folder once."""
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        yield from (Path(place, file) for file in files)
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder and below, sorted, also behind links, but for those to a folder above.
+
+    Args:
+        folder: where to look; what is no folder has no files.
+        above: the folders above it, without links.
+    """
+    real = folder.resolve()
+    if not folder.is_dir() or real in above:
+        return
+    with os.scandir(folder) as entries:
+        places = sorted((entry.name, entry.is_dir()) for entry in entries)
+    for name, is_folder in places:
+        if is_folder:
+            yield from files_below(folder / name, (*above, real))
+        else:
+            yield folder / name
+
+
+def names_below(folder: Path) -> dict[str, Path]:
+    """{name: path} of all files of a folder, each name with that of the folder at its beginning."""
+    folder = folder.resolve()
+    paths = files_below(folder)
+    return {f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
+
+
+def names_in(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
+    """{name: member} of all files of a zip, each name with that of the zip at its beginning.
+
+    Raises:
+        ValueError: two members have one name.
+    """
+    result: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        if not member.is_dir():  # some programs on Windows write backslashes
+            inside = member.filename.replace("\\", "/")
+            name = PurePosixPath(source.stem, inside).as_posix()
+            if name in result:
+                raise ValueError(
+                    f"{source} has two members of the name {inside}; expected one: unpack it, and "
+                    "import the folder"
+                )
+            result[name] = member
+    return result
 
 
 @contextlib.contextmanager
@@ -81,10 +115,7 @@ def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
         scratch = temporary_name(out_dir / "member")
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         if source.is_dir():
-            paths = {
-                f"{source.name}/{path.relative_to(source).as_posix()}": path
-                for path in files_below(source)
-            }
+            paths = names_below(source)
             yield Source(paths, paths.__getitem__, scratch)
             return
         try:
@@ -95,11 +126,7 @@ def open_source(source: Path, out_dir: Path) -> Iterator[Source]:
                 "their truth"
             ) from error
         refuse_unsafe_archive(source, archive)
-        members = {  # some programs on Windows write backslashes
-            f"{source.stem}/{member.filename}".replace("\\", "/"): member
-            for member in archive.infolist()
-            if not member.is_dir()
-        }
+        members = names_in(archive, source)
 
         def fetch(name: str) -> Path:
             # One member at a time, under the last part of its name only.

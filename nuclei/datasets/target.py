@@ -5,9 +5,9 @@ paths = target.paths_to_write("a", image, ".png", ".png")       # {"raw": path, 
 target.finish("a", paths, num_nuclei=12, result=Imported())
 """
 
-import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Imported:
         images_replaced: those among `images` that were there.
         pixels_claimed_twice: by masks of two nuclei.
         images_alone, truths_alone: names of images without a truth, and of truths without an image.
+        truths_overruled: stems of images that had their truth under another name, which is there
+            still, and counts no more.
         kinds: how many images had their truth from a folder of this name.
         problems: a message for each image that could not be brought in.
     """
@@ -40,6 +42,7 @@ class Imported:
     pixels_claimed_twice: int = 0
     images_alone: list[str] = field(default_factory=list)
     truths_alone: list[str] = field(default_factory=list)
+    truths_overruled: list[str] = field(default_factory=list)
     kinds: Counter = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -73,6 +76,11 @@ class Imported:
                 lines.append(
                     f"Left out: {plural(len(names), noun)} without {other}: {named(names)}"
                 )
+        if names := self.truths_overruled:
+            lines.append(
+                f"Truth under another name counts no more, for {plural(len(names), 'image')}: "
+                f"{named(names)}"
+            )
         return lines
 
     def faults(self) -> list[str]:
@@ -103,15 +111,15 @@ class Target:
     stems_with_truth: set[str]
 
     @classmethod
-    def of(cls, out_dir: Path, overwrite: bool) -> "Target":
-        """The target of a folder, which may be new."""
+    def of(cls, out_dir: Path, overwrite: bool, stems: Iterable[str] = ()) -> "Target":
+        """The target of a folder, which may be new, for images of these stems.
+
+        Raises:
+            ValueError: its truths contradict one another, as for `find_truths`.
+        """
         raw, truths = image_files(out_dir / "raw"), image_files(out_dir / "gt", TRUTH_SUFFIXES)
-        stems = {*truths}
-        with contextlib.suppress(
-            FileNotFoundError, ValueError
-        ):  # it is empty or contradicts itself
-            stems |= {*find_truths(out_dir / "gt", raw)}
-        return cls(out_dir, overwrite, {"raw": raw, "gt": truths}, stems)
+        found = find_truths(out_dir / "gt", {*raw, *stems}) if truths else {}
+        return cls(out_dir, overwrite, {"raw": raw, "gt": truths}, {*truths, *found})
 
     def paths_to_write(
         self, stem: str, image: np.ndarray, image_suffix: str, truth_suffix: str = ".png"
@@ -135,6 +143,9 @@ class Target:
             "gt": self.out_dir / "gt" / f"{stem}{truth_suffix}",
             "raw": self.out_dir / "raw" / f"{stem}{image_suffix}",
         }
+        for path in paths.values():
+            if path.is_dir():
+                raise ValueError(f"{path} stands in its place and is no image; move it away")
         if self.overwrite:
             return paths
         there = {"raw": self.present["raw"], "gt": self.stems_with_truth}
@@ -160,12 +171,14 @@ class Target:
             result: what counts it.
         """
         result.images += 1
-        result.nuclei += num_nuclei
+        if "gt" in paths:
+            result.nuclei += num_nuclei
+            if stem in self.stems_with_truth and stem not in self.present["gt"]:
+                result.truths_overruled.append(stem)
         result.images_replaced += self.overwrite and any(
             stem in files for files in self.present.values()
         )
         self.keep_only(stem, paths)
-        self.stems_with_truth.add(stem)
 
     def keep_only(self, stem: str, paths: dict[str, Path]) -> None:
         """Remove files of this stem with another suffix; two of them would be ambiguous."""

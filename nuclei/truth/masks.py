@@ -37,6 +37,7 @@ from nuclei.truth.values import exact_values
 MIN_CLEAN_SHARE_JPEG = 0.6
 MIN_CLEAN_SHARE = 0.3
 MAX_ID = 2**53  # larger floats are not exact, and larger integers no ids
+MAX_SOFT_PX = 4  # median area of the grey levels at the edge of a nucleus of a few pixels
 CLEAN_REACH = 0.15  # of the top value: nearer values count as clean, lower ones as background
 MAX_JPEG_COLOUR = 32  # grey levels between channels that JPEG leaves on a grey mask
 
@@ -229,6 +230,18 @@ def truth_from_soft_mask(pixels: np.ndarray, lossy: bool, path) -> Truth:
     return Truth(components(pixels > top / 2), BINARY_LOSSY if lossy else BINARY, repaired)
 
 
+def tells_nuclei_apart(truth: Truth) -> bool:
+    """Whether a truth has several nuclei, and not for the number of its regions alone."""
+    forms = (INSTANCES, INSTANCE_COLOURS, FEW_VALUES)
+    return truth.form in forms and truth.labels.max() > 1
+
+
+def is_soft_spot(labels: np.ndarray) -> bool:
+    """Whether labels are one small nucleus whose soft edge was taken for ids of a few pixels."""
+    areas_px = np.bincount(labels.ravel())[1:]
+    return np.median(areas_px) <= MAX_SOFT_PX and components(labels > 0).max() == 1
+
+
 def read_nucleus(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Read the mask of one nucleus.
 
@@ -236,11 +249,11 @@ def read_nucleus(path: Path, shape: tuple[int, int]) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_truth`; ValueError also where it has several ids or
-            is not of `shape`.
+        FileNotFoundError, ValueError: as `read_truth`; ValueError also where it shows several
+            nuclei or is not of `shape`.
     """
     truth = read_truth(path)
-    if truth.form in (INSTANCES, INSTANCE_COLOURS, FEW_VALUES) and truth.labels.max() > 1:
+    if tells_nuclei_apart(truth) and not is_soft_spot(truth.labels):
         raise ValueError(
             f"{Path(path).name} shows {truth.labels.max()} nuclei; expected the mask of one "
             "nucleus, or one truth with the name of its image"

@@ -21,7 +21,7 @@ def test_a_dsb2018_folder_or_zip_becomes_pairs(tmp_path, capsys, prefix):
     assert import_data.main(["--from", str(given), "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "3 imported, 0 already there, 27 nuclei\n" in text
-    assert f"1 image without truth: {given.stem}/" in text and "unlabelled\n" in text
+    assert f"1 image without truth: {given.stem}/" in text and "unlabelled.png\n" in text
     assert "instances 3" in text and "Training can run" in text
     for stem, (image, gt) in find_pairs(out / "raw", out / "gt").items():
         assert image.read_bytes() == (source / stem / "images" / f"{stem}.png").read_bytes()

@@ -182,13 +182,34 @@ def test_halves_of_pairs_are_named(tmp_path, capsys):
         save(source / "Slide_05" / f"05_{index}.png", tissue(TRUTHS[0]))  # no GT_05
     save(source / "Slide_02" / "02_2.png", tissue(TRUTHS[0]))
     save(source / "GT_02" / "02_1_b.png", binary(TRUTHS[0]))
+    save(source / "GT_06" / "06_1.png", binary(TRUTHS[0]))  # no Slide_06
     assert bring_in(source, tmp_path / "out") == 0
     text = capsys.readouterr().out
     assert "2 imported" in text
-    alone = "set/Slide_02/02_2, set/Slide_05/05_1, set/Slide_05/05_2"
+    alone = "set/Slide_02/02_2.png, set/Slide_05/05_1.png, set/Slide_05/05_2.png"
     assert f"Left out: 3 images without truth: {alone}\n" in text
-    truths = "set/GT_01/01_2, set/GT_01/01_3, set/GT_02/02_1_b"
-    assert f"Left out: 3 truths without image: {truths}\n" in text
+    truths = "set/GT_01/01_2.png, set/GT_01/01_3.png, set/GT_02/02_1_b.png, set/GT_06/06_1.png"
+    assert f"Left out: 4 truths without image: {truths}\n" in text
+
+
+def test_a_part_without_any_truth_is_named(tmp_path, capsys):
+    for part, truth in (("train", "masks"), ("val", "labels"), ("test", None), ("more", "masks")):
+        for index in range(2):
+            if part != "more":
+                save(tmp_path / "set/images" / part / f"{part}{index}.png", tissue(TRUTHS[0]))
+            if truth:
+                path = tmp_path / "set" / truth / part / f"{part}{index}.png"
+                save(path, TRUTHS[0].astype(np.uint16))
+    save(tmp_path / "set/other/images" / "a.png", tissue(TRUTHS[0]))
+    save(tmp_path / "set/else/masks" / "b.png", binary(TRUTHS[0]))
+    save(tmp_path / "set/third/labels" / "c.png", binary(TRUTHS[0]))
+    assert bring_in(tmp_path / "set", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    images = "set/images/test/test0.png, set/images/test/test1.png, set/other/images/a.png"
+    assert "4 imported" in text and f"Left out: 3 images without truth: {images}\n" in text
+    assert (
+        "Left out: 2 truths without image: set/third/labels/c.png, set/else/masks/b.png\n" in text
+    )
 
 
 NAMES = [  # of an image and its truth, as docs/formats.md has them

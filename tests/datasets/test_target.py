@@ -52,14 +52,18 @@ def test_halves_of_the_users_own_pairs_are_not_completed_with_others(tmp_path, c
     assert (out / "gt" / "id2.png").is_symlink() and (out / "raw" / "id1.png").is_file()
 
 
+@pytest.mark.parametrize("has_image", [True, False])
 @pytest.mark.parametrize("name", ["a_mask.png", "a_seg.npy", "instances.json"])
-def test_a_truth_that_serves_an_image_under_another_name_stays_in_force(tmp_path, capsys, name):
+def test_a_truth_that_serves_an_image_under_another_name_stays_in_force(
+    tmp_path, capsys, name, has_image
+):
     source, out = tmp_path / "set", tmp_path / "out"
     for stem in ("a", "b"):
         save(source / "images" / f"{stem}.png", GREY)
         save(source / "masks" / f"{stem}.png", LABELS.astype(np.uint16))
-    save(out / "raw" / "a.png", GREY)
-    (out / "gt").mkdir()
+    if has_image:
+        save(out / "raw" / "a.png", GREY)
+    (out / "gt").mkdir(parents=True)
     one = np.where(LABELS == 1, 1, 0)
     if name.endswith("json"):
         rows, columns = np.nonzero(one)
@@ -76,9 +80,39 @@ def test_a_truth_that_serves_an_image_under_another_name_stays_in_force(tmp_path
     else:
         save(out / "gt" / name, one.astype(np.uint16))
     assert import_data.main(["--from", str(source), "--out", str(out)]) == 0
-    assert "1 imported, 1 already there" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    numbers = "1 imported, 1 already there" if has_image else "2 imported, 0 already there"
+    assert f"{numbers}, 9 nuclei\n" in text  # those that came in
     pairs = find_pairs(out / "raw", out / "gt")
     assert [read_pair(*paths)[1].labels.max() for paths in pairs.values()] == [1, 9]
+    assert import_data.main(["--from", str(source), "--out", str(out), "--overwrite"]) == 0
+    text = capsys.readouterr().out
+    assert "2 replaced\n" in text
+    assert "Truth under another name counts no more, for 1 image: a\n" in text
+    assert (out / "gt" / name).exists()
+
+
+def test_truths_that_contradict_one_another_end_the_import_before_the_work(tmp_path, capsys):
+    source, out = tmp_path / "set", tmp_path / "out"
+    save(source / "images" / "a.png", GREY)
+    save(source / "masks" / "a.png", LABELS.astype(np.uint16))
+    for name in ("q.png", "q.tif", "a_mask.png"):
+        save(out / "gt" / name, LABELS.astype(np.uint16))
+    assert import_data.main(["--from", str(source), "--out", str(out)]) == 1
+    assert "q.png = q.tif" in capsys.readouterr().err
+    assert len(list((out / "gt").iterdir())) == 3 and not (out / "raw").exists()
+
+
+def test_a_folder_in_the_place_of_an_image_leaves_its_truth_alone(tmp_path, capsys):
+    source, out = tmp_path / "set", tmp_path / "out"
+    for part in ("images", "masks"):
+        save(source / part / "a.png", LABELS.astype(np.uint16))
+    save(out / "raw" / "a.tif", GREY)
+    (out / "raw" / "a.png").mkdir()
+    kept = save(out / "gt" / "a.png", (LABELS == 1).astype(np.uint8)).read_bytes()
+    assert import_data.main(["--from", str(source), "--out", str(out), "--overwrite"]) == 1
+    assert "raw/a.png stands in its place and is no image" in capsys.readouterr().err
+    assert (out / "gt" / "a.png").read_bytes() == kept
 
 
 def test_a_file_under_two_names_is_not_removed_as_its_own_old_one(tmp_path):
