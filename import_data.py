@@ -5,7 +5,7 @@
     python import_data.py my_data --json check.json      and write what it found for programs
     python import_data.py my_data --compare              compare its truth with the shipped model
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
-    python import_data.py --from NuInsSeg                or NuInsSeg, TNBC, PanNuke, images/+masks/
+    python import_data.py --from NuInsSeg                and others: TNBC, PanNuke, images/ + masks/
     python import_data.py --download                     fetch that public set (CC0) and bring it in
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their ground truth, paired by stem: `raw/a.jpg`
@@ -103,17 +103,8 @@ def add_check_flags(parser) -> None:
     )
 
 
-def parse_arguments(argv) -> argparse.Namespace:
-    """Read the command line. A usage error ends the program with status 2."""
-    parser = command_line(__doc__)
-    parser.add_argument(
-        "data_dir",
-        nargs="?",
-        default=DATA_DIR,
-        help="folder with raw/ and gt/ to check (default: %(default)s)",
-    )
-    add_check_flags(parser)
-    add_plane_flags(parser)
+def add_import_flags(parser) -> None:
+    """Flags of an import and of a download."""
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
@@ -151,6 +142,20 @@ def parse_arguments(argv) -> argparse.Namespace:
         metavar="HEX",
         help="hash that the zip must have (default: known for the default address, else none)",
     )
+
+
+def parse_arguments(argv) -> argparse.Namespace:
+    """Read the command line. A usage error ends the program with status 2."""
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "data_dir",
+        nargs="?",
+        default=DATA_DIR,
+        help="folder with raw/ and gt/ to check (default: %(default)s)",
+    )
+    add_check_flags(parser)
+    add_plane_flags(parser)
+    add_import_flags(parser)
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
