@@ -170,7 +170,9 @@ def parse_arguments(argv) -> argparse.Namespace:
     if is_import and args.out is None:
         args.out = PUBLIC_DATA_DIR if args.download else own_data_dir(args.source)
         if args.out is None:
-            parser.error(f"the name of {args.source} says nothing; give --out a new folder")
+            parser.error(
+                f"the name of {args.source} says nothing about the set; give --out a new folder"
+            )
     return args
 
 
@@ -198,9 +200,11 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
             print(visible(line))
         for line in result.faults():
             print(visible(line), file=sys.stderr)
+    problems = [problem for result in results for problem in result.problems]
     if not any(result.has_pairs for result in results):
-        raise ValueError(f"no pair of {source} came in; the lines above say why")
-    return 1 if any(result.problems for result in results) else 0
+        reason = problems[0] if problems else "it holds no image"
+        raise ValueError(f"no pair of {source} came in: {reason}")
+    return 1 if problems else 0
 
 
 def checked(data_dir: Path, args, status: int) -> int:

@@ -30,7 +30,9 @@ TRUTHS_BESIDE = {
     "images": ("labels", "masks"),
     "image": ("label", "mask"),
 }
-TRUTH_FOLDER = re.compile(r"labels?|masks?|gt_\d+")  # and no other one that may lie anywhere
+# Folders that are named where their images are missing. Not those of NuInsSeg: its `vague areas`
+# holds a `mask binary`, too.
+TRUTH_FOLDER = re.compile(r"labels?|masks?|gt_\d+")
 SLIDE = re.compile(r"slide_(\d+)")  # GT_01 belongs to Slide_01
 
 

@@ -82,8 +82,8 @@ def names_in(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
     """
     result: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
-        if not member.is_dir():  # some programs on Windows write backslashes
-            inside = member.filename.replace("\\", "/")
+        if not member.is_dir():
+            inside = member.filename.replace("\\", "/")  # as some programs on Windows write it
             name = PurePosixPath(source.stem, inside).as_posix()
             if name in result:
                 raise ValueError(

@@ -237,7 +237,7 @@ def tells_nuclei_apart(truth: Truth) -> bool:
 
 
 def is_soft_spot(labels: np.ndarray) -> bool:
-    """Whether labels are one small nucleus whose soft edge was taken for ids of a few pixels."""
+    """Whether labels (H, W) are one small nucleus whose soft edge was read as ids of few pixels."""
     areas_px = np.bincount(labels.ravel())[1:]
     return np.median(areas_px) <= MAX_SOFT_PX and components(labels > 0).max() == 1
 

@@ -141,7 +141,7 @@ def test_names_that_do_not_pair_are_told_what_is_expected(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "set: 3 images and no mask of the name of one of them; expected one image with" in error
     assert "does not exist" not in error  # nothing came in, so nothing is there to be checked
-    assert f"no pair of {tmp_path / 'set'} came in; the lines above say why" in error
+    assert f"no pair of {tmp_path / 'set'} came in: set: 3 images and no mask of" in error
 
 
 def test_folders_behind_links_come_in_and_loops_end(tmp_path):
@@ -193,6 +193,15 @@ def test_a_file_for_programs_says_that_nothing_came_in(tmp_path, fault):
     record = json.loads(json_path.read_text())
     assert record["can_train"] is False and record["exit_status"] == 1
     assert record["folder"] == str(tmp_path / "out")
+    reason = "has no layout" if fault == "no layout" else "its image set/images/a.png 96 x 112"
+    assert reason in json_path.read_text()
+
+
+def test_arrays_without_an_image_are_told(tmp_path, capsys):
+    np.save(tmp_path / "images.npy", np.zeros((0, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "masks.npy", np.zeros((0, 8, 8, 6), np.uint8))
+    assert import_data.main(["--from", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert f"no pair of {tmp_path} came in: it holds no image\n" in capsys.readouterr().err
 
 
 def test_members_of_a_zip_have_one_name_each(tmp_path):
@@ -241,7 +250,7 @@ def test_a_name_that_tells_no_set_from_others_needs_a_folder(tmp_path, capsys, n
     with pytest.raises(SystemExit) as end:
         import_data.main(["--from", str(tmp_path / name)])
     assert end.value.code == 2
-    assert f"{name} says nothing; give --out a new folder" in capsys.readouterr().err
+    assert f"{name} says nothing about the set; give --out a new folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["my set", "set.zip", "."])
