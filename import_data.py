@@ -7,6 +7,7 @@
     python import_data.py --from stage1_train.zip        bring a DSB2018/BBBC038 folder or zip in
     python import_data.py --from NuInsSeg                and others: TNBC, PanNuke, images/ + masks/
     python import_data.py --download                     fetch that public set (CC0) and bring it in
+    python import_data.py my_data --divide-by found      divide binary masks by found nuclei
 
 `DATA_DIR/raw` holds the images and `DATA_DIR/gt` their ground truth, paired by stem: `raw/a.jpg`
 belongs to `gt/a.png`. Images may be png, tif, jpg and bmp, of any size, 8-bit, 16-bit or float. The
@@ -48,10 +49,13 @@ from nuclei.cli import (
 from nuclei.datasets.agreement import Agreement
 from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
-from nuclei.datasets.check_record import check_record, failed_record, require_place, write_check
+from nuclei.datasets.check_record import check_record, recording_failure, write_check
+from nuclei.datasets.divided_mask import VOID
+from nuclei.datasets.divided_set import divide_set
 from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
 from nuclei.datasets.folder_sets import has_folder_pairs, import_folders
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
+from nuclei.datasets.target import Imported, own_data_dir
 from nuclei.files import plural
 from nuclei.leftovers import writing_into
 from nuclei.model_file import describe_model, find_model, read_settings
@@ -60,7 +64,6 @@ from nuclei.streams import visible
 from nuclei.truth.forms import Truth
 
 ELSEWHERE = "give --json another file"
-NO_NAMES = ("", "raw", "gt", "train", "test", "validation", "val", "images", "masks", "data")
 PUBLIC_DATA_DIR = "data/dsb2018"  # of --download; --from has a folder of the name of its source
 
 
@@ -104,7 +107,7 @@ def add_check_flags(parser) -> None:
 
 
 def add_import_flags(parser) -> None:
-    """Flags of an import and of a download."""
+    """Flags of an import, of a download and of a division."""
     importing = parser.add_argument_group("bring another layout in")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
@@ -120,11 +123,17 @@ def add_import_flags(parser) -> None:
         action="store_true",
         help="fetch the public DSB2018 training set and import it (default: no)",
     )
+    source.add_argument(
+        "--divide-by",
+        metavar="FOLDER",
+        help="divide the binary masks of DATA_DIR by the nuclei in this folder of label images, as "
+        "predict.py --formats labels writes them, into --out (default: divide nothing)",
+    )
     importing.add_argument(
         "--out",
         metavar="DIR",
         help="folder that gets raw/ and gt/ (default: data/ and the name of what is imported; "
-        f"{PUBLIC_DATA_DIR} for --download)",
+        f"{PUBLIC_DATA_DIR} for --download; DATA_DIR_divided for --divide-by)",
     )
     importing.add_argument(
         "--overwrite",
@@ -159,8 +168,8 @@ def parse_arguments(argv) -> argparse.Namespace:
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
-    if not is_import and (args.overwrite or args.out is not None):
-        parser.error("--out and --overwrite go with --from or --download")
+    if not (is_import or args.divide_by) and (args.overwrite or args.out is not None):
+        parser.error("--out and --overwrite go with --from, --download or --divide-by")
     if not args.download and (args.url != PUBLIC_URL or args.sha256 is not None):
         parser.error("--url and --sha256 go with --download")
     if not args.compare and args.model != SHIPPED:
@@ -173,27 +182,26 @@ def parse_arguments(argv) -> argparse.Namespace:
             parser.error(
                 f"the name of {args.source} says nothing about the set; give --out a new folder"
             )
+    if args.divide_by and args.out is None:
+        args.out = f"{Path(args.data_dir)}_divided"
     return args
 
 
-def own_data_dir(source) -> str | None:
-    """The folder of an import, named as its source; None where such a name tells nothing."""
-    path = Path(source).resolve()
-    name = path.name if path.is_dir() else path.stem
-    return None if name.lower() in NO_NAMES else f"{DATA_DIR}/{name}"
-
-
 def bring_in(source, out_dir, overwrite: bool) -> int:
-    """Import a folder or zip and say what came of it. Returns 1 where an image failed, else 0.
-
-    Raises:
-        FileNotFoundError, ValueError: as the importers; ValueError also where nothing came in.
-    """
+    """Import a folder or zip. Returns and raises: as `report`; raises also as the importers."""
     has_arrays = any(array_sets(source).values())
     importers = [import_array_sets] if has_arrays else []
     if not has_arrays or has_folder_pairs(source):
         importers.append(import_folders)
-    results = [import_set(source, out_dir, overwrite) for import_set in importers]
+    return report([bring(source, out_dir, overwrite) for bring in importers], source, out_dir)
+
+
+def report(results: list[Imported], source, out_dir) -> int:
+    """Say what came of an import. Returns 1 where an image failed, else 0.
+
+    Raises:
+        ValueError: nothing came in.
+    """
     for result in results:
         print(visible(f"{source} -> {out_dir}: {result}"))
         for line in result.remarks():
@@ -205,6 +213,15 @@ def bring_in(source, out_dir, overwrite: bool) -> int:
         reason = problems[0] if problems else "it holds no image"
         raise ValueError(f"no pair of {source} came in: {reason}")
     return 1 if problems else 0
+
+
+def divide_masks(args) -> int:
+    """Divide binary masks. Returns and raises: as `report`; raises also as `divide_set`."""
+    result = divide_set(args.data_dir, args.divide_by, args.out, args.overwrite, args.ignore or ())
+    if args.ignore:
+        args.ignore.append(VOID)  # beside values that the user names it is not void by itself
+        print(f"Give train.py --ignore {VOID}, too: that is the void of the divided masks")
+    return report([result], args.data_dir, args.out)
 
 
 def checked(data_dir: Path, args, status: int) -> int:
@@ -241,23 +258,9 @@ def agreement_with(model_path) -> Agreement:
     return Agreement(lambda image: find_nuclei(image, model).labels)
 
 
-@contextlib.contextmanager
-def recording_failure(json_path, data_dir):
-    """Let the file for programs, None without one, say so where the work inside fails."""
-    if json_path is None:
-        yield
-        return
-    require_place(json_path)  # before the work
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        write_check(json_path, failed_record(Path(data_dir), 1, " ".join(str(error).split())))
-        raise
-
-
 def import_and_check(args) -> int:
-    """Bring data in, if asked, and check the folder. Returns the exit status."""
-    is_import = args.download or args.source is not None
+    """Bring data in or divide masks, if asked, and check the folder. Returns the exit status."""
+    is_import = args.out is not None
     with contextlib.ExitStack() as stack:
         if args.json is not None:
             stack.enter_context(writing_into(Path(args.json).parent, ELSEWHERE))
@@ -265,6 +268,8 @@ def import_and_check(args) -> int:
         if not is_import:
             return checked(Path(args.data_dir), args, 0)
         stack.enter_context(writing_into(args.out))
+        if args.divide_by:
+            return checked(Path(args.out), args, divide_masks(args))
         source = args.source
         if args.download:
             name = Path(urlsplit(args.url).path).name or "download"

@@ -213,6 +213,12 @@ def replacing(path) -> Iterator[Path]:
         remove_any(temporary)
 
 
+def copy_file(source, path) -> None:
+    """Copy a file, whole or not at all. Raises: as `replacing`; OSError where it cannot be read."""
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def append(path, content: bytes) -> None:
     """Add to the end of a file; a new one is written whole. Raises: as `replacing`."""
     path = Path(path)

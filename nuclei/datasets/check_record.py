@@ -3,6 +3,7 @@
 write_check("check.json", check_record("data", check, status=0))
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -93,3 +94,17 @@ def write_check(path, record: dict) -> None:
     """Write a record as JSON: ASCII, since names may hold what no encoding can write."""
     with replacing(Path(path)) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
+
+
+@contextlib.contextmanager
+def recording_failure(json_path, data_dir):
+    """Let the file for programs, None without one, say so where the work inside fails."""
+    if json_path is None:
+        yield
+        return
+    require_place(json_path)  # before the work
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        write_check(json_path, failed_record(Path(data_dir), 1, " ".join(str(error).split())))
+        raise

@@ -4,7 +4,6 @@ stage1_train/ID/images/ID.png   ->  out/raw/ID.png      the image as it is
 stage1_train/ID/masks/*.png     ->  out/gt/ID.png       16-bit ids
 """
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from nuclei.datasets.folder_pairs import import_pair
 from nuclei.datasets.pairs import images_of
 from nuclei.datasets.source import Fetch, Members
 from nuclei.datasets.target import Imported, Target
-from nuclei.files import replacing
+from nuclei.files import copy_file
 from nuclei.images.labels import merge_masks
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import stem_of
@@ -67,8 +66,7 @@ def import_masks(
     if "gt" in paths:
         write_png(paths["gt"], in_16_bits(labels))
     if "raw" in paths:
-        with replacing(paths["raw"]) as temporary:
-            shutil.copyfile(fetch(image_name), temporary)
+        copy_file(fetch(image_name), paths["raw"])
     target.finish(stem, paths, int(labels.max(initial=0)), result)
     result.pixels_claimed_twice += num_claimed_twice
 

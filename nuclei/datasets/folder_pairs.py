@@ -9,7 +9,6 @@ images/train/A.png, masks/train/A.png
 """
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from nuclei.archives import is_companion
 from nuclei.datasets.pairs import TRUTH_SUFFIXES, images_of, require_same_size
 from nuclei.datasets.source import Fetch, Members
 from nuclei.datasets.target import Imported, Target
-from nuclei.files import replacing
+from nuclei.files import copy_file
 from nuclei.images.reading import IMAGE_SUFFIXES, read_image
 from nuclei.images.stems import stem_of, suffix_of
 from nuclei.truth.masks import read_truth
@@ -174,8 +173,7 @@ def import_pair(stem: str, files: Members, fetch: Fetch, target: Target, result:
     require_same_size(image_name, image, truth_name, truth)
     names = {"raw": image_name, "gt": truth_name}
     for part, path in paths.items():
-        with replacing(path) as temporary:
-            shutil.copyfile(fetch(names[part]), temporary)
+        copy_file(fetch(names[part]), path)
     target.finish(stem, paths, int(truth.labels.max(initial=0)), result)
     if "gt" in paths:
         result.kinds[kind_of(image_name, truth_name)] += 1

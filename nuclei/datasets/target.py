@@ -13,10 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
+from nuclei.cli import DATA_DIR
 from nuclei.datasets.pairs import TRUTH_SUFFIXES, find_truths
 from nuclei.files import MAX_NAMED, named, plural
 from nuclei.images.folder import image_files
 from nuclei.images.reading import read_image
+
+NO_NAMES = ("", "raw", "gt", "train", "test", "validation", "val", "images", "masks", "data")
+
+
+def own_data_dir(source) -> str | None:
+    """The folder of an import, named as its source; None where such a name tells nothing."""
+    path = Path(source).resolve()
+    name = path.name if path.is_dir() else path.stem
+    return None if name.lower() in NO_NAMES else f"{DATA_DIR}/{name}"
 
 
 @dataclass
