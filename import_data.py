@@ -50,7 +50,6 @@ from nuclei.datasets.agreement import Agreement
 from nuclei.datasets.array_sets import array_sets, import_array_sets
 from nuclei.datasets.check import check_pairs, describe_check
 from nuclei.datasets.check_record import check_record, recording_failure, write_check
-from nuclei.datasets.divided_mask import VOID
 from nuclei.datasets.divided_set import divide_set
 from nuclei.datasets.download import PUBLIC_SHA256, PUBLIC_URL, download
 from nuclei.datasets.folder_sets import has_folder_pairs, import_folders
@@ -108,7 +107,7 @@ def add_check_flags(parser) -> None:
 
 def add_import_flags(parser) -> None:
     """Flags of an import, of a download and of a division."""
-    importing = parser.add_argument_group("bring another layout in")
+    importing = parser.add_argument_group("bring another layout in, or divide")
     source = importing.add_mutually_exclusive_group()
     source.add_argument(
         "--from",
@@ -160,7 +159,7 @@ def parse_arguments(argv) -> argparse.Namespace:
         "data_dir",
         nargs="?",
         default=DATA_DIR,
-        help="folder with raw/ and gt/ to check (default: %(default)s)",
+        help="folder with raw/ and gt/ to check or to divide (default: %(default)s)",
     )
     add_check_flags(parser)
     add_plane_flags(parser)
@@ -168,7 +167,8 @@ def parse_arguments(argv) -> argparse.Namespace:
     add_quiet_flag(parser)
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
-    if not (is_import or args.divide_by) and (args.overwrite or args.out is not None):
+    is_division = args.divide_by is not None
+    if not (is_import or is_division) and (args.overwrite or args.out is not None):
         parser.error("--out and --overwrite go with --from, --download or --divide-by")
     if not args.download and (args.url != PUBLIC_URL or args.sha256 is not None):
         parser.error("--url and --sha256 go with --download")
@@ -182,8 +182,12 @@ def parse_arguments(argv) -> argparse.Namespace:
             parser.error(
                 f"the name of {args.source} says nothing about the set; give --out a new folder"
             )
-    if args.divide_by and args.out is None:
-        args.out = f"{Path(args.data_dir)}_divided"
+    if is_division and args.ignore:
+        parser.error("--ignore does not go with --divide-by: void is 255 or 65535 there")
+    if is_division and args.out is None:
+        path = Path(args.data_dir)
+        path = path.resolve() if path.name in ("", "..") else path
+        args.out = f"{path}_divided"
     return args
 
 
@@ -217,10 +221,7 @@ def report(results: list[Imported], source, out_dir) -> int:
 
 def divide_masks(args) -> int:
     """Divide binary masks. Returns and raises: as `report`; raises also as `divide_set`."""
-    result = divide_set(args.data_dir, args.divide_by, args.out, args.overwrite, args.ignore or ())
-    if args.ignore:
-        args.ignore.append(VOID)  # beside values that the user names it is not void by itself
-        print(f"Give train.py --ignore {VOID}, too: that is the void of the divided masks")
+    result = divide_set(args.data_dir, args.divide_by, args.out, args.overwrite)
     return report([result], args.data_dir, args.out)
 
 
@@ -268,7 +269,7 @@ def import_and_check(args) -> int:
         if not is_import:
             return checked(Path(args.data_dir), args, 0)
         stack.enter_context(writing_into(args.out))
-        if args.divide_by:
+        if args.divide_by is not None:
             return checked(Path(args.out), args, divide_masks(args))
         source = args.source
         if args.download:
@@ -280,7 +281,7 @@ def import_and_check(args) -> int:
 
 @user_errors_in_one_line
 def main(argv=None) -> int:
-    """Check a data folder, or bring another layout into one and check it."""
+    """Check a data folder; or first bring another layout into one, or divide its masks."""
     args = parse_arguments(argv)
     with quietly(args.quiet):
         return import_and_check(args)

@@ -54,6 +54,8 @@ def test_the_script_runs_by_itself_and_needs_no_keras(tmp_path):
         ["data2", "--url", "https://x/a.zip"],
         ["--from", "x", "--sha256", "00"],
         ["data2", "--model", "a.h5"],
+        ["data2", "--divide-by", "found", "--ignore", "7"],
+        ["data2", "--divide-by", "found", "--from", "x"],
     ],
 )
 def test_flags_that_do_not_go_together_are_a_usage_error(capsys, arguments):

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclei.images.labels import count_pixels
+from nuclei.images.reading import Stored
 from nuclei.instances.shape import solidities
+from nuclei.truth.masks import truth_of_stored
 
 VOID = 65535  # value of pixels that are neither nucleus nor background
-MAX_NUCLEI = VOID // 2 - 1  # in an image: beside higher ids VOID would be an id, too
+MAX_NUCLEI = VOID // 2  # in an image: beside higher ids VOID would be an id, too
 # Area of a region with at most one found nucleus, over that of its convex hull. Of those regions of
 # NuInsSeg 95 % have more.
 MIN_SOLIDITY = 0.83
@@ -39,16 +41,17 @@ class DividedMask(NamedTuple):
     num_void: int
 
 
-def divide(regions: np.ndarray, found: np.ndarray) -> DividedMask:
+def divide(regions: np.ndarray, found: np.ndarray, void: np.ndarray | None = None) -> DividedMask:
     """Give each region of a mask the nuclei that were found in it.
 
-    A region with several found nuclei is divided: each of its pixels goes to the nearest one. A
-    region with one or none is one nucleus. It is void where it is too hollow for one, or where
-    several nuclei cover less than half of it.
+    A region with several found nuclei is divided: each of its pixels goes to the nearest one. Where
+    they cover less than half of it, it is void. A region with one found nucleus or none is one
+    nucleus, or void where it is too hollow for one.
 
     Args:
         regions: (H, W) int32, the regions of a binary mask, 1...n without gaps.
         found: (H, W) int32, ids of nuclei that a model found, 0 background.
+        void: (H, W) bool, pixels of the background that are void; None for none.
 
     Raises:
         ValueError: there are too many nuclei for VOID to be told from an id.
@@ -56,6 +59,8 @@ def divide(regions: np.ndarray, found: np.ndarray) -> DividedMask:
     from scipy.ndimage import find_objects
 
     labels = np.zeros(regions.shape, np.int32)
+    if void is not None:
+        labels[void] = VOID
     num_nuclei = num_divided = num_void = 0
     areas_px = count_pixels(found)
     for index, (box, solidity) in enumerate(
@@ -105,3 +110,20 @@ def parts_of(region: np.ndarray, found: np.ndarray, areas_px: np.ndarray) -> np.
     seeds = part[found]
     # Corners connect, as in the regions: a part reaches all of its pixels.
     return watershed(distance_transform_edt(seeds == 0), seeds, connectivity=2, mask=region)
+
+
+def is_read_back(labels: np.ndarray) -> bool:
+    """Whether `read_truth` reads the labels of a divided mask as they are meant.
+
+    Beside few and small nuclei it takes VOID for a nucleus, and beside many specks ids for soft
+    edges.
+    """
+    try:
+        truth = truth_of_stored(Stored(labels, lossy=False), "a divided mask", ignore=())
+    except ValueError:
+        return False
+    void = np.zeros(labels.shape, bool) if truth.void is None else truth.void
+    read = np.where(void, VOID, truth.labels)
+    pairs = np.unique(np.int64(VOID + 1) * labels + read)  # one for each nucleus, and for the rest
+    is_alike = np.array_equal(labels == 0, read == 0) and np.array_equal(labels == VOID, void)
+    return is_alike and len(pairs) == len(np.unique(labels)) == len(np.unique(read))

@@ -7,7 +7,7 @@ from scipy import ndimage
 from truth_tools import PAIRS
 
 from nuclei.datasets import divided_mask
-from nuclei.datasets.divided_mask import VOID, divide
+from nuclei.datasets.divided_mask import VOID, divide, is_read_back
 from nuclei.images.labels import components, without_gaps
 
 MASK = components(PAIRS > 0)
@@ -94,3 +94,25 @@ def test_more_nuclei_than_void_leaves_room_for_are_refused(monkeypatch):
     monkeypatch.setattr(divided_mask, "MAX_NUCLEI", 31)
     with pytest.raises(ValueError, match="32 nuclei, more than the 31"):
         divide(MASK, SMALLER)
+
+
+@pytest.mark.parametrize(
+    ("nuclei", "void", "is_sure"),
+    [
+        (PAIRS, PAIRS < 0, True),
+        (PAIRS, PAIRS == 7, True),
+        (
+            np.where((PAIRS > 0) & (PAIRS < 3), 3 - PAIRS, 0),
+            PAIRS == 7,
+            True,
+        ),  # ids not in the order of the rows
+        (np.where(PAIRS == 1, 1, 0), PAIRS == 7, True),
+        (np.where(PAIRS == 1, 1, 0), PAIRS < 0, True),
+        (np.zeros_like(PAIRS), PAIRS == 7, False),  # VOID would be the only nucleus
+        (np.where((SMALLER == 1), 1, 0), PAIRS > 1, False),  # too little beside it
+        (PAIRS + 40_000 * (PAIRS > 0), PAIRS == 7, False),  # VOID would be one id of many
+    ],
+)
+def test_labels_are_written_where_they_are_read_as_they_are_meant(nuclei, void, is_sure):
+    labels = np.where(void, VOID, nuclei)
+    assert is_read_back(labels.astype(np.int32)) == is_sure
