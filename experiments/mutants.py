@@ -35,6 +35,7 @@ ROOMS = {  # rooms whose faults nobody would see in a picture, and their tests
     "training/muon": ("training/test_muon",),
     "images/intensity": ("images/test_intensity", "images/test_outliers"),
     "images/labels": ("images/test_labels",),
+    "datasets/divided_mask": ("datasets/test_divided_mask",),
     "results/tables": ("results/test_tables",),
     "formats/tables": ("formats/test_tables",),
     "report/page": ("report/test_page",),

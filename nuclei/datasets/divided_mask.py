@@ -62,13 +62,11 @@ def divide(regions: np.ndarray, found: np.ndarray, void: np.ndarray | None = Non
     if void is not None:
         labels[void] = VOID
     num_nuclei = num_divided = num_void = 0
-    areas_px = count_pixels(found)
-    for index, (box, solidity) in enumerate(
-        zip(find_objects(regions), solidities(regions), strict=True)
-    ):
+    areas_px, solidity = count_pixels(found), solidities(regions)
+    for index, box in enumerate(find_objects(regions)):
         region = regions[box] == index + 1
         parts = parts_of(region, np.where(region, found[box], 0), areas_px)
-        if parts is None or (parts.max() == 1 and solidity < MIN_SOLIDITY):
+        if parts is None or (parts.max() == 1 and solidity[index] < MIN_SOLIDITY):
             labels[box][region] = VOID
             num_void += 1
             continue
@@ -124,6 +122,9 @@ def is_read_back(labels: np.ndarray) -> bool:
         return False
     void = np.zeros(labels.shape, bool) if truth.void is None else truth.void
     read = np.where(void, VOID, truth.labels)
-    pairs = np.unique(np.int64(VOID + 1) * labels + read)  # one for each nucleus, and for the rest
-    is_alike = np.array_equal(labels == 0, read == 0) and np.array_equal(labels == VOID, void)
-    return is_alike and len(pairs) == len(np.unique(labels)) == len(np.unique(read))
+    read_as = np.zeros(VOID + 1, int)
+    read_as[labels] = read
+    values = np.unique(labels)
+    is_one_to_one = len(np.unique(read_as[values])) == len(values)
+    is_kept = read_as[0] == 0 and np.array_equal(void, labels == VOID)
+    return bool(is_kept and is_one_to_one and (read_as[labels] == read).all())

@@ -75,6 +75,43 @@ def test_a_found_nucleus_that_lies_mostly_elsewhere_divides_nothing():
     assert divide(regions, found).num_nuclei == 2
 
 
+def test_half_of_a_nucleus_is_not_enough_and_half_of_a_region_is():
+    regions = np.zeros((40, 60), np.int32)
+    regions[10:30, 10:50] = 1
+    found = np.zeros_like(regions)
+    found[10:30, 10:20], found[10:30, 40:60] = 1, 2  # half of the second lies in the region
+    assert divide(regions, found).num_nuclei == 1
+    found[10:30, 59] = 0
+    assert divide(regions, found).num_nuclei == 2
+    found[10, 10] = 0  # 399 of 800 px, after exactly half
+    assert divide(regions, found).num_void == 1
+
+
+def test_each_pixel_goes_to_the_nearest_found_nucleus(monkeypatch):
+    monkeypatch.setattr(divided_mask, "MIN_COVERED", 0)
+    rng = np.random.default_rng(3)
+    region, shares = np.ones((60, 80), np.int32), []
+    for _ in range(5):
+        found = np.zeros_like(region)
+        for nucleus in range(1, 5):  # of different sizes
+            row, column, size = *rng.integers(0, (40, 60)), rng.integers(8, 20)
+            found[row : row + size, column : column + size] = nucleus
+        labels = divided_mask.parts_of(region > 0, found, np.bincount(found.ravel()))
+        distances = [
+            ndimage.distance_transform_edt(found != nucleus) for nucleus in np.unique(found)[1:]
+        ]
+        own = np.take_along_axis(np.array(distances), labels[None] - 1, axis=0)[0]
+        shares.append((own <= np.min(distances, axis=0) + 1.5).mean())
+    assert np.mean(shares) > 0.985  # floods meet a little beside the line
+
+
+def test_void_of_the_mask_stays_void():
+    void = np.zeros(MASK.shape, bool)
+    void[:4] = True
+    mask = divide(MASK, SMALLER, void)
+    assert ((mask.labels == VOID) == void).all() and mask.num_void == 0
+
+
 def test_pixels_that_only_a_corner_connects_go_along():
     regions = np.zeros((30, 40), np.int32)
     regions[5:20, 5:35] = 1
@@ -92,8 +129,12 @@ def test_an_empty_mask_stays_empty():
 
 def test_more_nuclei_than_void_leaves_room_for_are_refused(monkeypatch):
     monkeypatch.setattr(divided_mask, "MAX_NUCLEI", 31)
-    with pytest.raises(ValueError, match="32 nuclei, more than the 31"):
+    with pytest.raises(
+        ValueError, match="32 nuclei, more than the 31 .* cut the image into smaller ones$"
+    ):
         divide(MASK, SMALLER)
+    monkeypatch.setattr(divided_mask, "MAX_NUCLEI", 32)
+    assert divide(MASK, SMALLER).num_nuclei == 32
 
 
 @pytest.mark.parametrize(
