@@ -56,7 +56,7 @@ from nuclei.datasets.folder_sets import has_folder_pairs, import_folders
 from nuclei.datasets.pairs import Reading, find_pairs, read_pair
 from nuclei.datasets.target import Imported, own_data_dir
 from nuclei.files import plural
-from nuclei.leftovers import writing_into
+from nuclei.leftovers import adding_to, writing_into
 from nuclei.model_file import describe_model, find_model, read_settings
 from nuclei.progress import quietly
 from nuclei.streams import visible
@@ -126,7 +126,7 @@ def add_import_flags(parser) -> None:
         "--divide-by",
         metavar="FOLDER",
         help="divide the binary masks of DATA_DIR by the nuclei in this folder of label images, as "
-        "predict.py --formats labels writes them, into --out (default: divide nothing)",
+        "predict.py --formats labels writes them, into a new folder (default: divide nothing)",
     )
     importing.add_argument(
         "--out",
@@ -168,8 +168,10 @@ def parse_arguments(argv) -> argparse.Namespace:
     args = parser.parse_args(argv)
     is_import = args.download or args.source is not None
     is_division = args.divide_by is not None
-    if not (is_import or is_division) and (args.overwrite or args.out is not None):
-        parser.error("--out and --overwrite go with --from, --download or --divide-by")
+    if args.overwrite and not is_import:
+        parser.error("--overwrite goes with --from or --download")
+    if args.out is not None and not (is_import or is_division):
+        parser.error("--out goes with --from, --download or --divide-by")
     if not args.download and (args.url != PUBLIC_URL or args.sha256 is not None):
         parser.error("--url and --sha256 go with --download")
     if not args.compare and args.model != SHIPPED:
@@ -182,8 +184,8 @@ def parse_arguments(argv) -> argparse.Namespace:
             parser.error(
                 f"the name of {args.source} says nothing about the set; give --out a new folder"
             )
-    if is_division and args.ignore:
-        parser.error("--ignore does not go with --divide-by: void is 255 or 65535 there")
+    if is_division and (args.ignore or args.channel or args.plane):
+        parser.error("--ignore, --channel and --plane do not go with --divide-by")
     if is_division and args.out is None:
         path = Path(args.data_dir)
         path = path.resolve() if path.name in ("", "..") else path
@@ -220,8 +222,9 @@ def report(results: list[Imported], source, out_dir) -> int:
 
 
 def divide_masks(args) -> int:
-    """Divide binary masks. Returns and raises: as `report`; raises also as `divide_set`."""
-    result = divide_set(args.data_dir, args.divide_by, args.out, args.overwrite)
+    """Divide binary masks. Returns: as `report`. Raises: as `divide_set`."""
+    with adding_to(Path(args.out).absolute().parent):  # the new folder appears there at the end
+        result = divide_set(args.data_dir, args.divide_by, args.out)
     return report([result], args.data_dir, args.out)
 
 

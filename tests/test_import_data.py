@@ -55,6 +55,8 @@ def test_the_script_runs_by_itself_and_needs_no_keras(tmp_path):
         ["--from", "x", "--sha256", "00"],
         ["data2", "--model", "a.h5"],
         ["data2", "--divide-by", "found", "--ignore", "7"],
+        ["data2", "--divide-by", "found", "--plane", "2"],
+        ["data2", "--divide-by", "found", "--overwrite"],
         ["data2", "--divide-by", "found", "--from", "x"],
     ],
 )

@@ -213,8 +213,8 @@ def describe_check(check: Check) -> str:
     if binary:
         lines.append(
             f"Binary truth in {len(binary):,} pairs: its connected components are taken as nuclei, "
-            "so touching nuclei are merged; to teach their separation, give one id per nucleus, or "
-            "divide the masks with --divide-by."
+            "so touching nuclei are merged; one id per nucleus would teach their separation "
+            "(docs/training.md: how a model divides masks)."
         )
     few = sum(pair.form == FEW_VALUES for pair in check.pairs.values())
     if few:

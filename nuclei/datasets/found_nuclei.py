@@ -13,8 +13,9 @@ import numpy as np
 from nuclei.datasets.pairs import TRUTH_SUFFIXES, find_truths
 from nuclei.images.folder import image_files
 from nuclei.images.labels import components, read_labels, without_gaps
-from nuclei.images.reading import PICTURE_SUFFIXES
-from nuclei.truth.masks import read_truth
+from nuclei.truth.annotations import OUTLINE_SUFFIXES, read_outlines
+from nuclei.truth.arrays import ARRAY_SUFFIXES, read_array
+from nuclei.truth.masks import whole_numbers
 
 HOW_TO_FIND = "python predict.py RAW --tta --formats labels --out FOLDER writes label images"
 
@@ -35,10 +36,10 @@ def find_found(found_dir: Path, stems: set[str]) -> dict[str, Path]:
     if not folder.is_dir():
         fault = "is no folder" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} {fault}; expected a folder of label images: {HOW_TO_FIND}"
+            f"{folder} {fault}; expected a folder of label images or outlines: {HOW_TO_FIND}"
         )
     if not image_files(folder, TRUTH_SUFFIXES):
-        raise ValueError(f"{folder} holds no label image: {HOW_TO_FIND}")
+        raise ValueError(f"{folder} holds no label image and no outlines: {HOW_TO_FIND}")
     found = find_truths(folder, stems)
     if not stems & {*found}:
         raise ValueError(
@@ -62,16 +63,20 @@ def read_found(path: Path, stem: str, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         FileNotFoundError, ValueError: the file cannot be read, holds no ids, or is of another size.
     """
-    if path.name.lower().endswith(PICTURE_SUFFIXES):
-        labels = read_labels(path)
+    name = path.name.lower()
+    if name.endswith(OUTLINE_SUFFIXES):
+        labels = read_outlines(path, shape, stem).labels
+    else:  # ids as they are: what is void in a truth may be an id here
+        is_array = name.endswith(ARRAY_SUFFIXES)
+        ids = whole_numbers(read_array(path, shape), path) if is_array else read_labels(path)
+        labels = without_gaps(np.maximum(ids, 0))
         if labels.max(initial=0) == 1 and components(labels > 0).max() > 1:
             raise ValueError(
-                f"{path} is a mask of 0 and 1; expected one id for each nucleus: {HOW_TO_FIND}"
+                f"{path} has one value in several places; expected one id for each nucleus: "
+                f"{HOW_TO_FIND}"
             )
-    else:
-        labels = read_truth(path, shape, stem=stem).labels
     if labels.shape != shape:
         raise ValueError(
             f"{path} has {labels.shape} px, its image {shape} (height, width); expected equal sizes"
         )
-    return without_gaps(labels)
+    return labels

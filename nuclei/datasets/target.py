@@ -125,12 +125,8 @@ class Target:
         """The target of a folder, which may be new, for images of these stems.
 
         Raises:
-            ValueError: its truths contradict one another, as for `find_truths`, or it has no
-                place for raw/ and gt/.
+            ValueError: its truths contradict one another, as for `find_truths`.
         """
-        for folder in (out_dir / "raw", out_dir / "gt"):
-            if os.path.lexists(folder) and not folder.is_dir():
-                raise ValueError(f"{folder} is no folder; move it away, or give --out another one")
         raw, truths = image_files(out_dir / "raw"), image_files(out_dir / "gt", TRUTH_SUFFIXES)
         found = find_truths(out_dir / "gt", {*raw, *stems}) if truths else {}
         return cls(out_dir, overwrite, {"raw": raw, "gt": truths}, {*truths, *found})

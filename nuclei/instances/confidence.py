@@ -47,12 +47,13 @@ def confidence_features(labels, maps, scale=1.0):
     return np.stack(features, -1)
 
 
-def calibrate(features, hits):
+def calibrate(features, hits, shares=None):
     """Fit the weights of `confidence`: a logistic regression.
 
     Args:
         features: (n, 5), of `confidence_features`.
         hits: (n,) bool, whether a true nucleus overlaps with an IoU of 0.5 or more.
+        shares: (n,) float, how much each nucleus counts, 1 on the mean; None: all alike.
 
     Returns:
         A list of 5 floats.
@@ -63,10 +64,12 @@ def calibrate(features, hits):
     from scipy.optimize import minimize
     from scipy.special import expit
 
+    shares = np.ones(len(hits)) if shares is None else shares
+
     def loss(weights):
         logits = features @ weights
-        gradient = features.T @ (expit(logits) - hits) + REGULARISATION * weights
-        likelihood = np.sum(np.logaddexp(0, logits) - hits * logits)
+        gradient = features.T @ (shares * (expit(logits) - hits)) + REGULARISATION * weights
+        likelihood = np.sum(shares * (np.logaddexp(0, logits) - hits * logits))
         return likelihood + REGULARISATION / 2 * weights @ weights, gradient
 
     result = minimize(loss, np.zeros(features.shape[1]), jac=True)

@@ -6,6 +6,7 @@ calibration_of(results)         # of the confidence of a nucleus
 limits_of(results, calibration, rare)       # above which an image is out of distribution
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,12 +93,18 @@ def scores_by_group(results):
 
 
 def calibration_of(results):
-    """Fit the confidence of a nucleus: {"calibration": ...}, or {} if none was predicted."""
+    """Fit the confidence of a nucleus: {"calibration": ...}, or {} if none was predicted.
+
+    A set counts as in `mean_of_sets`.
+    """
+    sizes = Counter(result.groups[1] for result in results)
+    shares = [np.full(len(r.is_hit), sizes[r.groups[1]] ** -0.5) for r in results]
+    shares = np.concatenate(shares)
     features = np.concatenate([result.features for result in results])
     is_hit = np.concatenate([result.is_hit for result in results])
     if not len(is_hit):
         return {}
-    weights = calibrate(features, is_hit)
+    weights = calibrate(features, is_hit, shares / shares.mean())
     error, _ = expected_calibration_error(confidence(features, weights), is_hit)
     error = round(error, 4)
     calibration = {"weights": weights, "nuclei": len(is_hit), "expected_calibration_error": error}

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,19 +87,34 @@ def test_what_nobody_can_tell_is_void_and_teaches_nothing(places):
     assert (divided.void == (CRESCENT > 0)).all()
 
 
-def test_a_second_run_completes_the_first_and_another_division_needs_overwrite(places, capsys):
+def test_a_folder_that_is_there_stays_as_it_is(places, capsys):
     divide(places)
-    before = files(places / "out")
-    (places / "out" / "gt" / "b.png").unlink()
     save(places / "found" / "a.png", np.where(PAIRS == 1, 0, FOUND))
-    assert divide(places) == 0
-    said = capsys.readouterr()
-    assert files(places / "out") == before and "3 already there" in said.out
-    assert "1 mask (a): their images have a truth there; --overwrite replaces it" in said.err
-    assert divide(places, "--overwrite") == 0
-    after = files(places / "out")
-    assert {name for name in after if after[name] != before[name]} == {"gt/a.png"}
-    assert capsys.readouterr().err == ""
+    before = files(places)
+    for out in ("out", "set", "found", "set/gt"):
+        assert divide(places, out=out) == 1
+        assert f"{out} is there already; give --out a new folder" in capsys.readouterr().err
+    assert files(places) == before
+    (places / "link").symlink_to("nowhere")
+    assert divide(places, out="link") == 1
+    (places / "empty").mkdir()
+    assert divide(places, out="empty") == 0 and len(files(places / "empty")) == 9
+
+
+def test_a_killed_run_leaves_no_half_of_a_set_and_the_next_one_clears_up(places):
+    words = [str(places / "set"), "--divide-by", str(places / "found")]
+    words += ["--out", str(places / "out")]
+    code = (
+        "import os; from nuclei.datasets import divided_set; import import_data\n"
+        "divided_set.write_png = lambda *_: os._exit(9)\n"
+        f"import_data.main({words})"
+    )
+    root = Path(import_data.__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 9
+    assert not (places / "out" / "raw").exists()
+    assert [path.name for path in places.iterdir() if path.name.startswith(".")]
+    assert divide(places) == 0 and len(files(places / "out")) == 9
+    assert not [path.name for path in places.iterdir() if path.name.startswith(".")]
 
 
 def test_masks_that_cannot_be_divided_stay_as_they_are_and_are_named(places, capsys):
@@ -104,8 +122,8 @@ def test_masks_that_cannot_be_divided_stay_as_they_are_and_are_named(places, cap
     save(places / "set" / "gt" / "b.png", CRESCENT)
     assert divide(places, "--quiet") == 0
     error = capsys.readouterr().err
-    assert "Not divided, 1 mask (a): there are no labels for them" in error
-    assert "Not divided, 1 mask (b): nuclei, void and specks would be taken" in error
+    assert "1 mask not divided, since no labels have its name: a\n" in error
+    assert "1 mask not divided, since it would be misread: b\n" in error
     assert files(places / "set") == files(places / "out")
 
 
@@ -114,7 +132,7 @@ def test_a_mask_whose_nuclei_would_be_misread_stays_as_it_is(places, capsys):
     mask[3::5, 3::5] = 255  # specks, beside which ids are taken for soft edges
     save(places / "set" / "gt" / "a.png", mask)
     assert divide(places) == 0
-    assert "Not divided, 1 mask (a)" in capsys.readouterr().err
+    assert "1 mask not divided, since it would be misread: a\n" in capsys.readouterr().err
     assert files(places / "out" / "gt")["a.png"] == files(places / "set" / "gt")["a.png"]
 
 
@@ -126,11 +144,8 @@ def test_a_pair_that_fails_is_named_and_the_others_are_divided(places, capsys):
     error = capsys.readouterr().err
     assert "found/a.png is a mask of 0 and 255" in error and "measured.tif" in error
     assert {path.stem for path in (places / "out" / "gt").iterdir()} == {"b", "numbered"}
-    save(places / "found" / "a.png", (FOUND > 0) * np.uint8(1))
-    assert divide(places) == 1
-    assert "found/a.png is a mask of 0 and 1" in capsys.readouterr().err
     save(places / "found" / "a.png", FOUND[:-1])
-    assert divide(places) == 1
+    assert divide(places, out="other") == 1
     assert "(199, 240) px, its image (200, 240)" in capsys.readouterr().err
 
 
@@ -152,6 +167,50 @@ def test_void_of_the_masks_stays_void(places):
     assert (divided.void == (PAIRS == 1)).all() and divided.labels.max() == PAIRS.max() - 2
 
 
+def test_one_truth_of_several_images_is_copied_once(places, capsys):
+    square = [10, 10, 30, 10, 30, 30, 10, 30]
+    stems = ("a", "b", "missing")
+    images = [
+        {"id": k, "file_name": f"{stem}.tif", "height": 200, "width": 240}
+        for k, stem in enumerate(stems)
+    ]
+    nuclei = [
+        {"id": k, "image_id": k, "category_id": 1, "segmentation": [square]} for k in range(3)
+    ]
+    content = {"images": images, "annotations": nuclei, "categories": [{"id": 1, "name": "n"}]}
+    for stem in ("a", "b"):
+        (places / "set" / "gt" / f"{stem}.png").unlink()
+    (places / "set" / "gt" / "all.json").write_text(json.dumps(content))
+    assert divide(places) == 0
+    assert "without image" not in capsys.readouterr().out
+    assert files(places / "out") == files(places / "set")
+    assert truth(places, "b").labels.sum() == 400
+
+
+@pytest.mark.parametrize("value", [1, 128, 255, 65535])
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_a_mask_is_never_taken_for_found_nuclei(places, capsys, value, suffix):
+    mask = (FOUND > 0) * np.uint16(value)
+    (places / "found" / "a.png").unlink()
+    if suffix == "npy":
+        np.save(places / "found" / "a.npy", mask)
+    else:
+        save(places / "found" / "a.png", mask)
+    assert divide(places) == 1
+    error = capsys.readouterr().err
+    assert f"found/a.{suffix}" in error and "expected one id" in error
+
+
+def test_ids_of_found_nuclei_are_never_void(places):
+    ids = np.where(FOUND < 16, FOUND, 255 * (FOUND < 17)).astype(np.uint16)
+    (places / "found" / "a.png").unlink()
+    np.save(places / "found" / "a.npy", ids)
+    save(places / "found" / "b.png", ids)
+    assert divide(places) == 0
+    for stem in ("a", "b"):
+        assert truth(places, stem).labels.max() == 24  # of 16 pairs, 8 are divided
+
+
 def test_without_a_split_all_masks_are_divided_and_a_line_says_so(places, capsys):
     (places / "set" / "split.csv").unlink()
     assert divide(places) == 0
@@ -163,58 +222,9 @@ def test_only_what_the_table_calls_training_is_divided(places, capsys):
     (places / "set" / "split.csv").write_text("stem,split\nb,train\nB_mask,validation\n")
     assert divide(places) == 0
     said = capsys.readouterr()
-    assert "1 mask divided" in said.out
-    assert "No image has 1 name of split.csv: B_mask" in said.err
-
-
-def test_no_truth_of_a_model_comes_into_validation_by_a_later_split(places, capsys):
-    table, out = places / "set" / "split.csv", places / "out"
-    table.unlink()
-    divide(places)
-    table.write_text(TABLE)
-    before = files(out)
-    assert divide(places) == 1 and files(out) == before
-    assert "was divided by another split" in capsys.readouterr().err
-    assert divide(places, "--overwrite") == 0 and truth(places, "measured").form == "binary"
-    table.write_text(TABLE.replace("b,train", "b,test"))
-    before = files(out)
-    assert divide(places) == 1 and files(out) == before
-    assert divide(places, "--overwrite") == 0 and truth(places, "b").form == "binary"
-    table.unlink()
-    before = files(out)
-    for flags in ([], ["--overwrite"]):
-        assert divide(places, *flags) == 1 and files(out) == before
-    assert "remove that file" in capsys.readouterr().err
-
-
-def test_the_masks_are_safe_behind_links(places, capsys):
-    (places / "out").mkdir()
-    for part in ("raw", "gt"):
-        (places / "out" / part).symlink_to(places / "set" / part)
-    before = files(places / "set")
-    assert divide(places, "--overwrite") == 1
-    assert "gt holds the masks themselves" in capsys.readouterr().err
-    (places / "out" / "gt").unlink()
-    assert divide(places, "--overwrite") == 0  # the images may be shared
-    assert files(places / "set") == before and truth(places, "a").form == "instances"
-
-
-def test_truth_of_a_whole_set_is_written_for_each_image(places):
-    square = [10, 10, 30, 10, 30, 30, 10, 30]
-    images = [
-        {"id": k, "file_name": f"{stem}.tif", "height": 200, "width": 240}
-        for k, stem in enumerate(("a", "b"))
-    ]
-    nuclei = [{"id": k, "image_id": k, "category_id": 1, "segmentation": [square]} for k in (0, 1)]
-    content = {"images": images, "annotations": nuclei, "categories": [{"id": 1, "name": "n"}]}
-    for stem in ("a", "b"):
-        (places / "set" / "gt" / f"{stem}.png").unlink()
-    (places / "set" / "gt" / "all.json").write_text(json.dumps(content))
-    assert divide(places) == 0
-    assert {path.name for path in (places / "out" / "gt").iterdir()} == {
-        f"{stem}.png" for stem in STEMS
-    }
-    assert truth(places, "a").labels.sum() == 400
+    assert "1 mask divided" in said.out and truth(places, "b").form == "instances"
+    assert "1 name in split.csv that no image has: B_mask\n" in said.err
+    assert "split.csv does not name it: a, measured, numbered\n" in said.err
 
 
 def test_the_folder_of_a_prediction_is_understood(places, capsys):
@@ -231,8 +241,8 @@ def test_a_name_is_found_where_none_is_given(places, monkeypatch, capsys):
     record = json.loads((places / "check.json").read_text())
     assert record["folder"] == "set_divided" and len(record["pairs"]) == 4
     monkeypatch.chdir(places / "set")
-    assert import_data.main([".", "--divide-by", "../found"]) == 0
-    assert "set_divided: 0 imported, 4 already there" in capsys.readouterr().out
+    assert import_data.main([".", "--divide-by", "../found"]) == 1
+    assert "set_divided is there already" in capsys.readouterr().err
     assert import_data.main([".", "--divide-by", ""]) == 1
 
 
@@ -241,28 +251,24 @@ def test_a_name_is_found_where_none_is_given(places, monkeypatch, capsys):
     [
         ("nowhere", "out", "nowhere does not exist; expected a folder of label images"),
         ("other", "out", r"no label image of the name of an image \(for example a.png\)"),
-        ("found", "set", "set holds the masks themselves"),
+        ("found", "set", "set is there already"),
         ("found/a.png", "out", "a.png is no folder; expected a folder of label images"),
-        ("empty", "out", "holds no label image: python predict.py"),
-        ("found", "file", "gt is no folder"),
+        ("empty", "out", "holds no label image and no outlines: python predict.py"),
     ],
 )
 def test_errors_say_the_way_out_and_write_nothing(places, capsys, found, out, message):
     save(places / "other" / "x.png", FOUND)
     (places / "empty").mkdir()
-    (places / "file").mkdir()
-    (places / "file" / "gt").write_text("mine")
     before = files(places / "set")
     words = [places / "set", "--divide-by", places / found, "--out", places / out]
     assert import_data.main([str(word) for word in words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
     assert files(places / "set") == before and not (places / "out" / "gt").exists()
-    assert (places / "file" / "gt").read_text() == "mine"
 
 
 def test_a_full_disk_stops_at_once(places, capsys):
     with short_files():
         assert divide(places) == 1
     assert capsys.readouterr().err.count("cannot be written") == 1
-    assert {path.name for path in (places / "out").rglob("*") if path.is_file()} == {"split.csv"}
+    assert not (places / "out").exists()

@@ -38,6 +38,15 @@ def test_calibrated_confidence_is_the_share_of_right_nuclei():
     assert worse == pytest.approx(0.99 - hits[2000:].mean(), abs=1e-9)
 
 
+def test_nuclei_count_by_their_shares():
+    features = np.ones((300, 1))
+    hits = np.arange(300) < 100  # all of the first 100, none of the others
+    shares = np.where(hits, 4.0, 1.0)
+    assert confidence(features, calibrate(features, hits))[0] == pytest.approx(1 / 3, abs=0.01)
+    weights = calibrate(features, hits, shares)
+    assert confidence(features, weights)[0] == pytest.approx(2 / 3, abs=0.01)
+
+
 def test_weights_stay_finite_where_every_nucleus_is_right():
     features = np.column_stack([np.random.default_rng(0).normal(1, 1.5, 50), np.ones(50)])
     assert np.isfinite(calibrate(features, np.ones(50, bool))).all()
