@@ -38,7 +38,6 @@ class Model:
         multiple_px: height and width of the input must be a multiple of it.
         diameter_px: median nucleus diameter that the network was trained for.
         thresholds: chosen on the validation images; `separate` takes them.
-        tissue_thresholds: the same for stained sections; empty where they have no others.
         calibration: weights of `confidence`, or None where the file has none.
         limits: of the signs of `image_signs`, beside FIXED_LIMITS; an image above one is out of
             distribution. Empty where unknown, and then no image is judged.
@@ -54,7 +53,6 @@ class Model:
     multiple_px: int
     diameter_px: float = TRAINED_DIAMETER_PX
     thresholds: dict = field(default_factory=dict)
-    tissue_thresholds: dict = field(default_factory=dict)
     calibration: list | None = None
     limits: dict[str, float] = field(default_factory=dict)
     rare_modalities: tuple[str, ...] = ()
@@ -70,10 +68,6 @@ class Model:
     def __call__(self, batch):
         """Maps (B, h, w, num_maps) of a batch (B, h, w, 3)."""
         return self.network(batch)
-
-    def thresholds_of(self, kind: str) -> dict:
-        """The thresholds that were chosen for images of this modality."""
-        return (kind == "tissue" and self.tissue_thresholds) or self.thresholds
 
     def exceeds_limits(self, signs: dict[str, float], kind: str) -> bool | None:
         """Whether an image is out of distribution.
@@ -109,7 +103,6 @@ def as_model(network: Callable, settings: dict, device: str = "") -> Model:
         multiple_px=geometry["multiple"],
         diameter_px=settings.get("trained_diameter_px", TRAINED_DIAMETER_PX),
         thresholds=settings.get("thresholds", {}),
-        tissue_thresholds=settings.get("tissue_thresholds", {}),
         calibration=settings["calibration"]["weights"] if "calibration" in settings else None,
         limits=usual.get("limits") or older_limits(usual),
         rare_modalities=tuple(usual.get("rare_modalities", ())),

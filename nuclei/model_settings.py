@@ -77,7 +77,6 @@ class Chosen(TypedDict, total=False):
     __pydantic_config__ = {"extra": "allow"}
 
     thresholds: Thresholds
-    tissue_thresholds: Thresholds
     calibration: Calibration
     out_of_distribution: OutOfDistribution
 

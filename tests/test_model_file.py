@@ -119,10 +119,6 @@ def test_a_model_carries_what_its_settings_say():
         },
     }
     model = as_model(None, settings)
-    assert model.thresholds_of("tissue") == model.thresholds
-    sections = as_model(None, settings | {"tissue_thresholds": {"min_area_px": 9}})
-    assert sections.thresholds_of("tissue") == {"min_area_px": 9}
-    assert sections.thresholds_of("fluorescence") == model.thresholds
     assert model.diameter_px == 30 and model.thresholds == {"nucleus_threshold": 0.4}
     assert model.calibration == [1.0]
     assert model.exceeds_limits({"uncertainty": 0.9, "low_confidence": 0.3}, "tissue") is True

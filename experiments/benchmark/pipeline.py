@@ -14,7 +14,6 @@ import numpy as np
 
 from nuclei.images.intensity import intensity_range, normalise
 from nuclei.images.labels import read_labels
-from nuclei.images.modality import modality
 from nuclei.images.reading import read_image
 from nuclei.images.writing import find_labels
 from nuclei.inference.engines import load_model
@@ -130,11 +129,9 @@ def one_after_the_other(files, model, out):
         scale, maps, _ = estimate_scale(model, image, prepare, separate=timed_separate)
         if maps is None:
             maps = predict_scaled(model, image, scale, prepare)
-        with watch("reading"):
-            kind = modality(image)
-        labels = timed_separate(maps, scale=scale, **run.options.thresholds_for(model, kind, scale))
+        labels = timed_separate(maps, scale=scale, **run.options.thresholds_for(model, scale))
         with watch("tables and files"):
-            found = Found(image, intensity, labels, maps, scale, kind=kind)
+            found = Found(image, intensity, labels, maps, scale)
             write_results(found, Job(stem, path, DEFAULT_FORMATS), run)
     watch.seconds["scaling"] = time.perf_counter() - started - sum(watch.seconds.values())
     return watch.seconds

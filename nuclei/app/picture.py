@@ -18,7 +18,6 @@ from nuclei.app.tiles import Pyramid
 from nuclei.contents import Content, content_of, known_state
 from nuclei.images.box import Box
 from nuclei.images.intensity import intensity_range
-from nuclei.images.modality import modality
 from nuclei.images.reading import open_image
 
 
@@ -49,11 +48,6 @@ class Picture:
     def num_pixels(self) -> int:
         """Height times width."""
         return self.image.shape[0] * self.image.shape[1]
-
-    @cached_property
-    def kind(self) -> str:
-        """Its modality."""
-        return modality(self.image)
 
     @cached_property
     def pyramid(self) -> Pyramid:

@@ -34,7 +34,7 @@ def propose(
     margin_px = int(np.ceil(2 * model.diameter_px / (scale or 1)))
     area = canvas.around(box, margin_px=margin_px)  # nuclei across the border are seen whole
     maps, scale = picture.maps(model, area, scale)
-    thresholds = {**THRESHOLDS, **model.thresholds_of(picture.kind)}
+    thresholds = {**THRESHOLDS, **model.thresholds}
     if threshold is not None:
         thresholds |= {"nucleus_threshold": threshold, "min_probability": threshold}
     found = separate(maps, scale=scale, **thresholds)
@@ -80,7 +80,7 @@ def heights_of(picture: Picture, model, scale: float | None):
         maps, seen_at = picture.maps(model, box, scale)
         if maps.shape[-1] < 2:  # the network has no distance map
             return None
-        thresholds = {**THRESHOLDS, **model.thresholds_of(picture.kind)}
+        thresholds = {**THRESHOLDS, **model.thresholds}
         smoothing_px = thresholds["smoothing_px"] / seen_at
         return marker_heights(maps, thresholds["contact_weight"], smoothing_px)
 

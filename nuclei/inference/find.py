@@ -78,7 +78,7 @@ class Options:
             return None
         return float(np.clip(model.diameter_px / diameter_px, *SCALE_LIMITS))
 
-    def thresholds_for(self, model: Model, kind: str, scale: float | None = None) -> dict:
+    def thresholds_for(self, model: Model, scale: float | None = None) -> dict:
         """The thresholds of `separate`: the model's, changed by the user's.
 
         The lowest mean probability of a nucleus moves with the threshold of its pixels: a lower
@@ -86,11 +86,10 @@ class Options:
 
         Args:
             model: whose thresholds were chosen on its validation images.
-            kind: modality of the image.
             scale: that the image was seen at, needed where min_area_px is given: it counts image
                 pixels.
         """
-        thresholds = {**THRESHOLDS, **model.thresholds_of(kind)}
+        thresholds = {**THRESHOLDS, **model.thresholds}
         if self.threshold is not None:
             usual, lowest = thresholds["nucleus_threshold"], thresholds["min_probability"]
             if self.threshold < usual:  # else what comes in would lower the mean of a nucleus
@@ -104,9 +103,9 @@ class Options:
             thresholds["smallest_px"] = 0  # the user knows best
         return thresholds
 
-    def separator_for(self, model: Model, kind: str, scale: float) -> Separator:
-        """What separates the nuclei of an image of this modality that a model sees at a scale."""
-        return Separator(self.thresholds_for(model, kind, scale), model.calibration, model.zooms)
+    def separator_for(self, model: Model, scale: float) -> Separator:
+        """What separates the nuclei of an image that a model sees at a scale."""
+        return Separator(self.thresholds_for(model, scale), model.calibration, model.zooms)
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,8 @@ def find_nuclei(image, model: Model, options: Options | None = None) -> Found:
     # The range is that of the whole image: a tile of background alone must not be stretched.
     intensity = intensity_range(image)
     scale, maps, scale_spread = predict_image(model, image, intensity, options)
+    labels, maps = options.separator_for(model, scale).separate(maps, scale)
     kind = modality(image)
-    labels, maps = options.separator_for(model, kind, scale).separate(maps, scale)
     kept = without_holes(labels, image) if kind == "tissue" else labels
     share = hole_share(labels, kept)
     return Found(image, intensity, kept, maps, scale, scale_spread, kind, share)

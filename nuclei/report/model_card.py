@@ -54,10 +54,9 @@ def model_facts(settings, model_path):
             f"{sizes['percentile_95']:g} px (5th to 95th percentile)"
         )
     purpose = "to choose the epoch and the thresholds"
-    thresholds, of_tissue = (
-        {name.replace("_", " "): value for name, value in settings.get(key, {}).items()}
-        for key in ("thresholds", "tissue_thresholds")
-    )
+    thresholds = {
+        name.replace("_", " "): value for name, value in settings.get("thresholds", {}).items()
+    }
     return [
         ("file", f"<code>{text(model_path)}</code>"),
         ("trained on", f"{plural(total, 'image')}: {listed(kinds)}" if total else ""),
@@ -66,7 +65,6 @@ def model_facts(settings, model_path):
         ("nucleus diameters", diameters),
         ("maps", text(", ".join(settings.get("architecture", {}).get("heads", [])))),
         ("thresholds", listed(thresholds, "{0} {1:g}")),
-        ("of stained sections", listed(of_tissue, "{0} {1:g}")),
         ("trained with", listed(settings.get("versions", {}), "{0} {1}")),
     ]
 

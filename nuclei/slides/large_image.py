@@ -105,7 +105,7 @@ def find_in_bands(image, model, options):
     setup, spread = decide_setup(image, seen, model, options)
     model.free_memory()  # the tiles have another shape, and need the memory
     mask = np.ones((1, 1), bool) if inside is None else inside
-    separator = options.separator_for(model, setup.kind, setup.scale)
+    separator = options.separator_for(model, setup.scale)
     labels, parts, undecided, probability = np.zeros(setup.shape, np.uint16), [], 0.0, 0.0
     strips = predict_strips(
         model,

@@ -160,7 +160,7 @@ def search_tiles(slide, work, tiles, model, options):
         ValueError: the work folder has no setup, or belongs to another run by now.
     """
     setup = work.require_setup()
-    mask, separator = work.read_mask(), options.separator_for(model, setup.kind, setup.scale)
+    mask, separator = work.read_mask(), options.separator_for(model, setup.scale)
 
     def read(tile):
         return read_tile(slide, tile, setup)

@@ -166,7 +166,7 @@ def begin(recipe, data):
     if not recipe.init:
         return build_unet(**recipe.architecture), state, recipe.architecture
     network, settings = load_network(recipe.init, recipe.heads)
-    names = ("thresholds", "tissue_thresholds", "calibration", "out_of_distribution")
+    names = ("thresholds", "calibration", "out_of_distribution")
     state.base = {name: settings[name] for name in names if name in settings}
     state.learned = read_settings(recipe.init)["architecture"]["heads"]
     state.start_weights = network.get_weights()

@@ -159,8 +159,8 @@ def score_validation(network, architecture, samples, predict_image, base=None, r
         architecture: keyword arguments of `build_unet` for it.
         samples: list of `Sample`, the validation images.
         predict_image: of nuclei.inference.find.
-        base: the same settings of the model of `init`, if any. They stay if the samples hold too
-            few nuclei; without them the thresholds are THRESHOLDS.
+        base: thresholds, calibration and out_of_distribution of the model of `init`, if any. They
+            stay if the samples hold too few nuclei; without them the thresholds are THRESHOLDS.
         rare: of `rare_modalities`.
 
     Returns:
@@ -173,65 +173,32 @@ def score_validation(network, architecture, samples, predict_image, base=None, r
     predict = lambda sample: predict_image(model, sample.image, sample.intensity_range)
     enough = is_enough(samples)
     inherited = base if base and not enough else {}
-    chosen, predictions = {"thresholds": dict(THRESHOLDS)} | inherited, {}
+    thresholds, predictions = inherited.get("thresholds", dict(THRESHOLDS)), {}
     if enough:
         predictions = predict_for_search(samples, predict)
-        chosen = choose_by_modality(samples, predictions, base or {})
-    model, results = as_model(network.predict_on_batch, settings | chosen), []
+        searched = [samples[index] for index in predictions]
+        separated = [sample for sample in searched if sample.is_clump is None]
+        thresholds, _ = choose_thresholds(
+            [estimate.maps for estimate in predictions.values()],
+            [sample.labels for sample in searched],
+            [estimate.scale for estimate in predictions.values()],
+            voids=[sample.unscored for sample in searched],
+            set_names=[sample.set_name for sample in searched],
+            is_binary=[is_enough(separated) and sample.is_clump is not None for sample in searched],
+        )
+    results = []
     with Progress("Scoring", len(samples), "validation images", log=True) as progress:
         for index, sample in enumerate(samples):
             estimate = predictions.pop(index) if index in predictions else predict(sample)
-            results.append(score_image(sample, estimate, model.thresholds_of(sample.group)))
+            results.append(score_image(sample, estimate, thresholds))
             progress.add(1)
     if "calibration" in inherited:
         calibration = {"calibration": inherited["calibration"]}
     else:
         calibration = calibration_of(results)
     limits = limits_of(results, calibration, rare)
-    return {**chosen, **calibration, **limits} | inherited, scores_by_group(results)
-
-
-def choose_by_modality(samples, predictions, base):
-    """Choose thresholds, those of stained sections by themselves where there are enough of both.
-
-    In sections a low probability finds pale nuclei; in fluorescence it joins what is apart.
-
-    Args:
-        samples: list of `Sample`.
-        predictions: of `predict_for_search`.
-        base: as for `score_validation`, or {}. If it has thresholds of sections, those of the
-            modality that the samples do not show stay.
-
-    Returns:
-        {"thresholds": ...}, perhaps with "tissue_thresholds".
-    """
-    parts = {"thresholds": {}, "tissue_thresholds": {}}
-    for index, estimate in predictions.items():
-        is_tissue = samples[index].group == "tissue"
-        parts["tissue_thresholds" if is_tissue else "thresholds"][index] = estimate
-    chosen = {
-        name: best_thresholds(samples, part)
-        for name, part in parts.items()
-        if is_enough([samples[index] for index in part])
-    }
-    if chosen and "tissue_thresholds" in base:
-        return {name: base[name] for name in parts} | chosen
-    return chosen if len(chosen) == 2 else {"thresholds": best_thresholds(samples, predictions)}
-
-
-def best_thresholds(samples, predictions):
-    """The thresholds that `choose_thresholds` finds on predicted samples."""
-    searched = [samples[index] for index in predictions]
-    separated = [sample for sample in searched if sample.is_clump is None]
-    thresholds, _ = choose_thresholds(
-        [estimate.maps for estimate in predictions.values()],
-        [sample.labels for sample in searched],
-        [estimate.scale for estimate in predictions.values()],
-        voids=[sample.unscored for sample in searched],
-        set_names=[sample.set_name for sample in searched],
-        is_binary=[is_enough(separated) and sample.is_clump is not None for sample in searched],
-    )
-    return thresholds
+    chosen = {"thresholds": thresholds, **calibration, **limits}
+    return chosen | inherited, scores_by_group(results)
 
 
 def predict_for_search(samples, predict):

@@ -4,11 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from images_tools import discs, fluorescence, tissue
 from inference_tools import model_of
 
 from nuclei.inference.find import Options, find_nuclei
-from nuclei.slides.large_image import find_in_bands
 
 THRESHOLDS = {"nucleus_threshold": 0.45, "min_probability": 0.75, "min_area_px": 45}
 MODEL = replace(model_of(lambda batch: batch[..., :2]), thresholds=THRESHOLDS)  # maps are the image
@@ -51,22 +49,3 @@ def test_a_least_area_counts_pixels_of_the_image_however_it_is_enlarged(scale):
 def test_a_threshold_that_is_no_probability_is_refused(threshold):
     with pytest.raises(ValueError, match="a threshold of .* came; expected one between 0 and 1"):
         Options(threshold=threshold)
-
-
-@pytest.mark.parametrize("find", ["whole", "bands"])
-def test_sections_have_thresholds_of_their_own(find):
-    low, high = ({"nucleus_threshold": t, "min_probability": t} for t in (0.3, 0.5))
-    network = lambda batch: np.full((*batch.shape[:3], 1), 0.4, np.float32)
-    images = {"tissue": tissue(discs()), "fluorescence": np.dstack([fluorescence(discs())] * 3)}
-
-    def has_nuclei(kind, **thresholds):
-        model = replace(model_of(network, num_maps=1), **thresholds)
-        options = Options(scale=1.0)
-        if find == "whole":
-            return find_nuclei(images[kind], model, options).labels.any()
-        return find_in_bands(images[kind], model, options)[0].labels.any()
-
-    for kind, expected in (("tissue", True), ("fluorescence", False)):
-        assert has_nuclei(kind, thresholds=high, tissue_thresholds=low) == expected
-        assert has_nuclei(kind, thresholds=low, tissue_thresholds=high) != expected
-        assert has_nuclei(kind, thresholds=low) and not has_nuclei(kind, thresholds=high)

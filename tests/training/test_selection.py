@@ -8,12 +8,7 @@ from training_tools import write_data
 
 from nuclei.instances.separate import THRESHOLDS
 from nuclei.training.samples import load_samples
-from nuclei.training.selection import (
-    choose_by_modality,
-    choose_epoch,
-    predict_for_search,
-    score_validation,
-)
+from nuclei.training.selection import choose_epoch, predict_for_search, score_validation
 from nuclei.training.targets import targets
 
 
@@ -86,38 +81,6 @@ def test_perfect_maps_have_perfect_scores(tmp_path, monkeypatch, enough):
     assert (settings["calibration"] == base["calibration"]) == (not enough)
     assert (settings["thresholds"] == base["thresholds"]) == (not enough)
     assert "out_of_distribution" not in settings  # four images do not tell what is usual
-
-
-def of_modality(group, num_nuclei):
-    """A stand-in for a sample with so many nuclei."""
-    return SimpleNamespace(group=group, labels=np.arange(num_nuclei + 1)[None])
-
-
-@pytest.mark.parametrize(
-    ("nuclei", "base", "expected"),
-    [  # nuclei in fluorescence, bright field and sections, and what is chosen from which of them
-        ((90, 10, 100), False, {"thresholds": "fb", "tissue_thresholds": "t"}),
-        ((90, 9, 100), False, {"thresholds": "fbt"}),
-        ((99, 0, 99), False, {"thresholds": "fbt"}),
-        ((100, 0, 0), False, {"thresholds": "fbt"}),
-        ((100, 0, 0), True, {"thresholds": "fb", "tissue_thresholds": "kept"}),
-        ((0, 0, 100), True, {"thresholds": "kept", "tissue_thresholds": "t"}),
-        ((90, 10, 100), True, {"thresholds": "fb", "tissue_thresholds": "t"}),
-        ((60, 0, 60), True, {"thresholds": "fbt"}),
-    ],
-)
-def test_sections_have_thresholds_of_their_own(monkeypatch, nuclei, base, expected):
-    monkeypatch.setattr("nuclei.training.selection.MIN_SEARCH_NUCLEI", 100)
-    groups = ("fluorescence", "brightfield", "tissue")
-    samples = [of_modality(*pair) for pair in zip(groups, nuclei, strict=True)]
-    letters = {0: "f", 1: "b", 2: "t"}
-    monkeypatch.setattr(
-        "nuclei.training.selection.best_thresholds",
-        lambda samples, part: "".join(letters[index] for index in sorted(part)),
-    )
-    base = dict.fromkeys(("thresholds", "tissue_thresholds"), "kept") if base else {}
-    predictions = dict.fromkeys((2, 0, 1))
-    assert choose_by_modality(samples, predictions, base) == expected
 
 
 def test_one_image_too_large_for_the_search_costs_no_other(monkeypatch):
