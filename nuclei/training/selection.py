@@ -24,7 +24,7 @@ from nuclei.training.thresholds import choose_thresholds, mean_of_sets
 from nuclei.training.validation import validation_crops
 
 # Of images in the search for thresholds: a minute or two on two cores.
-MAX_SEARCH_PIXELS = 24_000_000
+MAX_SEARCH_PIXELS = 50_000_000
 # In the validation images: with fewer, the best choice is a matter of chance.
 MIN_SEARCH_NUCLEI = 200
 

@@ -16,14 +16,16 @@ from nuclei.instances.separate import THRESHOLDS, separate
 from nuclei.machine import num_cores
 from nuclei.progress import Progress
 
-ROUNDS = 2  # through all thresholds: the best value of one depends on the others
-SEARCH = {  # the values tried for each threshold, one threshold after the other
+ROUNDS = 3  # through all thresholds: the best value of one depends on the others
+# The values tried for each threshold, one threshold after the other. What drops false nuclei comes
+# before the level of a pixel: as long as nothing drops them, a level is chosen that does.
+SEARCH = {
     "marker_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+    "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
+    "min_area_px": (10, 20, 30, 45, 70),
     "nucleus_threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
     "contact_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
     "smoothing_px": (0.5, 1.0, 1.5, 2.0),
-    "min_area_px": (10, 20, 30, 45, 70),
-    "min_probability": (0.5, 0.6, 0.7, 0.75, 0.8),
 }
 SEPARATION = ("marker_threshold", "contact_weight", "smoothing_px")  # where touching nuclei are cut
 
