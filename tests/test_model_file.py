@@ -175,4 +175,4 @@ def test_a_model_is_described_in_one_line(tmp_path):
     shipped = find_model("shipped")
     line = describe_model(shipped, read_settings(shipped))
     assert line.startswith("Model: shipped, ") and "--model" not in line
-    assert "1119 images of dsb2018, nuinsseg and tnbc;" in line
+    assert "1119 images of dsb2018, nuinsseg_divided and tnbc;" in line

@@ -56,13 +56,15 @@ ENGINE_PACKAGES = {
     "openvino-half": ("openvino", "tensorflow"),
     "keras": ("keras",),
 }
-# Largest difference of a probability from Keras, of engines other than Keras itself.
+# Differences of probabilities from Keras that 99 of 100 must not exceed, of engines other than it.
+# A single pixel says little: where the largest difference was 0.43, AP@0.5 was no lower.
 TOLERANCES = {
     "litert": 1e-4,  # 1e-5 is usual
-    "litert-int8": 0.25,  # with a difference of 0.2, AP@0.5 stayed the same
-    "openvino-half": 0.15,  # 0.03 to 0.07 is usual
+    "litert-int8": 0.15,  # 0.002 to 0.08 is usual
+    "openvino-half": 0.1,  # 0.001 to 0.03 is usual
 }
-CACHE_SCHEME = 1  # version of the cached form; another number makes all of them anew
+COMPARED_PERCENT = 99
+CACHE_SCHEME = 2  # version of the cached form; another number makes all of them anew
 MAX_CACHED_MODELS = 12  # files in the cache folder, each about as large as its model
 
 
@@ -195,7 +197,7 @@ def cached_network(engine: str, path: StoredModel, settings: dict, say) -> Ready
         with hold_noise():
             content = RUNTIMES[engine].write(for_engines(model, settings["architecture"]))
         network = RUNTIMES[engine].start(content)
-        difference = largest_difference(network, model, settings["architecture"])
+        difference = usual_difference(network, model, settings["architecture"])
     except Exception as error:  # converters have exceptions of their own, and Keras still works
         raise ValueError(f"{engine} cannot run this network ({first_line(error)})") from error
     with contextlib.suppress(OSError):  # without a cache the next start takes longer, no more
@@ -243,7 +245,8 @@ def check_agreement(engine: str, difference: float) -> None:
     tolerance = TOLERANCES[engine]
     if not difference <= tolerance:
         raise ValueError(
-            f"{engine} differs from Keras by {difference:.2g}, more than {tolerance:g}"
+            f"{engine} differs from Keras by {difference:.2g} and more in one of 100 values, which "
+            f"is above {tolerance:g}"
         )
 
 
@@ -256,17 +259,18 @@ def comparison_batches(architecture: dict) -> tuple[np.ndarray, np.ndarray]:
     return noise, blots.repeat(multiple, axis=1).repeat(multiple, axis=2)
 
 
-def largest_difference(network: Callable, model, architecture: dict) -> float:
-    """The largest difference between an engine and Keras on `comparison_batches`.
+def usual_difference(network: Callable, model, architecture: dict) -> float:
+    """The difference between an engine and Keras that 99 of 100 values do not exceed.
 
     Infinite where the sizes differ, NaN where a value is NaN.
     """
     differences = []
     for batch in comparison_batches(architecture):
         maps, expected = network(batch), model.predict_on_batch(batch)
-        same_size = maps.shape == expected.shape
-        differences.append(np.abs(maps - expected).max() if same_size else np.inf)
-    return float(np.max(differences))
+        if maps.shape != expected.shape:
+            return np.inf
+        differences.append(np.abs(maps - expected).ravel())
+    return float(np.percentile(np.concatenate(differences), COMPARED_PERCENT))
 
 
 def write_cache(file: Path, content: bytes, comparison: Path, difference: float) -> None:
