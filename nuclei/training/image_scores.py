@@ -95,7 +95,8 @@ def scores_by_group(results):
 def calibration_of(results):
     """Fit the confidence of a nucleus: {"calibration": ...}, or {} if none was predicted.
 
-    A set counts as in `mean_of_sets`.
+    A nucleus counts as one over the square root of the images of its set, so that large sets do not
+    outvote small ones.
     """
     sizes = Counter(result.groups[1] for result in results)
     shares = [np.full(len(r.is_hit), sizes[r.groups[1]] ** -0.5) for r in results]

@@ -14,7 +14,7 @@ def scored(set_name, share, num_nuclei=100):
     return ImageScore(np.zeros((10, 3), int), 0.9, features, is_hit, {}, ("tissue", set_name))
 
 
-def test_a_set_counts_as_the_square_root_of_its_images_in_the_calibration():
+def test_large_sets_do_not_outvote_small_ones_in_the_calibration():
     results = [scored("large", 0.5)] * 16 + [scored("small", 1.0)]
     calibration = calibration_of(results)["calibration"]
     probability = confidence(results[0].features, calibration["weights"])[0]
