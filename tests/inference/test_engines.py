@@ -1,12 +1,14 @@
 """Engines: each agrees with Keras or is not used, and what they start from is cached."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from engine_tools import random_images, save_trained, silent
 
 from nuclei.cli import COARSE_ENGINES, ENGINES
-from nuclei.inference.engines import TOLERANCES, cache_folder, load_model
+from nuclei.inference.engines import TOLERANCES, cache_folder, largest_difference, load_model
 from nuclei.inference.runtimes import RUNTIMES, Runtime
 
 
@@ -200,3 +202,21 @@ def test_the_cache_lies_where_the_system_has_its_caches(system, variable, monkey
         monkeypatch.delenv(variable)
     monkeypatch.setattr("nuclei.inference.engines.Path.home", lambda: tmp_path / "me")
     assert tmp_path / "me" in cache_folder().parents
+
+
+@pytest.mark.parametrize(
+    ("percent", "share", "expected"),
+    [(100, 0.001, 0.5), (99, 0.001, 0.0), (99, 0.02, 0.5), (100, 0.0, 0.0)],
+)
+def test_the_difference_of_an_engine_leaves_out_the_share_that_is_allowed(percent, share, expected):
+    architecture = {"heads": ["nucleus"], "depth": 2, "stem_stride": 1}
+    exact = SimpleNamespace(predict_on_batch=lambda batch: batch * 0)
+
+    def network(batch):
+        maps = batch * 0
+        maps.flat[: int(np.ceil(share * maps.size))] = 0.5
+        return maps
+
+    assert largest_difference(network, exact, architecture, percent) == expected
+    assert largest_difference(lambda b: b[:, 1:] * 0, exact, architecture, percent) == np.inf
+    assert np.isnan(largest_difference(lambda b: b * np.nan, exact, architecture, percent))
